@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: attention on NumPy arrays; no files, no printing."""

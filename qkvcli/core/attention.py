@@ -1,0 +1,57 @@
+"""Self-attention, one function a step. Start here.
+
+    scores = Q·Kᵀ        weights = softmax(scores)        output = weights·V
+
+Every function takes and gives floating-point arrays. ``…`` stands for any leading
+axes (batches, heads); there are L_q queries and L_k keys; a query and a key are d wide,
+a value d_v. Source: Vaswani et al., "Attention Is All You Need", section 3.2.1.
+
+>>> cat = np.array([[0.0, 2.0]])                    # one query          (1, 2)
+>>> keys = np.array([[1.0, 0.0], [0.0, 1.0]])       # the, sat           (2, 2)
+>>> scores(cat, keys)                               # 0·1+2·0, 0·0+2·1   (1, 2)
+array([[0., 2.]])
+>>> softmax(scores(cat, keys)).round(3)             # e⁰, e² of e⁰+e²    (1, 2)
+array([[0.119, 0.881]])
+"""
+
+import numpy as np
+
+from qkvcli.core.arrays import Array
+
+
+def scores(query: Array, key: Array) -> Array:
+    """How well each query matches each key: their dot product."""
+    return query @ key.swapaxes(-1, -2)  # (…, L_q, d)·(…, d, L_k) → (…, L_q, L_k)
+
+
+def scaled(scores: Array, scale: float) -> Array:
+    """Scores brought to a smaller range, usually by 1/√d."""
+    return scores * scale  # (…, L_q, L_k)
+
+
+def masked(scores: Array, visible: Array) -> Array:
+    """Scores, with −∞ where a query may not see a key."""
+    return np.where(visible, scores, -np.inf)  # (…, L_q, L_k)
+
+
+def softmax(scores: Array) -> Array:
+    """Each row of scores as shares of 1; a row with no key left is zeros."""
+    peak = scores.max(axis=-1, keepdims=True, initial=-np.inf)  # (…, L_q, 1)
+    peak = np.where(np.isneginf(peak), 0, peak)  # a row of −∞ has no peak to take off
+    shares: Array = np.exp(scores - peak)  # (…, L_q, L_k), the largest is e⁰ = 1
+    total: Array = shares.sum(axis=-1, keepdims=True)  # (…, L_q, 1)
+    return shares / np.where(total == 0, 1, total)  # (…, L_q, L_k), each row sums to 1
+
+
+def output(weights: Array, value: Array) -> Array:
+    """The values, mixed by each row of weights; a key of weight 0 adds nothing."""
+    finite = np.isfinite(value)  # (…, L_k, d_v)
+    if finite.all():
+        return weights @ value  # (…, L_q, L_k)·(…, L_k, d_v) → (…, L_q, d_v)
+    mixed = weights @ np.where(finite, value, 0)  # (…, L_q, d_v)
+    rest = np.where(finite, 0, value)  # ∞ and NaN alone: 0·∞ is NaN, so they are added
+    spoilt = ~finite.all(axis=tuple(i for i in range(value.ndim) if i != value.ndim - 2))
+    for j in np.flatnonzero(spoilt):  # only by the queries that do see key j
+        seen = weights[..., j, None]  # (…, L_q, 1)
+        mixed = mixed + np.where(seen == 0, 0, seen * rest[..., None, j, :])  # (…, L_q, d_v)
+    return mixed

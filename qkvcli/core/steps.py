@@ -1,0 +1,88 @@
+"""What attention went through: named steps, each an array with how it came about."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from qkvcli.core.arrays import Array, Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One intermediate matrix.
+
+    ``formula`` says how it came from the steps before ("softmax(scores)"), ``operands``
+    the shapes that went in, as they stand in the formula. ``rows`` and ``columns`` name
+    the last two axes of ``array``. NumPy takes a step for its array.
+    """
+
+    name: str
+    formula: str
+    operands: tuple[tuple[int, ...], ...]
+    array: Array
+    rows: Labels = None
+    columns: Labels = None
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+
+class Steps(Sequence[Step]):
+    """The steps in the order in which they were taken, also by name.
+
+    >>> steps = Steps([Step("scores", "Q·Kᵀ", ((1, 2), (2, 1)), np.ones((1, 1)))])
+    >>> steps.names, steps["scores"].formula, steps.scores
+    (('scores',), 'Q·Kᵀ', array([[1.]]))
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = tuple(steps)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the steps are called, in order."""
+        return tuple(step.name for step in self._steps)
+
+    @overload
+    def __getitem__(self, which: int | str) -> Step: ...
+    @overload
+    def __getitem__(self, which: slice) -> "Steps": ...
+    def __getitem__(self, which: int | str | slice) -> "Step | Steps":
+        if isinstance(which, slice):
+            return Steps(self._steps[which])
+        if isinstance(which, int):
+            return self._steps[which]
+        for step in self._steps:
+            if step.name == which:
+                return step
+        raise KeyError(f"no step {which!r}; there are {', '.join(self.names)}")
+
+    def __contains__(self, which: Any) -> bool:
+        return which in self.names or which in self._steps
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __repr__(self) -> str:
+        return f"Steps({', '.join(f'{step.name} {step.array.shape}' for step in self)})"
+
+    @property
+    def scores(self) -> Array:
+        """The dot products Q·Kᵀ, (…, L_q, L_k)."""
+        return self["scores"].array
+
+    @property
+    def weights(self) -> Array:
+        """The softmax over the keys, (…, L_q, L_k)."""
+        return self["weights"].array
+
+    @property
+    def output(self) -> Array:
+        """The mixed values, (…, L_q, d_v)."""
+        return self["output"].array

@@ -1,0 +1,42 @@
+"""One family of errors; each knows the exit code that a command ends with.
+
+Nothing of ours is imported here, so that every layer can raise these.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the program tells the shell when it ends."""
+
+    FINE = 0
+    WRONG_USAGE = 2
+    BAD_DATA = 3
+    CANNOT_WRITE = 4
+    INTERRUPTED = 130
+
+
+class QkvError(Exception):
+    """Anything that a person can mend; the message says what, where and how."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class UsageError(QkvError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = ExitCode.WRONG_USAGE
+
+
+class DataError(QkvError, ValueError):
+    """An input cannot be read as a matrix of numbers."""
+
+
+class ShapeError(DataError):
+    """Two inputs have shapes that attention cannot combine."""
+
+
+class WriteError(QkvError):
+    """A result cannot be written where it was asked for."""
+
+    exit_code = ExitCode.CANNOT_WRITE

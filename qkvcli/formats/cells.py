@@ -1,0 +1,71 @@
+"""A number to text and back: the shortest digits that read back to the same number."""
+
+from typing import Any
+
+import numpy as np
+
+from qkvcli.core.arrays import Array, Labels
+from qkvcli.errors import DataError
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell reads as a number; "inf", "-inf" and "nan" do, "" does not.
+
+    >>> is_number(" -1.5e3 "), is_number("-inf"), is_number("cat"), is_number("1_000")
+    (True, True, False, False)
+    """
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # Python's own float() takes 1_000, no other program does
+
+
+def number(cell: str, where: str) -> float:
+    """The cell's number. Raises DataError, which begins with ``where``."""
+    if not is_number(cell):
+        shown = cell if len(cell) <= 30 else cell[:30] + "…"
+        what = f"{shown!r} is not a number" if cell.strip() else "the cell is empty"
+        raise DataError(f"{where}: {what}; write one such as 0.5, -inf or nan")
+    value = float(cell)
+    if np.isinf(value) and "inf" not in cell.lower():
+        raise DataError(f"{where}: {cell.strip()} is too large for a float (the limit is 1.8e308)")
+    return value
+
+
+def texts(row: Array, digits: int | None = None) -> list[str]:
+    """A row's numbers as text: shortest where ``digits`` is None, else with so many decimals.
+
+    >>> texts(np.array([0.1, 1e-7, -np.inf])), texts(np.array([0.1], np.float32))
+    (['0.1', '1e-07', '-inf'], ['0.1'])
+    >>> texts(np.array([2 / 3, np.nan]), digits=2)
+    ['0.67', 'nan']
+    """
+    if digits is not None:
+        return [f"{value:.{digits}f}" for value in row.tolist()]
+    if row.dtype == np.float64:
+        return list(map(repr, row.tolist()))
+    narrow: list[str] = row.astype("U32").tolist()  # float32 has fewer digits than its float64
+    return narrow
+
+
+def checked_labels(labels: Any, count: int, where: str) -> Labels:
+    """Labels as a tuple of text; None where there are none.
+
+    Those that only count 0, 1, 2, …, as pandas writes them, are none.
+
+    Raises DataError where their number is not ``count``, or one cannot be written as UTF-8.
+
+    >>> checked_labels(["The", "cat"], 2, "q.csv"), checked_labels(["0", "1"], 2, "q.csv")
+    (('The', 'cat'), None)
+    """
+    if labels is None:
+        return None
+    if not isinstance(labels, (list, tuple)) or len(labels) != count:
+        raise DataError(f"{where}: there must be {count} labels, one for each")
+    names = tuple(map(str, labels))
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: a label is not UTF-8 text") from None
+    return None if names == tuple(map(str, range(count))) else names

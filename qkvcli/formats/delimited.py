@@ -1,0 +1,207 @@
+"""CSV, TSV and white space: rows of numbers, with or without labels.
+
+A matrix is a line of cells a row. Where it has labels, the first line names the columns
+and the first cell of each line the row; an axis without labels is counted 0, 1, 2, …
+there, as pandas does. An array whose shape its lines can't tell (more axes than two, or
+nothing in it) has a line `# shape 12 9 9` before them.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from qkvcli.core.arrays import Array, Labelled
+from qkvcli.core.steps import Step
+from qkvcli.errors import DataError, WriteError
+from qkvcli.formats.cells import checked_labels, is_number, number, texts
+from qkvcli.formats.document import Document
+from qkvcli.formats.source import Source
+
+_SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")
+_WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
+SPACE = " "
+_PARTED = {",": "commas", "\t": "tabs"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of cells, and its number in the file."""
+
+    number: int
+    cells: list[str]
+
+
+def read_delimited(source: Source, delimiter: str) -> Document:
+    """The one matrix of a text file, cells parted by ``delimiter`` (SPACE: any white space)."""
+    matrix = _read(source, delimiter)
+    return {"": lambda: matrix}
+
+
+def write_delimited(
+    steps: Sequence[Step], stream: BinaryIO, digits: int | None, delimiter: str
+) -> None:
+    """The last step as text."""
+    step = steps[-1]
+    array = step.array
+    if array.ndim != 2 or array.size == 0:
+        stream.write(f"# shape {' '.join(map(str, array.shape))}\n".encode())
+    if array.size == 0:
+        return
+    labelled = step.rows is not None or step.columns is not None
+    rows = step.rows or tuple(map(str, range(array.shape[-2])))
+    if labelled:
+        columns = step.columns or tuple(map(str, range(array.shape[-1])))
+        corner = [] if delimiter == SPACE else [""]
+        stream.write(_line([*corner, *columns], delimiter).encode())
+    for i, row in enumerate(array.reshape(-1, array.shape[-1])):
+        numbers = delimiter.join(texts(row, digits))
+        label = _line([rows[i % len(rows)]], delimiter)[:-1] + delimiter if labelled else ""
+        stream.write(f"{label}{numbers}\n".encode())
+
+
+def _line(cells: list[str], delimiter: str) -> str:
+    if delimiter == SPACE and any("\n" in cell for cell in cells):
+        raise WriteError("a label with a line break in it cannot be written as .txt; use .csv")
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _read(source: Source, delimiter: str) -> Labelled:
+    text = source.text()
+    declared = _SHAPE.match(text)
+    shape = tuple(map(int, declared[1].split())) if declared else None
+    body = text[declared.end() :] if declared else text
+    array = _plain(body, delimiter)
+    if array is not None:
+        rows, columns = None, None
+    else:
+        lines = list(_lines(body, delimiter, source.name, 1 if declared else 0))
+        if not lines and shape is not None and 0 in shape:
+            return Labelled(np.zeros(shape), origin=source.name)
+        array, rows, columns = _labelled(lines, delimiter, source.name)
+    if shape is not None:
+        array, rows = _reshaped(array, rows, shape, source.name)
+    return Labelled(
+        array,
+        checked_labels(rows, array.shape[-2], source.name),
+        checked_labels(columns, array.shape[-1], source.name),
+        origin=source.name,
+    )
+
+
+def _plain(text: str, delimiter: str) -> Array | None:
+    """The numbers at once, by NumPy; None where there is anything that wants a closer look."""
+    if not text.strip() or "\x00" in text:
+        return None
+    parted = None if delimiter == SPACE else delimiter
+    try:
+        array = np.loadtxt(io.StringIO(text), delimiter=parted, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    infinite = int(np.isinf(array).sum())  # a number too large for a float is inf to NumPy
+    return array if infinite == 0 or infinite == text.lower().count("inf") else None
+
+
+def _lines(text: str, delimiter: str, name: str, before: int) -> Iterator[Line]:
+    """The lines that have anything in them."""
+    if delimiter == SPACE:
+        for i, line in enumerate(text.split("\n"), 1 + before):
+            if words := [_unquoted(word) for word in _WORD.findall(line)]:
+                yield Line(i, words)
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield Line(reader.line_num + before, cells)
+    except csv.Error as fault:
+        raise DataError(f"{name}: line {reader.line_num + before}: {fault}") from None
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
+
+
+def _labelled(
+    lines: list[Line], delimiter: str, name: str
+) -> tuple[Array, list[str] | None, list[str] | None]:
+    """The numbers, and what stands before the rows and above the columns."""
+    if not lines:
+        raise DataError(f"{name}: empty; there is no matrix in it")
+    first, rest = lines[0], lines[1:]
+    width = len(rest[0].cells if rest else first.cells)
+    if delimiter == SPACE and len(first.cells) == width - 1:  # no corner: as R writes it
+        first = Line(first.number, ["", *first.cells])
+    for line in (first, *rest):
+        if len(line.cells) != len(first.cells):
+            raise _ragged(first, line, name)
+
+    above = not all(map(is_number, first.cells[1:]))
+    before = not all(is_number(line.cells[0]) for line in rest)
+    if not first.cells[0].strip():  # an empty corner stands above and before labels
+        above = before = True
+    elif not is_number(first.cells[0]):  # a word there belongs to whichever labels there are
+        above = above or (bool(rest) and not before)
+        before = before or not above
+    body = rest if above else lines
+    start = 1 if before else 0
+    columns = _names(first, start, name) if above else None
+    rows = [_name(line, 0, name) for line in body] if before else None
+    if not body or width == start:
+        parted = _PARTED.get(delimiter, "white space")
+        raise DataError(f"{name}: only words, no numbers; cells are parted by {parted}")
+    return np.array([_numbers(line, start, name) for line in body]), rows, columns
+
+
+def _ragged(first: Line, line: Line, name: str) -> DataError:
+    cells = f"{len(line.cells)} cell" + ("" if len(line.cells) == 1 else "s")
+    before = f"where line {first.number} has {len(first.cells)}"
+    return DataError(f"{name}: line {line.number}: {cells}, {before}; each row needs as many")
+
+
+def _numbers(line: Line, start: int, name: str) -> list[float]:
+    try:
+        values = list(map(float, line.cells[start:]))
+    except ValueError:
+        values = [np.inf]
+    if np.inf not in values and -np.inf not in values and "_" not in "".join(line.cells[start:]):
+        return values
+    return [
+        number(cell, f"{name}: line {line.number}, cell {i + 1}")
+        for i, cell in enumerate(line.cells)
+        if i >= start
+    ]
+
+
+def _names(line: Line, start: int, name: str) -> list[str]:
+    return [_name(line, i, name) for i in range(start, len(line.cells))]
+
+
+def _name(line: Line, i: int, name: str) -> str:
+    if not line.cells[i].strip():
+        where = f"{name}: line {line.number}, cell {i + 1}"
+        raise DataError(f"{where}: the cell is empty; write a number such as 0.5, -inf or nan")
+    return line.cells[i].strip()
+
+
+def _reshaped(
+    array: Array, rows: list[str] | None, shape: tuple[int, ...], name: str
+) -> tuple[Array, list[str] | None]:
+    """The lines as the matrices that the shape line says; labels stand before each of them."""
+    try:
+        whole = array.reshape(shape)
+    except ValueError:
+        whole = np.zeros(())
+    if array.shape[-1:] != shape[-1:] or whole.shape != shape:
+        raise DataError(f"{name}: line 1 says shape {shape}, and the lines are {array.shape}")
+    if rows is None or len(shape) < 2:
+        return whole, None
+    if rows != rows[: shape[-2]] * (len(rows) // shape[-2]):
+        raise DataError(f"{name}: each matrix must have the same labels before its rows")
+    return whole, rows[: shape[-2]]

@@ -1,0 +1,42 @@
+"""What a file holds: one matrix, or several by name, each read when it is asked for."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from qkvcli.core.arrays import Labelled
+from qkvcli.errors import DataError
+
+Document: TypeAlias = Mapping[str, Callable[[], Labelled]]
+"""Name to reader; a format that names nothing has the one name ""."""
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "query": ("query", "q"),
+    "key": ("key", "k"),
+    "value": ("value", "v"),
+    "scores": ("masked", "capped", "scaled", "scores"),  # the last step before the softmax
+    "weights": ("weights",),
+    "output": ("output",),
+}
+"""The names that each role goes by in a file, the one to prefer first."""
+
+_KNOWN = {name for names in NAMES.values() for name in names}
+
+
+def choose(document: Document, role: str, where: str) -> Labelled:
+    """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
+
+    A matrix without a name, or alone under a name that means nothing to us, is taken as
+    it is; one that is named as something else is not. Raises DataError.
+    """
+    names: dict[str, str] = {}
+    for name in document:
+        if name.lower() in names:
+            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
+        names[name.lower()] = name
+    found = next((names[name] for name in NAMES[role] if name in names), None)
+    if found is None and len(names) == 1 and not _KNOWN & set(names):
+        [found] = names.values()
+    if found is None:
+        held = ", ".join(document) or "nothing"
+        raise DataError(f"{where}: holds {held}; there is no {' or '.join(NAMES[role])} in it")
+    return document[found]()

@@ -1,0 +1,133 @@
+"""Strict JSON: {"scores": {"shape": …, "rows": …, "columns": …, "data": …}, …}.
+
+A number that JSON lacks is the string "-inf", "inf" or "nan". Plain nested lists, alone
+or by name, are read as well.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from qkvcli.core.arrays import Array, Labelled, Labels
+from qkvcli.core.steps import Step
+from qkvcli.errors import DataError
+from qkvcli.formats.cells import checked_labels, number, texts
+from qkvcli.formats.document import Document
+from qkvcli.formats.source import Source
+
+_CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+_MISSING = frozenset(_CONSTANTS.values())
+
+
+def read_json(source: Source) -> Document:
+    """The matrices by name; a bare nested list has no name."""
+    try:
+        # Python writes NaN and Infinity bare; as strings they differ from a number too large
+        held = json.loads(source.text(), parse_constant=_CONSTANTS.__getitem__)
+    except json.JSONDecodeError as fault:
+        where = f"{source.name}: line {fault.lineno}, column {fault.colno}"
+        raise DataError(f"{where}: not JSON: {fault.msg}") from None
+    except (RecursionError, ValueError) as fault:
+        raise DataError(f"{source.name}: not JSON that holds matrices: {fault}") from None
+    if isinstance(held, list) or (isinstance(held, dict) and "data" in held):
+        return {"": partial(_matrix, held, f"{source.name}: the matrix", "", source)}
+    if not isinstance(held, dict):
+        raise DataError(f"{source.name}: a {type(held).__name__}; matrices are lists, or an object")
+    return {
+        name: partial(_matrix, entry, f"{source.name}: {name}", name, source)
+        for name, entry in held.items()
+    }
+
+
+def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
+    """Every step by its name, one row of numbers a line."""
+    for i, step in enumerate(steps):
+        stream.write(b"{" if i == 0 else b",\n ")
+        stream.write(f"{json.dumps(step.name)}: {{{_head(step)}".encode())
+        stream.write(_nested(step.array, digits, " ").encode())
+        stream.write(b"}")
+    stream.write(b"}\n")
+
+
+def _head(step: Step) -> str:
+    head = {"shape": list(step.array.shape), "rows": step.rows, "columns": step.columns}
+    kept = ((name, value) for name, value in head.items() if value is not None)
+    return "".join(f'"{k}": {json.dumps(v, ensure_ascii=False)}, ' for k, v in kept) + '"data": '
+
+
+def _nested(array: Array, digits: int | None, indent: str) -> str:
+    if array.ndim > 1:
+        inner = (f",\n{indent} ").join(_nested(part, digits, indent + " ") for part in array)
+        return f"[{inner}]"
+    row = texts(array, digits)
+    if not np.isfinite(array).all():
+        row = [f'"{text}"' if text in _MISSING else text for text in row]
+    return f"[{', '.join(row)}]"
+
+
+def _matrix(entry: Any, where: str, name: str, source: Source) -> Labelled:
+    held = entry if isinstance(entry, dict) else {"data": entry}
+    if "data" not in held:
+        raise DataError(f'{where}: an object without "data"')
+    array = _array(held["data"], where)
+    shape = held.get("shape", list(array.shape))
+    if array.size == 0:
+        with suppress(TypeError, ValueError):  # the check below says what is wrong
+            array = array.reshape(shape)
+    if list(array.shape) != shape:
+        raise DataError(f'{where}: "shape" is {shape}, and the data are {list(array.shape)}')
+    rows = _labels(held, "rows", array.shape[-2:-1], where)
+    columns = _labels(held, "columns", array.shape[-1:], where)
+    return Labelled(array, rows, columns, name.lower(), source.name)
+
+
+def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str) -> Labels:
+    return checked_labels(held.get(axis), sum(count), f'{where}: "{axis}"')
+
+
+def _array(data: Any, where: str) -> Array:
+    try:
+        array = np.array(data)
+    except (ValueError, OverflowError):
+        array = np.array(None)
+    if array.dtype.kind in "biuf" and array.ndim and not np.isinf(array).any():
+        return array
+    if not isinstance(data, list):
+        raise DataError(f"{where}: not a list of numbers")
+    numbers = _numbers(data, where, ())
+    try:
+        return np.array(numbers, dtype=np.float64)
+    except ValueError:
+        raise DataError(f"{where}: lists of different lengths or depths") from None
+
+
+def _numbers(data: list[Any], where: str, path: tuple[int, ...]) -> list[Any]:
+    """The nested list with "-inf" and the like as numbers. Raises DataError at the first fault."""
+    lengths = {len(item) if isinstance(item, list) else -1 for item in data}
+    if len(lengths) > 1:
+        raise DataError(f"{where}{_place(path)}: rows of different lengths")
+    if lengths and -1 not in lengths:
+        return [_numbers(item, where, (*path, i)) for i, item in enumerate(data)]
+    return [_number(item, f"{where}{_place((*path, i))}") for i, item in enumerate(data)]
+
+
+def _number(item: Any, where: str) -> float:
+    if isinstance(item, str) and item.lower().lstrip("+-") not in ("inf", "infinity", "nan"):
+        raise DataError(f"{where}: {item[:30]!r} is not a number; the words are -inf, inf and nan")
+    if item is None or isinstance(item, dict):
+        raise DataError(f"{where}: {json.dumps(item)[:30]} is not a number")
+    if isinstance(item, float) and np.isinf(item):
+        raise DataError(f"{where}: too large for a float (the limit is 1.8e308)")
+    return number(str(item) if isinstance(item, (str, int)) else repr(item), where)
+
+
+def _place(path: tuple[int, ...]) -> str:
+    """Where a cell is, counted from 1: ", row 2, cell 3"."""
+    names = (*["matrix"] * (len(path) - 2), "row", "cell")[-len(path) :] if path else ()
+    if len(path) == 1:
+        names = ("row",)
+    return "".join(f", {name} {i + 1}" for name, i in zip(names, path, strict=True))

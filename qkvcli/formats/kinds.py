@@ -1,0 +1,72 @@
+"""The formats by name: how each is told, read and written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from qkvcli.core.steps import Step
+from qkvcli.formats.delimited import SPACE, read_delimited, write_delimited
+from qkvcli.formats.document import Document
+from qkvcli.formats.json_text import read_json, write_json
+from qkvcli.formats.numpy_files import read_npy, read_npz, write_npy, write_npz
+from qkvcli.formats.source import Source
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format: its name on the command line (its files end in it), its reader and writer.
+
+    ``write`` takes the steps, a binary stream and the number of decimals (None: all). A
+    format that is ``binary`` is not for a terminal.
+    """
+
+    name: str
+    read: Callable[[Source], Document]
+    write: Callable[[Sequence[Step], BinaryIO, int | None], None]
+    binary: bool = False
+
+
+def _delimited(name: str, delimiter: str) -> Kind:
+    return Kind(
+        name,
+        partial(read_delimited, delimiter=delimiter),
+        partial(write_delimited, delimiter=delimiter),
+    )
+
+
+CSV, TSV, TXT = _delimited("csv", ","), _delimited("tsv", "\t"), _delimited("txt", SPACE)
+JSON = Kind("json", read_json, write_json)
+NPY = Kind("npy", read_npy, write_npy, binary=True)
+NPZ = Kind("npz", read_npz, write_npz, binary=True)
+
+KINDS = {kind.name: kind for kind in (CSV, TSV, TXT, JSON, NPY, NPZ)}
+
+
+def kind_by_ending(path: Path) -> Kind | None:
+    """The format that a file's ending names; case does not matter.
+
+    >>> kind_by_ending(Path("Q.CSV")).name, kind_by_ending(Path("q.dat"))
+    ('csv', None)
+    """
+    return KINDS.get(path.suffix.lower().removeprefix("."))
+
+
+def kind_by_start(start: bytes) -> Kind:
+    r"""The format that a file's first bytes tell.
+
+    >>> [kind_by_start(b).name for b in (b"\x93NUMPY", b"PK\x03\x04", b' {"q": 1}', b"1,2", b"1 2")]
+    ['npy', 'npz', 'json', 'csv', 'txt']
+    """
+    if start.startswith(b"\x93NUMPY"):
+        return NPY
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return NPZ
+    text = start.decode("utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore")
+    text = text.lstrip("\ufeff \t\r\n")
+    if text.startswith(("{", "[")):
+        return JSON
+    lines = (line for line in text.splitlines() if line.strip())
+    first = next((line for line in lines if not line.startswith("# shape ")), "")
+    return CSV if "," in first else TSV if "\t" in first else TXT

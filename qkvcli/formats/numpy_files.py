@@ -1,0 +1,89 @@
+"""NumPy's own files: .npy holds one array, .npz several by name."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from qkvcli.core.arrays import Labelled
+from qkvcli.core.steps import Step
+from qkvcli.errors import DataError
+from qkvcli.formats.document import Document
+from qkvcli.formats.source import Source
+
+
+def read_npy(source: Source) -> Document:
+    """The array, mapped rather than read where it lies in a regular file."""
+    with _faults(source, ".npy"):
+        array = _mapped(source)
+        if array is None:
+            array = np.load(io.BytesIO(source.content), allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{source.name}: is an .npz archive; rename it so that its ending says so")
+    return {"": lambda: Labelled(array, origin=source.name)}
+
+
+def read_npz(source: Source) -> Document:
+    """The archive's arrays by name; each is read when it is asked for."""
+    with _faults(source, ".npz"):
+        given = source.path if source.mappable and source.path else io.BytesIO(source.content)
+        archive = np.load(given, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"{source.name}: is an .npy array; rename it so that its ending says so")
+    return {name: partial(_member, source, archive, name) for name in archive.files}
+
+
+def write_npy(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
+    """The last step's array, with every digit."""
+    np.save(_Plain(stream), steps[-1].array, allow_pickle=False)
+
+
+def write_npz(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
+    """Every step's array by its name, with every digit."""
+    np.savez(_Plain(stream), allow_pickle=False, **{step.name: step.array for step in steps})
+
+
+def _mapped(source: Source) -> Any:
+    if not source.mappable or source.path is None:
+        return None
+    try:
+        return np.load(source.path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # nothing to map in an empty array; what is wrong shows on plain reading
+        return None
+
+
+def _member(source: Source, archive: Any, name: str) -> Labelled:
+    with _faults(source, ".npz"):
+        array = archive[name]
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{source.name}: {name} is not a NumPy array")
+    return Labelled(array, name=name.lower(), origin=source.name)
+
+
+@contextmanager
+def _faults(source: Source, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as fault:
+        raise source.unreadable(fault) from None
+    except Exception as fault:  # np.load raises at least six kinds on a bad file
+        reason = str(fault).split("\n")[0].rstrip(".") or type(fault).__name__
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects, which are never loaded; save numbers"
+        raise DataError(f"{source.name}: not a whole {kind} file: {reason}") from None
+
+
+class _Plain:
+    """A stream with nothing but ``write``, since NumPy would seek in one that has a file."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.write = stream.write
+        self.flush = stream.flush
+
+    def read(self, count: int = -1) -> bytes:
+        raise io.UnsupportedOperation("read")

@@ -1,0 +1,61 @@
+"""Where bytes come from: a file, or standard input that has been read once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from qkvcli.errors import DataError
+
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file (``path``) or bytes that are here already (``data``), with a name for errors."""
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    @classmethod
+    def file(cls, path: Path) -> "Source":
+        """Name a file's source by its path, as a person typed it."""
+        return cls(str(path), path=path)
+
+    @property
+    def mappable(self) -> bool:
+        """Whether the bytes lie in a regular file, so that parts of it can be read."""
+        return self.path is not None and self.path.is_file()
+
+    @cached_property
+    def content(self) -> bytes:
+        """All of it, read once. Raises DataError where the file can't be read."""
+        if self.path is None:
+            return self.data or b""
+        try:
+            return self.path.read_bytes()
+        except OSError as fault:
+            raise self.unreadable(fault) from None
+
+    def start(self, count: int = 512) -> bytes:
+        """The first bytes; a pipe is read whole, since it can't be read twice."""
+        if not self.mappable or self.path is None:
+            return self.content[:count]
+        try:
+            with self.path.open("rb") as stream:
+                return stream.read(count)
+        except OSError as fault:
+            raise self.unreadable(fault) from None
+
+    def text(self) -> str:
+        """The bytes as text: UTF-8, or UTF-16 where a byte order mark says so."""
+        encoding = next((_MARKS[mark] for mark in _MARKS if self.content.startswith(mark)), "utf-8")
+        try:
+            return self.content.decode(encoding)
+        except UnicodeDecodeError as fault:
+            line = self.content.count(b"\n", 0, fault.start) + 1
+            raise DataError(f"{self.name}: line {line}: not UTF-8 text; save it as UTF-8") from None
+
+    def unreadable(self, fault: OSError) -> DataError:
+        """Say in an error's words what the system said."""
+        return DataError(f"{self.name}: cannot be read: {fault.strerror or fault}")

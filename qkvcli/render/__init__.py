@@ -1,0 +1,1 @@
+"""Results to what a person reads; nothing here prints."""

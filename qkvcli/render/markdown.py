@@ -1,0 +1,37 @@
+"""Steps as Markdown tables."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from qkvcli.core.steps import Step
+from qkvcli.render.layout import Grid, Room, grids
+from qkvcli.render.titles import matrix_title, title
+
+
+def step_markdown(step: Step, room: Room) -> Iterator[str]:
+    """A step as Markdown, line by line: its title, then a table for each matrix."""
+    words = title(step)
+    yield f"**{words.name}** = {words.formula}   {words.shapes}"
+    yield ""
+    for index in np.ndindex(step.array.shape[:-2]):
+        if index:
+            yield from (f"**{matrix_title(index)}**", "")
+        for grid in grids(step.array[index], step.rows, step.columns, room):
+            yield from _table(grid)
+            yield ""
+
+
+def _table(grid: Grid) -> Iterator[str]:
+    yield _row(grid.header)
+    yield _row((":--", *["--:"] * (len(grid.header) - 1)))
+    yield from map(_row, grid.lines)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _escaped(cell: str) -> str:
+    """The cell, with the signs that Markdown would read as its own set off."""
+    return "".join("\\" + c if c in r"\|*_`<[" else c for c in cell.strip())

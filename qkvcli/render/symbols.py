@@ -1,0 +1,27 @@
+"""The signs beyond ASCII, and what stands for them where they can't be shown."""
+
+_PLAIN = str.maketrans(
+    {"·": ".", "ᵀ": "^T", "→": "->", "…": "...", "×": "x", "√": "sqrt", "∞": "inf", "−": "-"}
+)
+
+
+def ascii_only(text: str) -> str:
+    """The text in ASCII; a letter that has no stand-in becomes a question mark.
+
+    >>> ascii_only("scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)")
+    'scores = Q.K^T   (5, 64).(64, 5) -> (5, 5)'
+    """
+    return text.translate(_PLAIN).encode("ascii", "replace").decode()
+
+
+def printable(label: str) -> str:
+    r"""A label on one line, with nothing in it that a terminal would obey.
+
+    >>> printable("a\nb\x1b[31m")
+    'a\\nb\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in label)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

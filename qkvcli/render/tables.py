@@ -1,0 +1,73 @@
+"""Steps as Rich tables."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.box import SIMPLE_HEAD, Box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qkvcli.core.steps import Step
+from qkvcli.render.layout import GAP, Grid, Room, grids
+from qkvcli.render.symbols import ascii_only
+from qkvcli.render.titles import matrix_title, title
+
+_ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+_NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "cyan", "cyan", "bold"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Something to print, and the width that it needs: in less, Rich would cut it."""
+
+    content: RenderableType
+    width: int = 0
+
+
+def step_tables(step: Step, room: Room) -> Iterator[Block]:
+    """A step's title, then its tables: one, or one for each head and batch."""
+    yield _heading(step, room)
+    for index in np.ndindex(step.array.shape[:-2]):
+        if index:
+            yield _line(Text(matrix_title(index), style=_NAME))
+        for grid in grids(step.array[index], step.rows, step.columns, room):
+            yield Block(_table(grid, step.name == "weights", room.plain), grid.width)
+            yield Block("")
+
+
+def _heading(step: Step, room: Room) -> Block:
+    """The title; where it is too long for the room it breaks before the shapes."""
+    words = title(step)
+    shown = ascii_only if room.plain else str
+    gap = "\n  " if room.width is not None and len(shown(str(words))) > room.width else "   "
+    return _line(
+        Text.assemble(
+            (words.name, _NAME),
+            f" = {shown(words.formula)}{gap}",
+            (shown(words.shapes), _SHAPES),
+        )
+    )
+
+
+def _line(text: Text) -> Block:
+    return Block(text, text.cell_len)
+
+
+def _table(grid: Grid, marks: bool, plain: bool) -> Table:
+    table = Table(
+        box=_ASCII_HEAD if plain else SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+        header_style=_LABEL,
+    )
+    table.add_column("", style=_LABEL, no_wrap=True)
+    for label in grid.header[1:]:
+        table.add_column(Text(label), justify="right", no_wrap=True)
+    for i, (label, *cells) in enumerate(grid.lines):
+        bold = (marks and (i, j) in grid.strongest for j in range(1, len(cells) + 1))
+        texts = (Text(cell, _STRONGEST if b else "") for cell, b in zip(cells, bold, strict=True))
+        table.add_row(Text(label), *texts)
+    return table

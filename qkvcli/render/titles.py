@@ -1,0 +1,39 @@
+"""What a table's title says: what was computed, how, and with which shapes."""
+
+from dataclasses import dataclass
+
+from qkvcli.core.steps import Step
+
+
+@dataclass(frozen=True)
+class Title:
+    """The three parts of "scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)"."""
+
+    name: str
+    formula: str
+    shapes: str
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.formula}   {self.shapes}"
+
+
+def title(step: Step) -> Title:
+    """The title of a step.
+
+    >>> import numpy as np
+    >>> str(title(Step("scores", "Q·Kᵀ", ((5, 64), (64, 5)), np.ones((5, 5)))))
+    'scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)'
+    """
+    sign = "·" if "·" in step.formula else " + "
+    operands = sign.join(map(str, step.operands))
+    return Title(step.name, step.formula, f"{operands} → {step.array.shape}")
+
+
+def matrix_title(index: tuple[int, ...]) -> str:
+    """Which of a step's matrices one is: the last leading axis counts heads.
+
+    >>> matrix_title((3,)), matrix_title((0, 3)), matrix_title((1, 0, 3))
+    ('head 3', 'batch 0, head 3', 'batch 1 0, head 3')
+    """
+    *batches, head = index
+    return (f"batch {' '.join(map(str, batches))}, " if batches else "") + f"head {head}"
