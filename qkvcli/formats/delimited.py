@@ -65,11 +65,18 @@ def write_delimited(
 
 
 def _line(cells: list[str], delimiter: str) -> str:
-    if delimiter == SPACE and any("\n" in cell for cell in cells):
-        raise WriteError("a label with a line break in it cannot be written as .txt; use .csv")
+    """Labels as a line, those quoted that would be read as more than one cell."""
+    if delimiter == SPACE:
+        if any("\n" in cell for cell in cells):
+            raise WriteError("a label with a line break cannot be written as .txt; use .csv")
+        return SPACE.join(_quoted(cell) for cell in cells) + "\n"
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)
     return text.getvalue()
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace('"', '""') + '"' if '"' in word or word.split() != [word] else word
 
 
 def _read(source: Source, delimiter: str) -> Labelled:

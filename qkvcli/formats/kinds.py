@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qkvcli.core.steps import Step
+from qkvcli.formats.cells import is_number
 from qkvcli.formats.delimited import SPACE, read_delimited, write_delimited
 from qkvcli.formats.document import Document
 from qkvcli.formats.json_text import read_json, write_json
@@ -67,6 +68,17 @@ def kind_by_start(start: bytes) -> Kind:
     text = text.lstrip("\ufeff \t\r\n")
     if text.startswith(("{", "[")):
         return JSON
-    lines = (line for line in text.splitlines() if line.strip())
-    first = next((line for line in lines if not line.startswith("# shape ")), "")
-    return CSV if "," in first else TSV if "\t" in first else TXT
+    lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
+    ends = {_parted_by(line) for line in lines}
+    known = next((delimiter for delimiter in "\t, " if delimiter in ends), None)
+    if known is None:  # no line ends in a number: what follows will say where that is
+        known = next((delimiter for delimiter in ",\t" if delimiter in text), SPACE)
+    return {",": CSV, "\t": TSV, SPACE: TXT}[known]
+
+
+def _parted_by(line: str) -> str | None:
+    """What stands before the number at a line's end, where no label is likely to be."""
+    if all(map(is_number, line.split())) and " " in line:
+        return SPACE  # also where tabs are among the blanks
+    parted = ((delimiter, line.rsplit(delimiter, 1)) for delimiter in "\t, ")
+    return next((d for d, cells in parted if len(cells) == 2 and is_number(cells[1])), None)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -28,12 +28,8 @@ def read_npy(source: Source) -> Document:
 
 def read_npz(source: Source) -> Document:
     """The archive's arrays by name; each is read when it is asked for."""
-    with _faults(source, ".npz"):
-        given = source.path if source.mappable and source.path else io.BytesIO(source.content)
-        archive = np.load(given, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{source.name}: is an .npy array; rename it so that its ending says so")
-    return {name: partial(_member, source, archive, name) for name in archive.files}
+    with _archive(source) as archive:
+        return {name: partial(_member, source, name) for name in archive.files}
 
 
 def write_npy(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
@@ -55,12 +51,29 @@ def _mapped(source: Source) -> Any:
         return None
 
 
-def _member(source: Source, archive: Any, name: str) -> Labelled:
-    with _faults(source, ".npz"):
+def _member(source: Source, name: str) -> Labelled:
+    with _archive(source) as archive:
         array = archive[name]
     if not isinstance(array, np.ndarray):
         raise DataError(f"{source.name}: {name} is not a NumPy array")
     return Labelled(array, name=name.lower(), origin=source.name)
+
+
+@contextmanager
+def _archive(source: Source) -> Iterator[np.lib.npyio.NpzFile]:
+    with _faults(source, ".npz"), _stream(source) as stream:
+        archive = np.load(stream, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(
+                f"{source.name}: is an .npy array; rename it so that its ending says so"
+            )
+        yield archive
+
+
+def _stream(source: Source) -> IO[bytes]:
+    if source.mappable and source.path is not None:
+        return source.path.open("rb")
+    return io.BytesIO(source.content)
 
 
 @contextmanager

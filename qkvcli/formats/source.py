@@ -37,7 +37,7 @@ class Source:
         except OSError as fault:
             raise self.unreadable(fault) from None
 
-    def start(self, count: int = 512) -> bytes:
+    def start(self, count: int = 65536) -> bytes:
         """The first bytes; a pipe is read whole, since it can't be read twice."""
         if not self.mappable or self.path is None:
             return self.content[:count]

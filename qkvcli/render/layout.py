@@ -11,7 +11,7 @@ from qkvcli.render.symbols import ascii_only, printable
 
 GAP = 2
 """Blank columns between two cells."""
-_LABEL = 12
+_LABEL = 16
 """Where a label is longer than this and than the numbers under it, its end is left out."""
 
 
