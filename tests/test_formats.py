@@ -258,15 +258,20 @@ def test_saving_is_all_or_nothing(tmp_path: Path) -> None:
     path = tmp_path / "kept.csv"
     path.write_text("before")
     path.chmod(0o640)
-    with pytest.raises(KeyboardInterrupt), saved(path) as stream:
-        stream.write(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        _save_half(path)
     assert path.read_text() == "before"
     with saved(path) as stream:
         stream.write(b"whole")
     assert path.read_text() == "whole"
     assert path.stat().st_mode & 0o777 == 0o640
     assert [p.name for p in tmp_path.iterdir()] == ["kept.csv"]
+
+
+def _save_half(path: Path) -> None:
+    with saved(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
 
 
 def test_saving_goes_through_a_link(tmp_path: Path) -> None:
@@ -284,8 +289,7 @@ def test_any_text_reads_as_a_matrix_or_as_bad_data(rows: Any) -> None:
     text = "\n".join(",".join(row) for row in rows)
     try:
         array = read(text).array
-    except DataError as fault:
-        assert str(fault).startswith("x: ")
-    else:
-        assert array.ndim >= 2
-        assert array.dtype == np.float64
+    except DataError:
+        return
+    assert array.ndim >= 2
+    assert array.dtype == np.float64

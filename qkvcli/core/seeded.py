@@ -29,6 +29,9 @@ def seeded(
     source = np.random.RandomState(seed)
 
     def drawn(rows: int, columns: int) -> Labelled:
-        return Labelled(source.rand(rows, columns), origin=f"seed {seed}")
+        try:
+            return Labelled(source.rand(rows, columns), origin=f"seed {seed}")
+        except ValueError:  # NumPy's word for more than any machine could address
+            raise MemoryError from None
 
     return Operands(drawn(length, dim), drawn(key_length, dim), drawn(key_length, value_dim))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +59,6 @@ class Steps(Sequence[Step]):
             if step.name == which:
                 return step
         raise KeyError(f"no step {which!r}; there are {', '.join(self.names)}")
-
-    def __contains__(self, which: Any) -> bool:
-        return which in self.names or which in self._steps
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self._steps)

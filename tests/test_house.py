@@ -1,0 +1,94 @@
+"""How the house is built: imports run one way, and each command explains itself."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import qkvcli
+from tests.conftest import ROOT, Program
+
+ALLOWED = {
+    "errors": set(),
+    "core": {"errors"},
+    "formats": {"core", "errors"},
+    "render": {"core", "errors"},
+    "cli": {"core", "errors", "formats", "render", "__init__"},
+    "__init__": {"core"},
+    "__main__": {"cli"},
+}
+OUTSIDE = {
+    "errors": set(),
+    "core": {"numpy"},
+    "formats": {"numpy"},
+    "render": {"numpy", "rich"},
+    "cli": {"typer", "rich"},
+    "__init__": set(),
+    "__main__": set(),
+}
+COMMANDS = ("scores", "softmax", "output", "run")
+SOURCES = sorted((ROOT / "qkvcli").rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "qkvcli").parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are spelt from the top"
+            module = node.module or ""
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    here = room(path)
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "qkvcli":
+            known = parts[1] if parts[1] in ALLOWED else "__init__"
+            assert known in ALLOWED[here] | {here}, f"{here} imports {name}"
+        elif parts[0] in {"numpy", "rich", "typer", "click"}:
+            assert parts[0] in OUTSIDE[here], f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 260
+
+
+def test_the_top_level_holds_what_the_card_allows() -> None:
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "qkvcli", "tests", "sample_inputs"}
+    assert {p.name for p in ROOT.iterdir() if not p.name.startswith(".")} <= allowed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(qkv: Program, command: str) -> None:
+    for flag in ("--help", "-h"):
+        shown = qkv(command, flag)
+        assert shown.code == 0
+        assert "Examples" in shown.out
+        assert shown.out.count(f"qkvcli {command}") >= 3  # the usage line, and two examples
+
+
+def test_help_alone_names_the_commands(qkv: Program) -> None:
+    assert qkv().out == qkv("--help").out
+    for command in COMMANDS:
+        assert f" {command} " in qkv().out
+
+
+def test_the_version_stands_in_one_place(qkv: Program) -> None:
+    assert qkv("--version").out == f"qkvcli {qkvcli.__version__}\n"
+    assert qkvcli.__version__ not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_library_names_what_it_has() -> None:
+    assert set(dir(qkvcli)) == {"__version__", "attend", "output", "scores", "softmax"}
+    with pytest.raises(AttributeError, match="no attribute 'attention'"):
+        _ = qkvcli.attention

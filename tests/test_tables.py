@@ -1,0 +1,216 @@
+"""What a person sees: titles, edges, decimal points, labels; golden renders."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from rich.cells import cell_len
+
+from qkvcli.core.steps import Step
+from qkvcli.render.layout import Room, edges, grids
+from qkvcli.render.markdown import step_markdown
+from tests.conftest import SAMPLES, Program
+
+CAT = [f"-{n[0]}{SAMPLES}/cat_sat_mat/{n}.csv" for n in ("query", "key", "value")]
+
+GOLDEN = {
+    ("softmax", "--width", "40"): """\
+weights = softmax(scores)
+  (6, 6) → (6, 6)
+        The     cat  …     the     mat
+──────────────────────────────────────
+The  0.0807  0.5964  …  0.0807  0.0807
+cat  0.0115  0.0851  …  0.0115  0.2314
+sat  0.0124  0.6791  …  0.0124  0.2498
+on   0.0301  0.0301  …  0.0301  0.6051
+the  0.0373  0.0373  …  0.0373  0.7494
+mat  0.0124  0.0124  …  0.0124  0.2498
+
+""",
+    ("output", "--scale", "0.5", "--causal", "--digits", "1"): """\
+output = weights·V   (6, 6)·(6, 3) → (6, 3)
+     animal  action  place
+──────────────────────────
+The     0.0     0.0    0.0
+cat     7.3     0.0    0.0
+sat     7.9     1.1    0.0
+on      1.6     4.3    0.3
+the     1.8     1.8    0.3
+mat     0.6     4.5    2.8
+
+""",
+    ("scores", "--scale", "sqrt", "--causal", "--digits", "0"): """\
+scores = Q·Kᵀ   (6, 4)·(4, 6) → (6, 6)
+     The  cat  sat  on  the  mat
+────────────────────────────────
+The    0    2    0   0    0    0
+cat    0    2    4   1    0    3
+sat    0    4    0   1    0    3
+on     0    0    2   1    0    3
+the    0    0    0   1    0    3
+mat    0    0    4   1    0    3
+
+scaled = scores × 1/√4   (6, 6) → (6, 6)
+     The  cat  sat  on  the  mat
+────────────────────────────────
+The    0    1    0   0    0    0
+cat    0    1    2   0    0    2
+sat    0    2    0   0    0    2
+on     0    0    1   0    0    2
+the    0    0    0   0    0    2
+mat    0    0    2   0    0    2
+
+masked = scaled + causal mask   (6, 6) + (6, 6) → (6, 6)
+     The   cat   sat    on   the   mat
+──────────────────────────────────────
+The    0  -inf  -inf  -inf  -inf  -inf
+cat    0     1  -inf  -inf  -inf  -inf
+sat    0     2     0  -inf  -inf  -inf
+on     0     0     1     0  -inf  -inf
+the    0     0     0     0     0  -inf
+mat    0     0     2     0     0     2
+
+""",
+}
+
+
+@pytest.mark.parametrize("words", GOLDEN, ids=" ".join)
+def test_golden_renders(qkv: Program, words: tuple[str, ...]) -> None:
+    assert qkv(*words, *CAT, "-f", "table").out == GOLDEN[words]
+
+
+def test_plain_ascii_where_signs_cannot_be_shown(
+    qkv: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    shown = qkv("run", "--scale", "sqrt", "--width", 40).out
+    assert shown.isascii()
+    assert shown.startswith("scores = Q.K^T\n  (5, 64).(64, 5) -> (5, 5)\n")
+    assert "scaled = scores x 1/sqrt64" in shown
+    assert " ...  " in shown
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    assert "Q·Kᵀ" in qkv("run").out
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200, 250])
+def test_tables_keep_to_the_width_and_cut_no_number(qkv: Program, width: int) -> None:
+    whole = {
+        cell
+        for row in qkv("output", "--seed", 42, "--digits", 4).out.split()
+        for cell in row.split(",")
+    }
+    shown = qkv("output", "--seed", 42, "--width", width, "-f", "table").out
+    assert max(map(len, shown.splitlines())) <= width
+    body = shown.split("─\n")[1].splitlines()[:5]
+    cells = [cell for line in body for cell in line.split()[1:]]
+    assert set(cells) - {"…"} <= whole
+    assert len({line.index("…") for line in body}) == 1
+
+
+def test_width_is_the_terminals_or_the_variables(
+    qkv: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert max(map(len, qkv("run").out.splitlines())) <= 80
+    monkeypatch.setenv("COLUMNS", "120")
+    assert 110 < max(map(len, qkv("run").out.splitlines())) <= 120
+
+
+def test_full_shows_every_number(qkv: Program) -> None:
+    wide = qkv("output", "--seed", 42, "--full", "-f", "table").out.splitlines()
+    assert len(wide[3].split()) == 65  # nothing bounds the width of a pipe: one line a row
+    parts = qkv("output", "--seed", 42, "--full", "--width", 60, "-f", "table").out
+    assert max(map(len, parts.splitlines())) <= 60
+    assert "…" not in parts
+    numbers = re.findall(r"\d\.\d{4}", parts)
+    assert sorted(numbers) == sorted(re.findall(r"\d\.\d{4}", "\n".join(wide)))
+    long = qkv("scores", "--seed", 42, "--length", 100, "--full", "-f", "table").out
+    assert "\n99  " in long
+
+
+def test_long_matrices_show_their_edges(qkv: Program) -> None:
+    shown = qkv("softmax", "--seed", 42, "--length", 1000, "-f", "table").out.splitlines()
+    assert len(shown) <= 24
+    assert any(line.startswith("… ") for line in shown)
+    assert shown[3].startswith("0    ")
+    assert shown[-2].startswith("999  ")
+
+
+def test_heads_have_a_table_each(qkv: Program, folder: Any) -> None:
+    np.save("q.npy", np.arange(24.0).reshape(2, 3, 2, 2))
+    shown = qkv("scores", "-q", "q.npy", "-k", "q.npy", "-f", "table").out
+    assert shown.startswith("scores = Q·Kᵀ   (2, 3, 2, 2)·(2, 3, 2, 2) → (2, 3, 2, 2)\n")
+    assert re.findall(r"^batch.*", shown, re.M) == [
+        f"batch {b}, head {h}" for b in range(2) for h in range(3)
+    ]
+    np.save("q.npy", np.ones((4, 1, 2)))
+    shown = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "-f", "table").out
+    assert re.findall(r"^head \d$", shown, re.M) == [f"head {h}" for h in range(4)]
+
+
+def test_empty_matrices_have_a_title(qkv: Program, folder: Any) -> None:
+    np.save("q.npy", np.ones((0, 2)))
+    shown = qkv("scores", "-q", "q.npy", "-k", "q.npy", "-f", "table").out
+    assert shown.startswith("scores = Q·Kᵀ   (0, 2)·(2, 0) → (0, 0)\n")
+
+
+def test_hostile_labels_stay_in_their_cells(qkv: Program) -> None:
+    labels = "[red]x [/] \x1b[31m a|b 日本語 " + "long" * 10
+    shown = qkv("scores", "--seed", 1, "--length", 6, "--labels", labels, "-f", "table").out
+    assert "\x1b" not in shown
+    assert "[red]x" in shown
+    assert "\\x1b[31m" in shown
+    assert len({cell_len(line) for line in shown.splitlines()[3:9]}) == 1
+    assert max(map(cell_len, shown.splitlines())) <= 80
+    markdown = qkv("scores", "--seed", 1, "--length", 6, "--labels", labels, "-f", "markdown").out
+    assert r"a\|b" in markdown
+
+
+@given(
+    arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=30)),
+    st.integers(20, 250),
+    st.integers(0, 9),
+)
+def test_any_matrix_fits_and_lines_up(matrix: Any, width: int, digits: int) -> None:
+    [grid] = grids(matrix, None, None, Room(width, 10, digits))
+    assert len(grid.lines) <= 10
+    assert grid.width <= width or len(grid.header) <= 3
+    texts = {f"{v:.{digits}{notation}}" for v in matrix.flat for notation in "ef"}
+    for column in zip(*grid.lines, strict=True):
+        points = {len(cell) - cell.index(".") for cell in column if "." in cell}
+        assert len(points) <= 1
+    for cell in (cell.strip() for line in grid.lines for cell in line[1:]):
+        assert cell == "…" or cell in texts or not cell.strip("-0.")
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_edges_keep_both_ends(count: int, room: int) -> None:
+    shown = edges(count, room)
+    kept = [i for i in shown if i is not None]
+    assert len(shown) <= max(room, 2)
+    assert kept == sorted(set(kept))
+    assert (None in shown) == (count > room)
+    if count > room > 2:
+        assert (kept[0], kept[-1]) == (0, count - 1)
+
+
+def test_markdown_is_whole_unless_a_width_is_given() -> None:
+    step = Step("output", "weights·V", ((1, 1), (1, 50)), np.ones((1, 50)), ("a_b",))
+    whole = list(step_markdown(step, Room()))
+    assert whole[0] == "**output** = weights·V   (1, 1)·(1, 50) → (1, 50)"
+    assert whole[2].count("|") == 52
+    assert whole[4].startswith(r"| a\_b | 1.0000 | 1.0000 |")
+    narrow = list(step_markdown(step, Room(40)))
+    assert "…" in narrow[2]
+
+
+def test_the_largest_weight_of_a_row_is_bold(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = qkv("run").out
+    bold = re.findall("\x1b\\[1m *([\\d.]+)\x1b\\[0m", shown)
+    assert bold == ["0.5462", "0.5432", "0.6342", "0.5155", "0.7216"]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in qkv("run").out

@@ -1,0 +1,123 @@
+"""The installed program on a real terminal, in real pipes, and interrupted."""
+
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environment
+
+PROGRAM = [sys.executable, "-m", "qkvcli"]
+
+
+def on_terminal(
+    *words: str, columns: int = 80, lines: int = 24, **settings: str
+) -> tuple[int, str, str]:
+    """Run the program with a terminal for standard output; its code, output and errors."""
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    env = {**environment(TERM="xterm-256color"), **settings}
+    process = subprocess.Popen(
+        [*PROGRAM, *words], stdin=follower, stdout=follower, stderr=subprocess.PIPE, env=env
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # Linux says so when the last writer has gone
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert process.stderr is not None
+    with process.stderr as stream:
+        errors = stream.read().decode()
+    return process.wait(), shown.decode().replace("\r\n", "\n"), errors
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_terminal_gets_tables_of_its_width(columns: int) -> None:
+    code, shown, errors = on_terminal("output", "--seed", "42", columns=columns, NO_COLOR="1")
+    assert (code, errors) == (0, "")
+    assert shown.startswith("output = weights·V")
+    assert columns - 10 < max(map(len, shown.splitlines())) <= columns
+    assert "\x1b" not in shown
+
+
+def test_a_terminal_gets_colour_unless_it_is_dumb() -> None:
+    assert "\x1b[1mscores\x1b[0m = Q·Kᵀ" in on_terminal("run")[1]
+    assert "\x1b" not in on_terminal("run", TERM="dumb")[1]
+
+
+def test_a_linux_console_gets_ascii() -> None:
+    assert re.sub("\x1b\\[[0-9;]*m", "", on_terminal("run", TERM="linux")[1]).isascii()
+
+
+def test_a_terminal_of_few_lines_gets_edges() -> None:
+    _, shown, _ = on_terminal("scores", "--seed", "1", "--length", "30", lines=15, NO_COLOR="1")
+    assert len(shown.splitlines()) < 15
+    assert "\n29  " in shown
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_binary_is_refused_on_a_terminal(kind: str) -> None:
+    code, shown, errors = on_terminal("run", "-f", kind)
+    assert (code, shown) == (2, "")
+    assert f"{kind} is not for a terminal's eyes; use -o FILE, or > FILE" in errors
+
+
+def test_nothing_to_read_on_a_terminal_is_said_at_once() -> None:
+    code, shown, errors = on_terminal("softmax")
+    assert (code, shown) == (2, "")
+    assert "no scores: pipe them in or name their file" in errors
+
+
+@pytest.mark.parametrize("words", ["run --full", "scores --seed 1 --length 2000", "--help"])
+def test_a_reader_that_leaves_ends_it_in_silence(words: str) -> None:
+    command = f"set -o pipefail; {' '.join(PROGRAM)} {words} | true"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_a_fault() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*PROGRAM, "run"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    said = "qkvcli: standard output: cannot be written: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (4, said)
+
+
+def test_a_closed_output_is_a_fault() -> None:
+    command = f"{' '.join(PROGRAM)} run >&-"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (4, b"qkvcli: standard output is closed\n")
+
+
+def test_an_interrupt_ends_it_with_130() -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "softmax", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    time.sleep(1)  # it waits for its input by now
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, b"")
+
+
+def test_a_pipe_may_be_named_as_a_file() -> None:
+    program = " ".join(PROGRAM)
+    command = f"{program} softmax <({program} scores --seed 42) --digits 3"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
+    assert ended.stdout.startswith(b"0.017,0.546,")
