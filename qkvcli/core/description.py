@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from qkvcli.errors import ShapeError, UsageError
 
@@ -24,15 +24,14 @@ class Attention:
     causal: bool = False
 
     def __post_init__(self) -> None:
-        if self.scale in (None, "none", "sqrt"):
-            return
-        if isinstance(self.scale, str) or not math.isfinite(self.scale):
-            raise UsageError(f"scale {self.scale!r} is not none, sqrt or a finite number")
+        """Bring what a person may write to one form. Raises UsageError."""
+        scale = None if self.scale in (None, "none") else self.scale
+        object.__setattr__(self, "scale", scale if scale in (None, "sqrt") else _number(scale))
 
     @property
     def scales(self) -> bool:
         """Whether the scores are multiplied by anything."""
-        return self.scale not in (None, "none")
+        return self.scale is not None
 
     def scale_of(self, width: int | None) -> float:
         """The factor for queries that are ``width`` wide.
@@ -40,8 +39,8 @@ class Attention:
         Raises UsageError where 1/√d is asked for and nothing says what d is, ShapeError
         where d is 0.
         """
-        if isinstance(self.scale, (int, float)):
-            return float(self.scale)
+        if self.scale != "sqrt":
+            return float(self.scale or 0)
         if width is None:
             raise UsageError(
                 "scale sqrt needs the queries' width d, and scores alone don't tell it; "
@@ -58,3 +57,14 @@ class Attention:
         ('1/√64', '0.5')
         """
         return f"1/√{width}" if self.scale == "sqrt" else f"{self.scale_of(width):g}"
+
+
+def _number(scale: Any) -> float:
+    """A number of any make (NumPy's too) as a float."""
+    try:
+        value = math.nan if isinstance(scale, bool) else float(scale)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"scale {scale!r} is not none, sqrt or a finite number")
+    return value

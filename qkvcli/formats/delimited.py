@@ -9,6 +9,7 @@ nothing in it) has a line `# shape 12 9 9` before them.
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -83,6 +84,8 @@ def _read(source: Source, delimiter: str) -> Labelled:
     text = source.text()
     declared = _SHAPE.match(text)
     shape = tuple(map(int, declared[1].split())) if declared else None
+    if shape is not None and (len(shape) < 2 or max(shape) > sys.maxsize // 8):
+        raise DataError(f"{source.name}: line 1 says shape {shape}, which no matrix has")
     body = text[declared.end() :] if declared else text
     array = _plain(body, delimiter)
     if array is not None:
@@ -154,7 +157,8 @@ def _labelled(
     if not first.cells[0].strip():  # an empty corner stands above and before labels
         above = before = True
     elif not is_number(first.cells[0]):  # a word there belongs to whichever labels there are
-        above = above or (bool(rest) and not before)
+        counted = [str(i) for i in range(len(first.cells) - 1)]  # as pandas names no columns
+        above = above or (bool(rest) and (not before or first.cells[1:] == counted))
         before = before or not above
     body = rest if above else lines
     start = 1 if before else 0

@@ -1,6 +1,7 @@
 """What a file holds: one matrix, or several by name, each read when it is asked for."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from qkvcli.core.arrays import Labelled
@@ -26,7 +27,8 @@ def choose(document: Document, role: str, where: str) -> Labelled:
     """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
 
     A matrix without a name, or alone under a name that means nothing to us, is taken as
-    it is; one that is named as something else is not. Raises DataError.
+    it is; one that is named as something else is not. Its name becomes one of the role's
+    own. Raises DataError.
     """
     names: dict[str, str] = {}
     for name in document:
@@ -39,4 +41,5 @@ def choose(document: Document, role: str, where: str) -> Labelled:
     if found is None:
         held = ", ".join(document) or "nothing"
         raise DataError(f"{where}: holds {held}; there is no {' or '.join(NAMES[role])} in it")
-    return document[found]()
+    name = found.lower()
+    return replace(document[found](), name=name if name in NAMES[role] else role)

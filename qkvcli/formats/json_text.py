@@ -20,6 +20,7 @@ from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+_DEEPEST = 32  # axes; NumPy's own limit is 64
 _MISSING = frozenset(_CONSTANTS.values())
 
 
@@ -34,11 +35,11 @@ def read_json(source: Source) -> Document:
     except (RecursionError, ValueError) as fault:
         raise DataError(f"{source.name}: not JSON that holds matrices: {fault}") from None
     if isinstance(held, list) or (isinstance(held, dict) and "data" in held):
-        return {"": partial(_matrix, held, f"{source.name}: the matrix", "", source)}
+        return {"": partial(_matrix, held, f"{source.name}: the matrix", source)}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: a {type(held).__name__}; matrices are lists, or an object")
     return {
-        name: partial(_matrix, entry, f"{source.name}: {name}", name, source)
+        name: partial(_matrix, entry, f"{source.name}: {name}", source)
         for name, entry in held.items()
     }
 
@@ -69,7 +70,7 @@ def _nested(array: Array, digits: int | None, indent: str) -> str:
     return f"[{', '.join(row)}]"
 
 
-def _matrix(entry: Any, where: str, name: str, source: Source) -> Labelled:
+def _matrix(entry: Any, where: str, source: Source) -> Labelled:
     held = entry if isinstance(entry, dict) else {"data": entry}
     if "data" not in held:
         raise DataError(f'{where}: an object without "data"')
@@ -82,7 +83,7 @@ def _matrix(entry: Any, where: str, name: str, source: Source) -> Labelled:
         raise DataError(f'{where}: "shape" is {shape}, and the data are {list(array.shape)}')
     rows = _labels(held, "rows", array.shape[-2:-1], where)
     columns = _labels(held, "columns", array.shape[-1:], where)
-    return Labelled(array, rows, columns, name.lower(), source.name)
+    return Labelled(array, rows, columns, origin=source.name)
 
 
 def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str) -> Labels:
@@ -107,6 +108,8 @@ def _array(data: Any, where: str) -> Array:
 
 def _numbers(data: list[Any], where: str, path: tuple[int, ...]) -> list[Any]:
     """The nested list with "-inf" and the like as numbers. Raises DataError at the first fault."""
+    if len(path) > _DEEPEST:
+        raise DataError(f"{where}: lists within lists, deeper than {_DEEPEST}")
     lengths = {len(item) if isinstance(item, list) else -1 for item in data}
     if len(lengths) > 1:
         raise DataError(f"{where}{_place(path)}: rows of different lengths")

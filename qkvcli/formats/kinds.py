@@ -1,5 +1,6 @@
 """The formats by name: how each is told, read and written."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,9 @@ JSON = Kind("json", read_json, write_json)
 NPY = Kind("npy", read_npy, write_npy, binary=True)
 NPZ = Kind("npz", read_npz, write_npz, binary=True)
 
+_JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
+"""How JSON that holds matrices begins; "[CLS]" is a label."""
+
 KINDS = {kind.name: kind for kind in (CSV, TSV, TXT, JSON, NPY, NPZ)}
 
 
@@ -65,8 +69,8 @@ def kind_by_start(start: bytes) -> Kind:
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return NPZ
     text = start.decode("utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore")
-    text = text.lstrip("\ufeff \t\r\n")
-    if text.startswith(("{", "[")):
+    text = text.removeprefix("\ufeff")
+    if _JSON.match(text):
         return JSON
     lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
     ends = {_parted_by(line) for line in lines}

@@ -56,7 +56,7 @@ def _member(source: Source, name: str) -> Labelled:
         array = archive[name]
     if not isinstance(array, np.ndarray):
         raise DataError(f"{source.name}: {name} is not a NumPy array")
-    return Labelled(array, name=name.lower(), origin=source.name)
+    return Labelled(array, origin=source.name)
 
 
 @contextmanager

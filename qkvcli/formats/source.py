@@ -25,7 +25,10 @@ class Source:
     @property
     def mappable(self) -> bool:
         """Whether the bytes lie in a regular file, so that parts of it can be read."""
-        return self.path is not None and self.path.is_file()
+        try:
+            return self.path is not None and self.path.is_file()
+        except OSError:  # a name that no file can have; reading it says so
+            return False
 
     @cached_property
     def content(self) -> bytes:

@@ -15,7 +15,7 @@ from qkvcli.render.symbols import ascii_only
 from qkvcli.render.titles import matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-_NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "cyan", "cyan", "bold"
+_NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "magenta", "magenta", "bold"  # seen on light and dark
 
 
 @dataclass(frozen=True)
