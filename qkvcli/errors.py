@@ -36,6 +36,12 @@ class ShapeError(DataError):
     """Two inputs have shapes that attention cannot combine."""
 
 
+class ReaderGone(QkvError):  # noqa: N818 -- it is no error
+    """Whoever read our output has enough of it; that ends the program, and is no fault."""
+
+    exit_code = ExitCode.FINE
+
+
 class WriteError(QkvError):
     """A result cannot be written where it was asked for."""
 

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 from typer.testing import CliRunner
 
 from qkvcli.cli.app import app
+
+settings.register_profile("ours", deadline=None)  # shared machines are slow at times
+settings.load_profile("ours")
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_inputs"

@@ -26,7 +26,8 @@ def article() -> dict[str, Any]:
 
 
 def close(actual: Any, expected: Any) -> bool:
-    return bool(np.abs(np.asarray(actual, float) - expected).max() < 1e-13)
+    actual = np.asarray(actual, float)
+    return actual.shape == expected.shape and bool(np.abs(actual - expected).max() < 1e-13)
 
 
 def csv(text: str) -> Any:
@@ -156,13 +157,11 @@ def test_scale_and_causal_are_steps_of_their_own(qkv: Program) -> None:
     assert shown["weights"]["data"][0] == [1, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("scale", ["0.125", "sqrt", "1/8"])
+@pytest.mark.parametrize("scale", ["0.125", "sqrt"])
 def test_scores_may_be_scaled_down_the_pipe(qkv: Program, scale: str) -> None:
     whole = qkv("softmax", "--seed", 42, "--scale", 0.125).out
     scores = qkv("scores", "--seed", 42).out
-    result = qkv("softmax", "-", "--seed", 42, "--scale", scale, stdin=scores)
-    assert (result.out == whole) == (scale != "1/8")
-    assert (result.code == 2) == (scale == "1/8")
+    assert qkv("softmax", "-", "--seed", 42, "--scale", scale, stdin=scores).out == whole
 
 
 def test_scaled_scores_are_not_scaled_twice(qkv: Program) -> None:

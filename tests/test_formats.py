@@ -238,7 +238,7 @@ def test_a_swapped_ending_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(written("npz", np.ones((1, 1))))
     (tmp_path / "b.npz").write_bytes(written("npy", np.ones((1, 1))))
     (tmp_path / "c.csv").write_bytes(written("npy", np.ones((1, 1))))
-    for name, reason in (("a.npy", "npz archive"), ("b.npz", "npy array"), ("c.csv", "not UTF-8")):
+    for name, reason in (("a.npy", "npz archive"), ("b.npz", "npy array"), ("c.csv", "not text")):
         with pytest.raises(DataError, match=reason):
             read_matrix(Source.file(tmp_path / name), "weights")
 

@@ -1,6 +1,7 @@
 """How the house is built: imports run one way, and each command explains itself."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,13 +55,13 @@ def test_imports_run_one_way(path: Path) -> None:
         if parts[0] == "qkvcli":
             known = parts[1] if parts[1] in ALLOWED else "__init__"
             assert known in ALLOWED[here] | {here}, f"{here} imports {name}"
-        elif parts[0] in {"numpy", "rich", "typer", "click"}:
+        elif parts[0] not in sys.stdlib_module_names:
             assert parts[0] in OUTSIDE[here], f"{here} imports {name}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 260
+    assert len(path.read_text().splitlines()) <= 220
 
 
 def test_the_top_level_holds_what_the_card_allows() -> None:

@@ -1,12 +1,24 @@
 """Options to inputs to the core to a rendering: the command line."""
 
+import signal
 import sys
+
+from qkvcli.errors import ExitCode
 
 
 def main() -> None:
     """Run the program on the process's own arguments and streams."""
+    for ending in ("SIGTERM", "SIGHUP"):  # leave as on Ctrl-C: with no file half written
+        if hasattr(signal, ending):
+            signal.signal(getattr(signal, ending), _end)
+    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # help has signs that not every encoding has
     try:
         from qkvcli.cli.app import app
     except KeyboardInterrupt:  # while Python was still importing
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     app(prog_name="qkvcli")
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)

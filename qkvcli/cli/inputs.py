@@ -1,141 +1,211 @@
 """From the options of a command to the operands of the attention."""
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qkvcli.cli.options import Sources
+from qkvcli.cli.options import given, typed
+from qkvcli.cli.sources import Sources
 from qkvcli.cli.streams import Streams
-from qkvcli.core.arrays import Labelled, Labels
-from qkvcli.core.engine import Operands
+from qkvcli.core.arrays import Labelled
+from qkvcli.core.operands import Operands
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import DataError, UsageError
-from qkvcli.formats.document import Document, choose
+from qkvcli.formats.document import choose
 from qkvcli.formats.files import read_document, read_matrix
 from qkvcli.formats.source import Source
 
+_MATRICES = ("query", "key", "value")
 _DRAWN = ("length", "dim", "key_length", "value_dim")
+_PARTNERS = {
+    "query": ("wq", "bq"),
+    "key": ("wk", "bk", "past_key"),
+    "value": ("wv", "bv", "past_value"),
+}
 
 
-def matrices(sources: Sources, needs: tuple[str, ...], streams: Streams) -> Operands:
-    """Q, K and V for a command that needs those named; the article's where none is given."""
-    check(sources)
-    if not _anything(sources):
-        labels = ARTICLE_TOKENS if sources.labels is None else sources.labels
-        return labelled(seeded(ARTICLE_SEED), replace(sources, labels=labels))
-    return labelled(_found(sources, needs, streams), sources)
+@dataclass(frozen=True)
+class Wanted:
+    """What a command works on.
 
-
-def step_or_matrices(
-    sources: Sources, role: str, operand: Path | None, needs: tuple[str, ...], streams: Streams
-) -> Operands:
-    """A step that comes by pipe or file, or the Q and K that give it; and what else is needed.
-
-    ``role`` is the step's name ("scores", "weights"); ``needs`` are the matrices that the
-    command needs beside it. Standard input is read where nothing else could give the step.
+    ``step`` is a step that may be given to it ("scores", "weights"), ``operand`` the file
+    that was named for that; ``matrices`` are needed where a step is not given, ``beside``
+    where it is, and ``width`` says that it matters then how wide the queries are.
     """
-    check(sources)
-    named = [name for name in ("query", "key") if getattr(sources, name) is not None]
-    if operand is None and (sources.qkv or sources.seed is not None or len(named) == 2):
-        return labelled(_found(sources, ("query", "key", *needs), streams), sources)
-    if operand is not None and len(named) == 2:
-        word = role.upper()
-        raise UsageError(f"{word} and --query with --key both give the {role}; leave one out")
-    if operand is None and streams.asks_a_person:
-        wanted = "".join(f", and --{name} FILE" for name in needs)
+
+    matrices: tuple[str, ...]
+    step: str = ""
+    operand: Path | None = None
+    beside: tuple[str, ...] = ()
+    width: bool = False
+
+
+def takes_step(sources: Sources, wanted: Wanted) -> bool:
+    """Whether the step is read, from its file or a pipe, and not computed from Q and K."""
+    if not wanted.step:
+        return False
+    gives = sources.qkv is not None or sources.seed is not None or sources.embeddings is not None
+    return wanted.operand is not None or not (gives or (sources.query and sources.key))
+
+
+def operands(sources: Sources, wanted: Wanted, mask: Path | None, streams: Streams) -> Operands:
+    """All that the command works on, read and labelled; the article's where nothing is named.
+
+    Raises UsageError where the options contradict, DataError where a file can't be read.
+    """
+    _check(sources)
+    if takes_step(sources, wanted):
+        found = _beside_step(sources, wanted, streams)
+    elif not any(given(sources).get(name) for name in (*_MATRICES, "qkv", "embeddings")) and (
+        sources.seed is None
+    ):
+        found = seeded(ARTICLE_SEED)
+        if sources.labels is None:
+            sources = replace(sources, labels=ARTICLE_TOKENS)
+        found = _with_partners(found, _MATRICES, sources, streams)
+    else:
+        found = _found(sources, wanted.matrices, streams)
+    if mask is not None:
+        found = found.with_(mask=read_matrix(_source(mask, streams), "mask"))
+    return _labelled(found, sources)
+
+
+def _check(sources: Sources) -> None:
+    """Raise UsageError where the options that say where things come from contradict."""
+    named = given(sources)
+    files = [name for name in _MATRICES if name in named][:1]
+    origins = [*files, *(name for name in ("qkv", "embeddings", "seed") if name in named)]
+    if len(origins) > 1:
+        one, other = map(typed, origins[:2])
+        raise UsageError(f"{one} and {other} both say where Q, K and V come from; keep one")
+    for name in _DRAWN:
+        if name in named and sources.seed is None:
+            raise UsageError(f"{typed(name)} is for drawing at random; add --seed {ARTICLE_SEED}")
+
+
+def _beside_step(sources: Sources, wanted: Wanted, streams: Streams) -> Operands:
+    """The step, and what goes with it."""
+    step, word = wanted.step, wanted.step.upper()
+    useful = {"query", "key"} if wanted.width else set()
+    useful |= {name for role in wanted.beside for name in (role, *_PARTNERS[role])}
+    bundles = {"qkv", "seed", "embeddings", "labels", "key_labels", *_DRAWN}
+    for name in given(sources):
+        if name not in useful | bundles | {"value"}:
+            raise UsageError(f"{typed(name)} has no use beside {word}, which come after it")
+    if wanted.operand is None and streams.asks_a_person:
+        missing = [name for name in wanted.beside if not _gives(sources, name)]
+        besides = "".join(f", and {typed(name)} FILE" for name in missing)
         raise UsageError(
-            f"no {role}: pipe them in or name their file{wanted}; or give --query and --key, "
+            f"no {step}: pipe them in or name their file{besides}; or give --query and --key, "
             "--qkv FILE or --seed N"
         )
-    known = _found(sources, needs, streams, also=("query", "key") if role == "scores" else ())
-    step = read_matrix(_source(operand or Path("-"), streams), role)
-    return labelled(replace(known, **{role: step}), sources)
+    also = [name for name in ("query", "key") if wanted.width and _gives(sources, name)][:1]
+    found = _found(sources, (*wanted.beside, *also), streams)
+    read = read_matrix(_source(wanted.operand or Path("-"), streams), step)
+    return found.with_(**{step: read})
 
 
-def check(sources: Sources) -> None:
-    """Raise UsageError where the options that say where things come from contradict."""
-    files = [f"--{name}" for name in ("query", "key", "value") if getattr(sources, name)]
-    given = [*files[:1], *(["--qkv"] if sources.qkv else [])]
-    given += ["--seed"] if sources.seed is not None else []
-    if len(given) > 1:
-        raise UsageError(f"{given[0]} and {given[1]} both say where Q, K and V come from; keep one")
-    for name in _DRAWN:
-        if getattr(sources, name) is not None and sources.seed is None:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is for drawing at random; add --seed {ARTICLE_SEED}")
+def _gives(sources: Sources, role: str) -> bool:
+    named = given(sources)
+    return bool({role, "qkv", "seed", "embeddings"} & set(named))
 
 
-def _anything(sources: Sources) -> bool:
-    given = (sources.query, sources.key, sources.value, sources.qkv, sources.seed)
-    return any(one is not None for one in given)
-
-
-def _found(
-    sources: Sources, needs: tuple[str, ...], streams: Streams, also: tuple[str, ...] = ()
-) -> Operands:
-    """The matrices needed, and ``also`` those that are there without being needed."""
+def _found(sources: Sources, needs: Iterable[str], streams: Streams) -> Operands:
+    """The matrices needed, and what they are made of, from wherever the options say."""
+    needs = tuple(needs)
     if sources.seed is not None:
-        drawn = {name: getattr(sources, name) for name in _DRAWN}
-        whole = seeded(sources.seed, **{k: v for k, v in drawn.items() if v is not None})
-        return Operands(**{name: getattr(whole, name) for name in (*needs, *also)})
-    if sources.qkv is not None:
+        drawn = {name: value for name, value in given(sources).items() if name in _DRAWN}
+        whole = seeded(sources.seed, **drawn)
+        found = Operands(**{name: getattr(whole, name) for name in needs})
+    elif sources.qkv is not None and needs:
         source = _source(sources.qkv, streams)
-        document = _several(read_document(source), source)
-        return Operands(**{name: choose(document, name, source.name) for name in (*needs, *also)})
-    missing = [f"--{name}" for name in needs if getattr(sources, name) is None]
+        document = read_document(source)
+        if "" in document:
+            raise DataError(
+                f"{source.name}: holds one matrix; --qkv takes an .npz or JSON of three"
+            )
+        found = Operands(**{name: choose(document, name, source.name) for name in needs})
+    elif sources.embeddings is not None and needs:
+        _check_named(sources, [f"w{name[0]}" for name in needs])
+        embeddings = read_matrix(_source(sources.embeddings, streams), "embeddings")
+        found = Operands(**dict.fromkeys(needs, embeddings))
+    else:
+        _check_named(sources, needs)
+        found = Operands(**{name: _read(sources, name, streams) for name in needs})
+    return _with_partners(found, needs, sources, streams)
+
+
+def _check_named(sources: Sources, needs: Iterable[str]) -> None:
+    missing = [typed(name) for name in needs if name not in given(sources)]
     if missing:
-        raise UsageError(
-            f"{' and '.join(missing)} missing: name a file for each, or give --qkv FILE or --seed N"
-        )
-    wanted = [name for name in (*needs, *also) if getattr(sources, name) is not None]
-    return Operands(
-        **{name: read_matrix(_source(getattr(sources, name), streams), name) for name in wanted}
-    )
+        rest = "" if sources.embeddings else ", or give --qkv FILE or --seed N"
+        raise UsageError(f"{' and '.join(missing)} missing: name a file for each{rest}")
 
 
-def _several(document: Document, source: Source) -> Document:
-    if "" in document:
-        raise DataError(f"{source.name}: holds one matrix; --qkv takes an .npz or JSON of three")
-    return document
+def _with_partners(
+    found: Operands, needs: Iterable[str], sources: Sources, streams: Streams
+) -> Operands:
+    """The projections and caches that the options name for the matrices needed."""
+    names = (name for role in needs for name in _PARTNERS[role] if name in given(sources))
+    return found.with_(**{name: _read(sources, name, streams) for name in names})
+
+
+def _read(sources: Sources, name: str, streams: Streams) -> Labelled:
+    return read_matrix(_source(getattr(sources, name), streams), name)
 
 
 def _source(path: Path, streams: Streams) -> Source:
     return streams.take_input() if str(path) == "-" else Source.file(path)
 
 
-def labelled(operands: Operands, sources: Sources) -> Operands:
+def _labelled(found: Operands, sources: Sources) -> Operands:
     """The operands with the names that --labels and --key-labels give their tokens.
 
-    Raises UsageError where there are more names than tokens, or fewer.
+    --labels names the keys too where there are as many. Raises UsageError where there are
+    more names than tokens, or fewer.
     """
     rows, keys = sources.labels, sources.key_labels
-    named = {name: _named(one, name, rows, keys) for name, one in operands.given().items()}
-    return Operands(**named)
-
-
-def _named(one: Labelled, role: str, rows: Labels, keys: Labels) -> Labelled:
-    if one.array.ndim < 2:  # the core says what is wrong with it
-        return one
-    tokens, across = one.shape[-2:]
-    if role == "query":
-        return replace(one, rows=_fitting(rows, tokens, "--labels", "queries") or one.rows)
-    if role == "key":
-        return replace(one, rows=_key_labels(rows, keys, tokens) or one.rows)
-    if role == "value":
-        return one
-    return replace(
-        one,
-        rows=_fitting(rows, tokens, "--labels", "queries") or one.rows,
-        columns=_key_labels(rows, keys, across) or one.columns,
-    )
-
-
-def _key_labels(rows: Labels, keys: Labels, count: int) -> Labels:
+    if rows is not None:
+        for name in ("query", "scores", "weights"):
+            found = _named(found, name, "rows", -2, rows, "--labels names", "queries")
     if keys is not None:
-        return _fitting(keys, count, "--key-labels", "keys")
-    return rows if rows is not None and len(rows) == count else None
+        for name in ("scores", "weights"):
+            found = _named(found, name, "columns", -1, keys, "--key-labels names", "keys")
+        return _named_keys(found, keys, "--key-labels names")
+    if rows is not None:
+        for name in ("scores", "weights"):
+            one: Labelled | None = getattr(found, name)
+            if one is not None and one.shape[-1:] == (len(rows),):
+                found = found.with_(**{name: replace(one, columns=rows)})
+        if found.key is not None and len(rows) == _tokens(found.past_key) + _tokens(found.key):
+            return _named_keys(found, rows, "--labels names")
+    return found
 
 
-def _fitting(labels: Labels, count: int, option: str, what: str) -> Labels:
-    if labels is not None and len(labels) != count:
-        raise UsageError(f"{option} names {len(labels)}, and there are {count} {what}")
-    return labels
+def _named_keys(found: Operands, names: tuple[str, ...], said: str) -> Operands:
+    """The keys named, those of a cache first."""
+    if found.key is None:
+        return found
+    past = _tokens(found.past_key)
+    total = past + _tokens(found.key)
+    if len(names) != total:
+        raise UsageError(f"{said} {len(names)}, and there are {total} keys")
+    if found.past_key is not None:
+        found = found.with_(past_key=replace(found.past_key, rows=names[:past]))
+    return found.with_(key=replace(found.key, rows=names[past:])) if found.key else found
+
+
+def _named(
+    found: Operands, name: str, side: str, axis: int, names: tuple[str, ...], said: str, what: str
+) -> Operands:
+    one: Labelled | None = getattr(found, name)
+    if one is None or one.array.ndim < 2:  # the core says what is wrong with it
+        return found
+    if one.shape[axis] != len(names):
+        raise UsageError(f"{said} {len(names)}, and there are {one.shape[axis]} {what}")
+    changed = replace(one, rows=names) if side == "rows" else replace(one, columns=names)
+    return found.with_(**{name: changed})
+
+
+def _tokens(one: Labelled | None) -> int:
+    return one.shape[-2] if one is not None and one.array.ndim > 1 else 0

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from qkvcli.cli.options import AttentionOptions, Display, Sources
-from qkvcli.cli.streams import Streams
-from qkvcli.errors import UsageError
+from qkvcli.cli.attention import AttentionOptions
+from qkvcli.cli.display import Display
+from qkvcli.cli.sources import Sources
 
 Weights = Annotated[
     Path | None,
@@ -25,13 +25,8 @@ def output(
     sources: Sources, options: AttentionOptions, display: Display, weights: Weights = None
 ) -> None:
     """Show the output weights·V: for each query, a mix of the values."""
-    from qkvcli.cli.delivery import planned
-    from qkvcli.cli.inputs import step_or_matrices
-    from qkvcli.core.engine import compute
+    from qkvcli.cli.inputs import Wanted
+    from qkvcli.cli.work import perform
 
-    streams = Streams.of_process()
-    deliver = planned(display, streams, piped="csv")
-    operands = step_or_matrices(sources, "weights", weights, ("value",), streams)
-    if operands.weights is not None and options.asked():
-        raise UsageError(f"{options.asked()[0]} comes before the weights, and those are given")
-    deliver(compute(options.attention(), operands)[-1:])
+    wanted = Wanted(("query", "key", "value"), "weights", weights, beside=("value",))
+    perform("output", sources, options, display, wanted, ("output",))

@@ -1,16 +1,14 @@
 """``qkvcli run``: every step, from the scores to the output."""
 
-from qkvcli.cli.options import AttentionOptions, Display, Sources
-from qkvcli.cli.streams import Streams
+from qkvcli.cli.attention import AttentionOptions
+from qkvcli.cli.display import Display
+from qkvcli.cli.sources import Sources
 
 
 def run(sources: Sources, options: AttentionOptions, display: Display) -> None:
     """Show every step: the scores, the weights and the output."""
-    from qkvcli.cli.delivery import planned
-    from qkvcli.cli.inputs import matrices
-    from qkvcli.core.engine import compute
+    from qkvcli.cli.inputs import Wanted
+    from qkvcli.cli.work import perform
 
-    streams = Streams.of_process()
-    deliver = planned(display, streams, piped="table")
-    operands = matrices(sources, ("query", "key", "value"), streams)
-    deliver(compute(options.attention(), operands))
+    wanted = Wanted(("query", "key", "value"))
+    perform("output", sources, options, display, wanted, piped="table")

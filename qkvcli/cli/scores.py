@@ -1,16 +1,14 @@
 """``qkvcli scores``: how well each query matches each key."""
 
-from qkvcli.cli.options import AttentionOptions, Display, Sources
-from qkvcli.cli.streams import Streams
+from qkvcli.cli.attention import AttentionOptions
+from qkvcli.cli.display import Display
+from qkvcli.cli.sources import Sources
 
 
 def scores(sources: Sources, options: AttentionOptions, display: Display) -> None:
-    """Show the scores Q·Kᵀ, and scaled and masked where asked for."""
-    from qkvcli.cli.delivery import planned
-    from qkvcli.cli.inputs import matrices
-    from qkvcli.core.engine import compute
+    """Show the scores Q·Kᵀ, and scaled, capped and masked where asked for."""
+    from qkvcli.cli.inputs import Wanted
+    from qkvcli.cli.work import perform
+    from qkvcli.core.steps import SCORES
 
-    streams = Streams.of_process()
-    deliver = planned(display, streams, piped="csv")
-    operands = matrices(sources, ("query", "key"), streams)
-    deliver(compute(options.attention(), operands, until="scores"))
+    perform("scores", sources, options, display, Wanted(("query", "key")), SCORES)

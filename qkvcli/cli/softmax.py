@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from qkvcli.cli.options import AttentionOptions, Display, Sources
-from qkvcli.cli.streams import Streams
+from qkvcli.cli.attention import AttentionOptions
+from qkvcli.cli.display import Display
+from qkvcli.cli.sources import Sources
 
 Scores = Annotated[
     Path | None,
@@ -24,11 +25,9 @@ def softmax(
     sources: Sources, options: AttentionOptions, display: Display, scores: Scores = None
 ) -> None:
     """Show the weights: the softmax of each row of scores."""
-    from qkvcli.cli.delivery import planned
-    from qkvcli.cli.inputs import step_or_matrices
-    from qkvcli.core.engine import compute
+    from qkvcli.cli.inputs import Wanted
+    from qkvcli.cli.work import perform
 
-    streams = Streams.of_process()
-    deliver = planned(display, streams, piped="csv")
-    operands = step_or_matrices(sources, "scores", scores, (), streams)
-    deliver(compute(options.attention(), operands, until="weights")[-1:])
+    width = options.attention().scale == "sqrt"
+    wanted = Wanted(("query", "key"), "scores", scores, width=width)
+    perform("weights", sources, options, display, wanted, ("weights",))

@@ -4,19 +4,12 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TextIO
 
-from qkvcli.errors import DataError, ExitCode, QkvError, UsageError, WriteError
+from qkvcli.errors import DataError, ReaderGone, UsageError, WriteError
 from qkvcli.formats.source import Source
 
 _SIGNS = "·ᵀ→…×√─"
-
-
-class ReaderGone(QkvError):  # noqa: N818 -- it is no error
-    """Whoever read our output has enough of it; that ends the program, and is no fault."""
-
-    exit_code = ExitCode.FINE
 
 
 @dataclass
@@ -26,6 +19,7 @@ class Streams:
     stdin: TextIO | None
     stdout: TextIO | None
     stderr: TextIO | None
+    taken: bool = False
 
     @classmethod
     def of_process(cls) -> "Streams":
@@ -64,25 +58,31 @@ class Streams:
         if os.environ.get("TERM") == "linux" and self.on_terminal:  # its font has no ᵀ
             return True
         try:
-            _SIGNS.encode(getattr(self.stdout, "encoding", None) or "utf-8")
+            _SIGNS.encode(self._spoken)
         except (UnicodeEncodeError, LookupError):
             return True
         return False
 
-    @cached_property
-    def _input(self) -> Source:
+    @property
+    def encoding(self) -> str:
+        """What tables are written in; data is always UTF-8."""
+        return "ascii" if self.plain else self._spoken
+
+    @property
+    def _spoken(self) -> str:
+        return getattr(self.stdout, "encoding", None) or "utf-8"
+
+    def take_input(self) -> Source:
+        """All of standard input, for the one operand that reads it."""
+        if self.taken:
+            raise UsageError("standard input can be read for one operand only; name files")
+        self.taken = True
         if self.stdin is None:
             raise DataError("standard input is closed")
         try:
             return Source("standard input", data=self.stdin.buffer.read())
         except OSError as fault:
             raise DataError(f"standard input: cannot be read: {fault.strerror}") from None
-
-    def take_input(self) -> Source:
-        """All of standard input, for the one operand that reads it."""
-        if "_input" in vars(self):
-            raise UsageError("'-' stands twice: standard input can be read for one operand only")
-        return self._input
 
     def write(self, data: bytes) -> None:
         """Bytes to standard output, at once. Raises ReaderGone or WriteError."""
@@ -98,6 +98,14 @@ class Streams:
         except OSError as fault:
             self._forget_output()
             raise WriteError(f"standard output: cannot be written: {fault.strerror}") from None
+
+    def settle(self) -> None:
+        """Let go of what Typer's own output left behind, if nobody takes it."""
+        if self.stdout is not None:
+            try:
+                self.stdout.flush()
+            except (OSError, ValueError):
+                self._forget_output()
 
     def report(self, message: str) -> None:
         """One line on standard error."""

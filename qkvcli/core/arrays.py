@@ -13,9 +13,9 @@ Labels: TypeAlias = tuple[str, ...] | None
 class Labelled:
     """An array with what a person calls it.
 
-    ``rows`` and ``columns`` name the last two axes; ``name`` says which of
-    its role's names it has ("scaled", among scores; "" where that is not known); ``origin`` says where it came from, in
-    words that fit an error ("q.npy", "standard input", "seed 42").
+    ``rows`` and ``columns`` name the last two axes; ``name`` says which of its role's
+    names it has ("scaled", among scores; "" where that is not known); ``origin`` says
+    where it came from, in words that fit an error ("q.npy", "standard input", "seed 42").
     """
 
     array: Array

@@ -1,10 +1,11 @@
-"""Self-attention, one function a step. Start here.
+"""Attention, one function a step. Start here.
 
     scores = Q·Kᵀ        weights = softmax(scores)        output = weights·V
 
-Every function takes and gives floating-point arrays. ``…`` stands for any leading
+That is all that the article needs; what real models do besides stands between these
+three. Every function takes and gives floating-point arrays. ``…`` stands for any leading
 axes (batches, heads); there are L_q queries and L_k keys; a query and a key are d wide,
-a value d_v. Source: Vaswani et al., "Attention Is All You Need", section 3.2.1.
+a value d_v. Source: Vaswani et al., "Attention Is All You Need", section 3.2.
 
 >>> cat = np.array([[0.0, 2.0]])                    # one query          (1, 2)
 >>> keys = np.array([[1.0, 0.0], [0.0, 1.0]])       # the, sat           (2, 2)
@@ -19,6 +20,29 @@ import numpy as np
 from qkvcli.core.arrays import Array
 
 
+def projected(embeddings: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Embeddings X as queries, keys or values: X·W, and a bias on every row."""
+    rows: Array = embeddings @ weight  # (…, L, m)·(m, d) → (…, L, d)
+    return rows if bias is None else rows + bias  # (…, L, d) + (d,)
+
+
+def split(rows: Array, heads: int) -> Array:
+    """Rows that hold heads side by side, as heads that hold rows."""
+    parted = rows.reshape(*rows.shape[:-1], heads, -1)  # (…, L, H·d) → (…, L, H, d)
+    return parted.swapaxes(-2, -3)  # (…, H, L, d)
+
+
+def joined(heads: Array) -> Array:
+    """Heads side by side again: the inverse of `split`."""
+    parted = heads.swapaxes(-2, -3)  # (…, H, L, d) → (…, L, H, d)
+    return parted.reshape(*parted.shape[:-2], -1)  # (…, L, H·d)
+
+
+def shared(heads: Array, group: int) -> Array:
+    """Each head of K or V, once for every one of the ``group`` query heads that share it."""
+    return heads if group == 1 else heads.repeat(group, axis=-3)  # (…, G, L, d) → (…, H, L, d)
+
+
 def scores(query: Array, key: Array) -> Array:
     """How well each query matches each key: their dot product."""
     return query @ key.swapaxes(-1, -2)  # (…, L_q, d)·(…, d, L_k) → (…, L_q, L_k)
@@ -29,9 +53,15 @@ def scaled(scores: Array, scale: float) -> Array:
     return scores * scale  # (…, L_q, L_k)
 
 
-def masked(scores: Array, visible: Array) -> Array:
-    """Scores, with −∞ where a query may not see a key."""
-    return np.where(visible, scores, -np.inf)  # (…, L_q, L_k)
+def capped(scores: Array, cap: float) -> Array:
+    """Scores bent so that none is beyond ±cap, and small ones stay as they are."""
+    return cap * np.tanh(scores / cap)  # (…, L_q, L_k)
+
+
+def masked(scores: Array, visible: Array, bias: Array | None = None) -> Array:
+    """Scores with a bias added, and −∞ where a query may not see a key."""
+    biased = scores if bias is None else scores + bias  # (…, L_q, L_k)
+    return np.where(visible, biased, -np.inf)  # (…, L_q, L_k)
 
 
 def softmax(scores: Array) -> Array:
@@ -48,7 +78,7 @@ def output(weights: Array, value: Array) -> Array:
     finite = np.isfinite(value)  # (…, L_k, d_v)
     if finite.all():
         return weights @ value  # (…, L_q, L_k)·(…, L_k, d_v) → (…, L_q, d_v)
-    mixed = weights @ np.where(finite, value, 0)  # (…, L_q, d_v)
+    mixed: Array = weights @ np.where(finite, value, 0)  # (…, L_q, d_v)
     rest = np.where(finite, 0, value)  # ∞ and NaN alone: 0·∞ is NaN, so they are added
     spoilt = ~finite.all(axis=tuple(i for i in range(value.ndim) if i != value.ndim - 2))
     for j in np.flatnonzero(spoilt):  # only by the queries that do see key j

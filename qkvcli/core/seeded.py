@@ -3,7 +3,7 @@
 import numpy as np
 
 from qkvcli.core.arrays import Labelled
-from qkvcli.core.engine import Operands
+from qkvcli.core.operands import Operands
 
 ARTICLE_SEED = 42
 ARTICLE_TOKENS = ("The", "cat", "sat", "on", "mat")

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from qkvcli.core.arrays import Array, Labels
 
+SCORES = ("scores", "scaled", "capped", "masked")
+"""The steps up to the softmax, in their order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -53,7 +56,7 @@ class Steps(Sequence[Step]):
     def __getitem__(self, which: int | str | slice) -> "Step | Steps":
         if isinstance(which, slice):
             return Steps(self._steps[which])
-        if isinstance(which, int):
+        if not isinstance(which, str):
             return self._steps[which]
         for step in self._steps:
             if step.name == which:

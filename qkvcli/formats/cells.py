@@ -24,13 +24,16 @@ def is_number(cell: str) -> bool:
 def number(cell: str, where: str) -> float:
     """The cell's number. Raises DataError, which begins with ``where``."""
     if not is_number(cell):
-        shown = cell if len(cell) <= 30 else cell[:30] + "…"
-        what = f"{shown!r} is not a number" if cell.strip() else "the cell is empty"
+        what = f"{_short(cell)!r} is not a number" if cell.strip() else "the cell is empty"
         raise DataError(f"{where}: {what}; write one such as 0.5, -inf or nan")
     value = float(cell)
     if np.isinf(value) and "inf" not in cell.lower():
-        raise DataError(f"{where}: {cell.strip()} is too large for a float (the limit is 1.8e308)")
+        raise DataError(f"{where}: {_short(cell)} is too large for a float (the limit is 1.8e308)")
     return value
+
+
+def _short(cell: str) -> str:
+    return cell.strip() if len(cell) <= 30 else cell.strip()[:30] + "…"
 
 
 def texts(row: Array, digits: int | None = None) -> list[str]:
@@ -63,6 +66,8 @@ def checked_labels(labels: Any, count: int, where: str) -> Labels:
         return None
     if not isinstance(labels, (list, tuple)) or len(labels) != count:
         raise DataError(f"{where}: there must be {count} labels, one for each")
+    if not all(isinstance(label, (str, int, float)) for label in labels):
+        raise DataError(f"{where}: a label is text")
     names = tuple(map(str, labels))
     try:
         "".join(names).encode()

@@ -10,22 +10,21 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 
 from qkvcli.core.arrays import Array, Labelled
-from qkvcli.core.steps import Step
-from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.cells import checked_labels, is_number, number, texts
+from qkvcli.errors import DataError
+from qkvcli.formats.cells import checked_labels, is_number, number
 from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
 _SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")
 _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
 SPACE = " "
+_LIKE_A_NUMBER = re.compile(r"\s*[-+\u2212]?\.?\d")
 _PARTED = {",": "commas", "\t": "tabs"}
 
 
@@ -43,43 +42,6 @@ def read_delimited(source: Source, delimiter: str) -> Document:
     return {"": lambda: matrix}
 
 
-def write_delimited(
-    steps: Sequence[Step], stream: BinaryIO, digits: int | None, delimiter: str
-) -> None:
-    """The last step as text."""
-    step = steps[-1]
-    array = step.array
-    if array.ndim != 2 or array.size == 0:
-        stream.write(f"# shape {' '.join(map(str, array.shape))}\n".encode())
-    if array.size == 0:
-        return
-    labelled = step.rows is not None or step.columns is not None
-    rows = step.rows or tuple(map(str, range(array.shape[-2])))
-    if labelled:
-        columns = step.columns or tuple(map(str, range(array.shape[-1])))
-        corner = [] if delimiter == SPACE else [""]
-        stream.write(_line([*corner, *columns], delimiter).encode())
-    for i, row in enumerate(array.reshape(-1, array.shape[-1])):
-        numbers = delimiter.join(texts(row, digits))
-        label = _line([rows[i % len(rows)]], delimiter)[:-1] + delimiter if labelled else ""
-        stream.write(f"{label}{numbers}\n".encode())
-
-
-def _line(cells: list[str], delimiter: str) -> str:
-    """Labels as a line, those quoted that would be read as more than one cell."""
-    if delimiter == SPACE:
-        if any("\n" in cell for cell in cells):
-            raise WriteError("a label with a line break cannot be written as .txt; use .csv")
-        return SPACE.join(_quoted(cell) for cell in cells) + "\n"
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)
-    return text.getvalue()
-
-
-def _quoted(word: str) -> str:
-    return '"' + word.replace('"', '""') + '"' if '"' in word or word.split() != [word] else word
-
-
 def _read(source: Source, delimiter: str) -> Labelled:
     text = source.text()
     declared = _SHAPE.match(text)
@@ -94,7 +56,9 @@ def _read(source: Source, delimiter: str) -> Labelled:
         lines = list(_lines(body, delimiter, source.name, 1 if declared else 0))
         if not lines and shape is not None and 0 in shape:
             return Labelled(np.zeros(shape), origin=source.name)
-        array, rows, columns = _labelled(lines, delimiter, source.name)
+        array, rows, columns = _truths(lines), None, None
+        if array is None:
+            array, rows, columns = _labelled(lines, delimiter, source.name)
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
     return Labelled(
@@ -138,6 +102,17 @@ def _unquoted(word: str) -> str:
     return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
 
 
+def _truths(lines: list[Line]) -> Array | None:
+    """A mask of true and false; None where there is any other cell."""
+    words = [[cell.strip().lower() for cell in line.cells] for line in lines]
+    if not words or {len(row) for row in words} != {len(words[0])}:
+        return None
+    if not {word for row in words for word in row} <= {"true", "false"}:
+        return None
+    truths: Array = np.array(words) == "true"
+    return truths
+
+
 def _labelled(
     lines: list[Line], delimiter: str, name: str
 ) -> tuple[Array, list[str] | None, list[str] | None]:
@@ -162,8 +137,8 @@ def _labelled(
         before = before or not above
     body = rest if above else lines
     start = 1 if before else 0
-    columns = _names(first, start, name) if above else None
-    rows = [_name(line, 0, name) for line in body] if before else None
+    columns = _names([(first, i) for i in range(start, width)], name) if above else None
+    rows = _names([(line, 0) for line in body], name) if before else None
     if not body or width == start:
         parted = _PARTED.get(delimiter, "white space")
         raise DataError(f"{name}: only words, no numbers; cells are parted by {parted}")
@@ -190,15 +165,16 @@ def _numbers(line: Line, start: int, name: str) -> list[float]:
     ]
 
 
-def _names(line: Line, start: int, name: str) -> list[str]:
-    return [_name(line, i, name) for i in range(start, len(line.cells))]
-
-
-def _name(line: Line, i: int, name: str) -> str:
-    if not line.cells[i].strip():
+def _names(cells: list[tuple[Line, int]], name: str) -> list[str]:
+    """The labels in some cells. Raises DataError for an empty one, or a number misspelt."""
+    texts = [line.cells[i] for line, i in cells]
+    for (line, i), text in zip(cells, texts, strict=True):
         where = f"{name}: line {line.number}, cell {i + 1}"
-        raise DataError(f"{where}: the cell is empty; write a number such as 0.5, -inf or nan")
-    return line.cells[i].strip()
+        if not text.strip():
+            raise DataError(f"{where}: the cell is empty; write a number such as 0.5, -inf or nan")
+        if _LIKE_A_NUMBER.match(text) and not is_number(text) and any(map(is_number, texts)):
+            raise DataError(f"{where}: {text!r} is not a number, though it begins like one")
+    return texts
 
 
 def _reshaped(

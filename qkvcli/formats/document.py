@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from qkvcli.core.arrays import Labelled
+from qkvcli.core.steps import SCORES
 from qkvcli.errors import DataError
 
 Document: TypeAlias = Mapping[str, Callable[[], Labelled]]
@@ -14,9 +15,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "query": ("query", "q"),
     "key": ("key", "k"),
     "value": ("value", "v"),
-    "scores": ("masked", "capped", "scaled", "scores"),  # the last step before the softmax
+    "scores": SCORES[::-1],  # the last step before the softmax
     "weights": ("weights",),
     "output": ("output",),
+    "mask": ("mask", "attn_mask"),
+    "embeddings": ("embeddings", "x"),
 }
 """The names that each role goes by in a file, the one to prefer first."""
 
@@ -35,11 +38,12 @@ def choose(document: Document, role: str, where: str) -> Labelled:
         if name.lower() in names:
             raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
         names[name.lower()] = name
-    found = next((names[name] for name in NAMES[role] if name in names), None)
+    wanted = NAMES.get(role, (role,))
+    found = next((names[name] for name in wanted if name in names), None)
     if found is None and len(names) == 1 and not _KNOWN & set(names):
         [found] = names.values()
     if found is None:
         held = ", ".join(document) or "nothing"
-        raise DataError(f"{where}: holds {held}; there is no {' or '.join(NAMES[role])} in it")
+        raise DataError(f"{where}: holds {held}; there is no {' or '.join(wanted)} in it")
     name = found.lower()
-    return replace(document[found](), name=name if name in NAMES[role] else role)
+    return replace(document[found](), name=name if name in wanted else role)

@@ -26,22 +26,38 @@ _MISSING = frozenset(_CONSTANTS.values())
 
 def read_json(source: Source) -> Document:
     """The matrices by name; a bare nested list has no name."""
+    text = source.text()
     try:
         # Python writes NaN and Infinity bare; as strings they differ from a number too large
-        held = json.loads(source.text(), parse_constant=_CONSTANTS.__getitem__)
+        held = json.loads(
+            text, parse_constant=_CONSTANTS.__getitem__, object_pairs_hook=partial(_object, source)
+        )
     except json.JSONDecodeError as fault:
         where = f"{source.name}: line {fault.lineno}, column {fault.colno}"
         raise DataError(f"{where}: not JSON: {fault.msg}") from None
-    except (RecursionError, ValueError) as fault:
-        raise DataError(f"{source.name}: not JSON that holds matrices: {fault}") from None
+    except DataError:
+        raise
+    except RecursionError:
+        raise DataError(f"{source.name}: not JSON that holds matrices: nested too deep") from None
+    except ValueError:  # Python reads no whole number of more than 4300 digits
+        raise DataError(f"{source.name}: a number is too large for a float") from None
     if isinstance(held, list) or (isinstance(held, dict) and "data" in held):
         return {"": partial(_matrix, held, f"{source.name}: the matrix", source)}
     if not isinstance(held, dict):
-        raise DataError(f"{source.name}: a {type(held).__name__}; matrices are lists, or an object")
+        raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
     return {
         name: partial(_matrix, entry, f"{source.name}: {name}", source)
         for name, entry in held.items()
     }
+
+
+def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, if no name stands in it twice."""
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        name = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
+    return held
 
 
 def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:

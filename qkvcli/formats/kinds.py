@@ -9,7 +9,8 @@ from typing import BinaryIO
 
 from qkvcli.core.steps import Step
 from qkvcli.formats.cells import is_number
-from qkvcli.formats.delimited import SPACE, read_delimited, write_delimited
+from qkvcli.formats.delimited import SPACE, read_delimited
+from qkvcli.formats.delimited_writer import write_delimited
 from qkvcli.formats.document import Document
 from qkvcli.formats.json_text import read_json, write_json
 from qkvcli.formats.numpy_files import read_npy, read_npz, write_npy, write_npz

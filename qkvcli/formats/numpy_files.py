@@ -86,8 +86,10 @@ def _faults(source: Source, kind: str) -> Iterator[None]:
         raise source.unreadable(fault) from None
     except Exception as fault:  # np.load raises at least six kinds on a bad file
         reason = str(fault).split("\n")[0].rstrip(".") or type(fault).__name__
-        if "allow_pickle" in reason:
+        if "allow_pickle" in reason and source.start(6) == b"\x93NUMPY":
             reason = "it holds Python objects, which are never loaded; save numbers"
+        elif "allow_pickle" in reason:  # NumPy takes any other bytes for a pickle
+            reason = f"it does not begin as {kind} files do; its ending may be wrong"
         raise DataError(f"{source.name}: not a whole {kind} file: {reason}") from None
 
 

@@ -56,6 +56,8 @@ class Source:
         try:
             return self.content.decode(encoding)
         except UnicodeDecodeError as fault:
+            if b"\0" in self.content[: fault.start + 512]:
+                raise DataError(f"{self.name}: not text; its ending may be wrong") from None
             line = self.content.count(b"\n", 0, fault.start) + 1
             raise DataError(f"{self.name}: line {line}: not UTF-8 text; save it as UTF-8") from None
 

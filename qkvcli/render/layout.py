@@ -1,5 +1,6 @@
 """Which rows and columns of a matrix are shown, and the text of each cell."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class Room:
     """How much is shown: columns of text, lines (None: no bound), decimals.
 
     ``full`` shows every row and column, in several grids where one is too wide; ``plain``
-    keeps to ASCII.
+    keeps to ASCII; ``heads`` and ``batches`` are those to show (None: all).
     """
 
     width: int | None = None
@@ -28,6 +29,19 @@ class Room:
     digits: int = DIGITS
     full: bool = False
     plain: bool = False
+    heads: tuple[int, ...] | None = None
+    batches: tuple[int, ...] | None = None
+
+    def indexes(self, leading: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Which matrices to show, of all that the leading axes hold.
+
+        >>> list(Room(heads=(1,)).indexes((2, 3)))
+        [(0, 1), (1, 1)]
+        """
+        for index in np.ndindex(leading):
+            of_head = self.heads is None or not index or index[-1] in self.heads
+            if of_head and (self.batches is None or index[-2:-1] in [(b,) for b in self.batches]):
+                yield index
 
     @property
     def ellipsis(self) -> str:
@@ -114,7 +128,7 @@ class _Table:
         self.headers = {
             j: _label(columns, j, room, max(map(len, self.cells[j]), default=0)) for j in candidates
         }
-        self.peaks = lines.argmax(axis=1).tolist() if lines.shape[1] else [-1] * len(lines)
+        self.peaks = [_peak(line) for line in lines]
 
     def grid(self, columns: list[int | None]) -> Grid:
         dots = self.room.ellipsis
@@ -165,6 +179,11 @@ class _Table:
 
     def _label_width(self) -> int:
         return max(map(cell_len, self.row_labels), default=0)
+
+
+def _peak(line: Array) -> int:
+    """Where a row is largest; -1 where nothing in it is above 0."""
+    return int(np.nanargmax(line)) if (line > 0).any() else -1
 
 
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from qkvcli.core.steps import Step
 from qkvcli.render.layout import Grid, Room, grids
 from qkvcli.render.titles import matrix_title, title
@@ -14,7 +12,7 @@ def step_markdown(step: Step, room: Room) -> Iterator[str]:
     words = title(step)
     yield f"**{words.name}** = {words.formula}   {words.shapes}"
     yield ""
-    for index in np.ndindex(step.array.shape[:-2]):
+    for index in room.indexes(step.array.shape[:-2]):
         if index:
             yield from (f"**{matrix_title(index)}**", "")
         for grid in grids(step.array[index], step.rows, step.columns, room):

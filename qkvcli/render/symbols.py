@@ -14,13 +14,16 @@ def ascii_only(text: str) -> str:
     return text.translate(_PLAIN).encode("ascii", "replace").decode()
 
 
+_JOINERS = "\u200c\u200d"  # ordinary in Persian and Hindi words, and within emoji
+
+
 def printable(label: str) -> str:
     r"""A label on one line, with nothing in it that a terminal would obey.
 
     >>> printable("a\nb\x1b[31m")
     'a\\nb\\x1b[31m'
     """
-    return "".join(c if c.isprintable() else _escaped(c) for c in label)
+    return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in label)
 
 
 def _escaped(character: str) -> str:

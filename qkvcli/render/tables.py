@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from rich.box import SIMPLE_HEAD, Box
 from rich.console import RenderableType
 from rich.table import Table
@@ -29,7 +28,7 @@ class Block:
 def step_tables(step: Step, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
     yield _heading(step, room)
-    for index in np.ndindex(step.array.shape[:-2]):
+    for index in room.indexes(step.array.shape[:-2]):
         if index:
             yield _line(Text(matrix_title(index), style=_NAME))
         for grid in grids(step.array[index], step.rows, step.columns, room):

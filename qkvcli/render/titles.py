@@ -1,5 +1,6 @@
 """What a table's title says: what was computed, how, and with which shapes."""
 
+import re
 from dataclasses import dataclass
 
 from qkvcli.core.steps import Step
@@ -24,9 +25,10 @@ def title(step: Step) -> Title:
     >>> str(title(Step("scores", "Q·Kᵀ", ((5, 64), (64, 5)), np.ones((5, 5)))))
     'scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)'
     """
-    sign = "·" if "·" in step.formula else " + "
-    operands = sign.join(map(str, step.operands))
-    return Title(step.name, step.formula, f"{operands} → {step.array.shape}")
+    signs = re.findall(r"·| \+ ", step.formula)[: len(step.operands) - 1]
+    parts = zip(map(str, step.operands), [*signs, ""], strict=False)
+    shapes = "".join(shape + sign for shape, sign in parts)
+    return Title(step.name, step.formula, f"{shapes} → {step.array.shape}")
 
 
 def matrix_title(index: tuple[int, ...]) -> str:

@@ -1,0 +1,63 @@
+"""The options that say what is shown, how, and where it is saved."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from qkvcli.cli.options import chosen, count, file, listed, option, whole
+
+_SHOWN = "What is shown"
+FORMATS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown")
+
+
+@dataclass(frozen=True)
+class Display:
+    """What is shown, how, and where it is saved."""
+
+    format: Annotated[
+        str | None,
+        option(
+            "-f",
+            "--format",
+            panel=_SHOWN,
+            metavar="|".join(FORMATS),
+            parser=chosen(FORMATS),
+            help="What standard output holds: a table on a terminal; in a pipe CSV, "
+            "or for run the tables.",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        file("-o", "--output", panel=_SHOWN, help="Also save, in the format of the file's ending."),
+    ] = None
+    digits: Annotated[
+        int | None,
+        count("--digits", _SHOWN, "Decimals: 4 in tables, else all that there are.", 0, 17),
+    ] = None
+    head: Annotated[
+        Any,
+        option(
+            "--head",
+            panel=_SHOWN,
+            metavar="N[,N…]",
+            parser=listed(whole(0)),
+            help="Show tables of these heads alone.",
+        ),
+    ] = None
+    batch: Annotated[
+        Any,
+        option(
+            "--batch",
+            panel=_SHOWN,
+            metavar="N[,N…]",
+            parser=listed(whole(0)),
+            help="Show tables of these batches alone.",
+        ),
+    ] = None
+    full: Annotated[bool, option("--full", panel=_SHOWN, help="Show every row and column.")] = False
+    width: Annotated[
+        int | None, count("--width", _SHOWN, "Columns of text for a table (the terminal's).")
+    ] = None
+    quiet: Annotated[bool, option("--quiet", panel=_SHOWN, help="Nothing on standard output.")] = (
+        False
+    )

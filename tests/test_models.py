@@ -1,0 +1,446 @@
+"""What real models do: heads, groups, masks, windows, caches, projections, precision."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import qkvcli
+from qkvcli.errors import ShapeError, UsageError
+from tests import oracle
+from tests.conftest import SAMPLES, Program
+
+NUMBERS = st.floats(-5, 5)
+BERT = ("query", "key", "value", "weights", "output")
+
+
+@st.composite
+def problems(draw: Any) -> dict[str, Any]:
+    """Arrays with a head axis, and any of the options that hide keys or bend scores."""
+    groups, group = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    n, m, d, d_v, past = (draw(st.integers(low, 4)) for low in (1, 1, 1, 1, 0))
+
+    def drawn(*shape: int, elements: Any = NUMBERS, dtype: Any = np.float64) -> Any:
+        return draw(arrays(dtype, shape, elements=elements))
+
+    problem = {
+        "query": drawn(groups * group, n, d),
+        "key": drawn(groups, m, d),
+        "value": drawn(groups, m, d_v),
+    }
+    if past:
+        problem |= {"past_key": drawn(groups, past, d), "past_value": drawn(groups, past, d_v)}
+    keys = past + m
+    kind = draw(st.sampled_from(["none", "seen", "bias"]))
+    if kind == "seen":
+        problem["mask"] = drawn(n, keys, elements=st.booleans(), dtype=np.bool_)
+    elif kind == "bias":
+        problem["mask"] = drawn(n, keys, elements=NUMBERS | st.just(-math.inf))
+    sides = st.none() | st.integers(0, 3)
+    optional = {
+        "scale": st.sampled_from(["sqrt", 0.3]),
+        "softcap": st.floats(0.5, 9),
+        "causal": st.booleans(),
+        "window": st.tuples(sides, sides),
+        "offset": st.integers(-3, 5),
+        "valid_length": st.integers(0, keys),
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(optional))))
+    return {**problem, **{name: draw(optional[name]) for name in sorted(chosen)}}
+
+
+def expected(problem: dict[str, Any]) -> tuple[Any, Any]:
+    """The oracle's weights and outputs, head by head."""
+    query = problem["query"]
+    key, value = (
+        np.concatenate([problem.get(f"past_{name}", problem[name][:, :0]), problem[name]], axis=1)
+        for name in ("key", "value")
+    )
+    n, keys = query.shape[1], key.shape[1]
+    length = problem.get("valid_length", keys)
+    default = length - n if "valid_length" in problem else keys - problem["key"].shape[1]
+    offset = problem.get("offset", default)
+    left, right = problem.get("window") or (None, None)
+    mask = problem.get("mask")
+    bias = None if mask is None or mask.dtype == bool else mask.tolist()
+
+    def seen(i: int, j: int) -> bool:
+        place = i + offset
+        return (
+            j < length
+            and (not problem.get("causal") or j <= place)
+            and (left is None or j >= place - left)
+            and (right is None or j <= place + right)
+            and (mask is None or mask.dtype != bool or bool(mask[i, j]))
+        )
+
+    scale = {None: 1.0, "sqrt": 1 / math.sqrt(query.shape[2]), 0.3: 0.3}[problem.get("scale")]
+    group = len(query) // len(key)
+    heads = [
+        oracle.attention(
+            query[h].tolist(),
+            key[h // group].tolist(),
+            value[h // group].tolist(),
+            scale=scale,
+            cap=problem.get("softcap"),
+            bias=bias,
+            seen=seen,
+        )
+        for h in range(len(query))
+    ]
+    return tuple(np.array(parts) for parts in zip(*heads, strict=True))
+
+
+@given(problems())
+def test_every_option_is_what_a_loop_would_do(problem: dict[str, Any]) -> None:
+    weights, output = expected(problem)
+    steps = qkvcli.attend(**problem)
+    np.testing.assert_allclose(steps.weights, weights, atol=1e-12)
+    np.testing.assert_allclose(steps.output, output, atol=1e-12)
+
+
+@given(problems())
+def test_heads_side_by_side_are_the_same(problem: dict[str, Any]) -> None:
+    """``heads`` splits the last axis as a head axis would have it, and joins the output."""
+    groups, heads = len(problem["key"]), len(problem["query"])
+    flat = dict(problem)
+    for name in ("query", "key", "value", "past_key", "past_value"):
+        if name in problem:
+            flat[name] = problem[name].swapaxes(0, 1).reshape(problem[name].shape[1], -1)
+    whole = qkvcli.attend(**problem)
+    steps = qkvcli.attend(**flat, heads=heads, kv_heads=groups)
+    np.testing.assert_allclose(steps.weights, whole.weights, atol=1e-12)
+    joined = whole.output.swapaxes(0, 1).reshape(len(steps.output), -1)
+    np.testing.assert_allclose(steps.output, joined, atol=1e-12)
+
+
+@given(problems(), st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_what_is_hidden_cannot_be_seen(problem: dict[str, Any], poison: float) -> None:
+    """A key that no query sees may hold anything, in K and in V."""
+    steps = qkvcli.attend(**problem)
+    past = problem["past_key"].shape[1] if "past_key" in problem else 0
+    if "masked" not in steps.names:
+        return
+    hidden = np.isneginf(steps["masked"].array).all(axis=(0, 1))[past:]
+    for name in ("key", "value"):
+        problem[name] = np.where(hidden[:, None], poison, problem[name])
+    np.testing.assert_array_equal(qkvcli.attend(**problem).output, steps.output)
+
+
+def test_steps_come_in_the_one_order() -> None:
+    options: dict[str, Any] = {"scale": 2, "softcap": 3, "causal": True, "window": (1, None)}
+    steps = qkvcli.attend(*np.ones((3, 2, 2)), **options, mask=np.zeros((2, 2)), valid_length=2)
+    assert [f"{step.name} = {step.formula}" for step in steps] == [
+        "scores = Q·Kᵀ",
+        "scaled = scores × 2",
+        "capped = 3·tanh(scaled / 3)",
+        "masked = capped + causal mask + window + valid length + mask",
+        "weights = softmax(masked)",
+        "output = weights·V",
+    ]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 4), (1, 4), (3, 1), (2, 1, 4), (2, 3, 4)])
+@pytest.mark.parametrize("kind", [np.bool_, np.float64])
+def test_masks_broadcast_from_the_right(shape: tuple[int, ...], kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    query, key = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 4, 5))
+    mask = rng.integers(0, 2, shape).astype(kind)
+    whole = np.broadcast_to(mask, (2, 3, 4))
+    plain = qkvcli.scores(query, key)
+    expected = np.where(whole, plain, -np.inf) if kind is np.bool_ else plain + whole
+    np.testing.assert_array_equal(qkvcli.scores(query, key, mask=mask), expected)
+
+
+def test_a_mask_shorter_than_the_keys_hides_the_rest() -> None:
+    masked = qkvcli.scores(np.ones((3, 1)), np.ones((4, 1)), mask=np.zeros((3, 2)))
+    assert masked.tolist() == [[1, 1, -np.inf, -np.inf]] * 3
+    seen = qkvcli.scores(np.ones((3, 1)), np.ones((4, 1)), mask=np.ones((3, 2), bool))
+    assert seen.tolist() == masked.tolist()
+
+
+def test_valid_lengths_are_one_a_batch() -> None:
+    query = np.ones((2, 3, 2, 4))
+    weights = qkvcli.attend(query, query, query, valid_length=[1, 2]).weights
+    assert weights[0, 0].tolist() == [[1, 0], [1, 0]]
+    assert weights[1, 2].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    causal = qkvcli.attend(query, query, query, valid_length=[1, 2], causal=True).weights
+    assert causal[0, 0].tolist() == [[0, 0], [1, 0]]  # offsets −1 and 0
+    assert causal[1, 0].tolist() == [[1, 0], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_dtype_rounds_the_inputs(kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = rng.normal(size=(3, 4, 5))
+    steps = qkvcli.attend(query, key, value, dtype=kind, mask=np.zeros((4, 4)))
+    rounded = qkvcli.attend(*(a.astype(kind) for a in (query, key, value)), mask=np.zeros((4, 4)))
+    for one, other in zip(steps, rounded, strict=True):
+        assert one.array.dtype == kind
+        np.testing.assert_array_equal(one.array, other.array)
+    assert qkvcli.softmax([[1, 2]], dtype=np.float32).dtype == np.float32
+
+
+def test_softmax_dtype_is_seen_in_the_weights() -> None:
+    scores = np.array([[0.0, 1e-3, 3.0]])
+    plain = qkvcli.softmax(scores)
+    half = qkvcli.softmax(scores, softmax_dtype="float16")
+    assert half.dtype == np.float64
+    assert (half == half.astype(np.float16)).all()
+    np.testing.assert_allclose(half, plain, rtol=1e-3)
+    assert (half != plain).any()
+
+
+def sample(model: str) -> Any:
+    return tuple(np.load(SAMPLES / model / f"{name}.npy") for name in BERT)
+
+
+def test_bert_computed_the_same() -> None:
+    query, key, value, weights, output = sample("bert")
+    steps = qkvcli.attend(query, key, value, heads=12, scale="sqrt")
+    assert np.abs(steps.weights - weights).max() < 1e-6
+    assert np.abs(steps.output - output).max() < 2e-6
+    cat = dict(
+        zip("[CLS] the cat sat on the2 mat . [SEP]".split(), steps.weights[6][2], strict=True)
+    )
+    assert {name: round(float(cat[name]), 3) for name in ("sat", "mat", "the", "the2")} == {
+        "sat": 0.225,
+        "mat": 0.131,
+        "the": 0.066,
+        "the2": 0.073,
+    }
+
+
+def test_gpt_computed_the_same() -> None:
+    query, key, value, weights, output = sample("gpt")
+    steps = qkvcli.attend(query, key, value, scale="sqrt", causal=True)
+    assert np.abs(steps.weights - weights).max() < 1e-6
+    assert np.abs(steps.output - output).max() < 2e-6
+
+
+def test_a_cache_continues_where_gpt_stopped() -> None:
+    """The last two tokens, with the five before them cached, see what they saw."""
+    query, key, value, _, output = sample("gpt")
+    steps = qkvcli.attend(
+        query[:, 5:],
+        key[:, 5:],
+        value[:, 5:],
+        past_key=key[:, :5],
+        past_value=value[:, :5],
+        scale="sqrt",
+        causal=True,
+    )
+    assert np.abs(steps.output - output[:, 5:]).max() < 2e-6
+
+
+def shown(qkv: Program, *words: object) -> dict[str, Any]:
+    result = qkv(*words, "-f", "json")
+    assert (result.code, result.err) == (0, "")
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+def test_karims_worked_example(qkv: Program) -> None:
+    folder = SAMPLES / "karim"
+    files = [w for name in ("wq", "wk", "wv") for w in (f"--{name}", folder / f"{name}.csv")]
+    steps = shown(qkv, "run", "--embeddings", folder / "x.csv", *files)
+    assert list(steps) == ["query", "key", "value", "scores", "weights", "output"]
+    assert steps["scores"]["data"] == [[2, 4, 4], [4, 16, 12], [4, 12, 10]]
+    assert np.round(steps["output"]["data"], 4).tolist() == [
+        [1.9366, 6.6831, 1.5951],
+        [2.0, 7.9640, 0.0540],
+        [1.9997, 7.7599, 0.3584],
+    ]
+    assert list(shown(qkv, "scores", "--embeddings", folder / "x.csv", *files[:4])) == ["scores"]
+
+
+def test_tensorflows_worked_example(qkv: Program) -> None:
+    files = [f"-{n[0]}{SAMPLES}/tensorflow/{n}.csv" for n in ("query", "key", "value")]
+    steps = shown(qkv, "run", *files, "--scale", "sqrt")
+    np.testing.assert_allclose(
+        steps["weights"]["data"], [[0, 0, 0.5, 0.5], [0, 1, 0, 0], [0.5, 0.5, 0, 0]], atol=1e-10
+    )
+    np.testing.assert_allclose(steps["output"]["data"], [[550, 5.5], [10, 0], [5.5, 0]], rtol=1e-10)
+
+
+def test_projections_take_a_bias_and_heads(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 6))
+    names = ("wq", "wk", "wv", "bq", "bk", "bv")
+    given = {n: rng.normal(size=(6, 8) if n[0] == "w" else 8) for n in names}
+    np.save("x.npy", x)
+    words: list[object] = ["--embeddings", "x.npy", "--heads", 2, "--preset", "gpt"]
+    for name, array in given.items():
+        np.save(f"{name}.npy", array)
+        words += [f"--{name}", f"{name}.npy"]
+    query, key, value = (x @ given[f"w{n}"] + given[f"b{n}"] for n in "qkv")
+    plain = qkvcli.attend(query, key, value, heads=2, scale="sqrt", causal=True)
+    np.testing.assert_allclose(shown(qkv, "run", *words)["output"]["data"], plain.output)
+    library = qkvcli.attend(x, x, x, **given, heads=2, scale="sqrt", causal=True)
+    np.testing.assert_array_equal(library.output, plain.output)
+    assert library["query"].formula == "X·Wq + bq"
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("--preset article", ""),
+        ("--preset bert", "--scale sqrt"),
+        ("--preset gpt", "--scale sqrt --causal"),
+        ("--preset gpt --no-causal", "--scale sqrt"),
+        ("--preset gpt --scale none", "--causal"),
+        ("--scale 2 --preset bert", "--scale 2"),
+    ],
+)
+def test_presets_stand_for_options_and_yield_to_them(qkv: Program, words: str, same: str) -> None:
+    for command in ("scores", "softmax", "output", "run"):
+        one, other = (qkv(command, "--seed", 3, *text.split()).out for text in (words, same))
+        assert one == other
+
+
+def test_every_command_takes_heads_masks_and_caches(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, shape in (
+        ("q", (3, 8)),
+        ("k", (3, 4)),
+        ("v", (3, 6)),
+        ("pk", (2, 4)),
+        ("pv", (2, 6)),
+    ):
+        np.save(f"{name}.npy", rng.normal(size=shape))
+    np.savetxt("m.csv", np.zeros((3, 4)), delimiter=",")
+    first: list[object] = ["-q", "q.npy", "-k", "k.npy", "--past-key", "pk.npy"]
+    heads: list[object] = ["--heads", 4, "--kv-heads", 2]
+    options = [*heads, "--softcap", 3, "--window", "2,0", "--mask", "m.csv", "--preset", "gpt"]
+    values = ["-v", "v.npy", "--past-value", "pv.npy"]
+    steps = shown(qkv, "run", *first, *values, *options)
+    assert steps["weights"]["shape"] == [4, 3, 5]
+    assert steps["output"]["shape"] == [3, 12]
+    weights = qkv("softmax", *first, *options, "-f", "npy")
+    np.save("w.npy", np.array(steps["weights"]["data"]))
+    assert shown(qkv, "softmax", *first, *options)["weights"] == steps["weights"]
+    assert weights.code == 0
+    output = shown(qkv, "output", "w.npy", *values, *heads)["output"]
+    np.testing.assert_allclose(output["data"], steps["output"]["data"])
+    scores = qkv("scores", *first, *heads).out
+    bent = ["--softcap", 3, "--window", "2,0", "--mask", "m.csv", "--causal", "--offset", 2]
+    piped = json.loads(
+        qkv("softmax", *bent, "--scale", 1 / math.sqrt(2), "-f", "json", stdin=scores).out
+    )
+    np.testing.assert_allclose(piped["weights"]["data"], steps["weights"]["data"])
+
+
+def test_masks_come_in_any_format(qkv: Program, folder: Path) -> None:
+    seen = np.tri(3, dtype=bool)
+    np.save("m.npy", seen)
+    np.savez("m.npz", mask=seen)
+    Path("m.json").write_text(json.dumps(seen.tolist()))
+    Path("m.csv").write_text("True,False,false\ntrue,TRUE,False\ntrue,true,true\n")
+    causal = shown(qkv, "softmax", "--seed", 1, "--length", 3, "--causal")
+    for ending in ("npy", "npz", "json", "csv"):
+        masked = shown(qkv, "softmax", "--seed", 1, "--length", 3, "--mask", f"m.{ending}")
+        assert masked == causal
+    piped = qkv(
+        "softmax", "--seed", 1, "--length", 3, "--mask", "-", stdin=Path("m.csv").read_text()
+    )
+    assert piped.out == qkv("softmax", "--seed", 1, "--length", 3, "--causal").out
+
+
+def test_head_and_batch_choose_what_is_shown(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.arange(48.0).reshape(2, 3, 2, 4))
+    words = ["scores", "-q", "q.npy", "-k", "q.npy"]
+    table = qkv(*words, "--head", "0,2", "--batch", 1, "-f", "table", "-o", "all.npy").out
+    assert [line for line in table.splitlines() if line.startswith("batch")] == [
+        "batch 1, head 0",
+        "batch 1, head 2",
+    ]
+    whole = np.load("all.npy")
+    assert whole.shape == (2, 3, 2, 2)
+    one = shown(qkv, *words, "--head", 2, "--batch", 1)["scores"]["data"]
+    assert one == whole[1, 2].tolist()
+    some = shown(qkv, *words, "--head", "0,2")["scores"]["data"]
+    assert some == whole[:, [0, 2]].tolist()
+    wrong = qkv(*words, "--head", 3)
+    assert (wrong.code, wrong.err) == (2, "qkvcli: --head: there is no head 3; they are 0 to 2\n")
+
+
+def test_labels_name_cached_keys_too(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, length in (("q", 1), ("k", 1), ("pk", 2)):
+        np.save(f"{name}.npy", rng.normal(size=(length, 4)))
+    words = ["scores", "-q", "q.npy", "-k", "k.npy", "--past-key", "pk.npy"]
+    named = shown(qkv, *words, "--labels", "sat", "--key-labels", "the cat sat")["scores"]
+    assert (named["rows"], named["columns"]) == (["sat"], ["the", "cat", "sat"])
+    assert "there are 3 keys" in qkv(*words, "--key-labels", "sat").err
+
+
+SHAPES = {
+    "query (9, 4, 8) and key (2, 4, 8): the axes before": ((9, 4, 8), (2, 4, 8), (2, 4, 8), {}),
+    "query (3, 4, 8) and value (2, 6, 8): the axes": ((3, 4, 8), (3, 6, 8), (2, 6, 8), {}),
+    "query (4, 8) and key (4, 6): the last": ((4, 8), (4, 6), (4, 8), {}),
+    "key (4, 8) and value (5, 8): there must be": ((4, 8), (4, 8), (5, 8), {}),
+    "query (4, 8): 8 columns do not part into 3 heads": ((4, 8), (4, 9), (4, 9), {"heads": 3}),
+    "mask (4, 3, 4) and scores (4, 4): the mask": ((4, 8),) * 3 + ({"mask": np.ones((4, 3, 4))},),
+    "mask (4, 5) and scores (4, 4): the mask": ((4, 8),) * 3 + ({"mask": np.ones((4, 5))},),
+    "valid length 5 is more than the 4 keys": ((4, 8),) * 3 + ({"valid_length": 5},),
+    "past key (2, 7) and key (4, 8): all axes but": (
+        *((4, 8),) * 3,
+        {"past_key": np.ones((2, 7)), "past_value": np.ones((2, 8))},
+    ),
+    "embeddings (4, 8) and wq (7, 2): the last axis": ((4, 8),) * 3 + ({"wq": np.ones((7, 2))},),
+    "wq (8, 2) and bq (3,): there must be": (
+        *((4, 8),) * 3,
+        {"wq": np.ones((8, 2)), "bq": np.ones(3)},
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "case"), SHAPES.items())
+def test_shapes_that_disagree_are_named(message: str, case: Any) -> None:
+    *shapes, options = case
+    with pytest.raises(ShapeError) as raised:
+        qkvcli.attend(*map(np.ones, shapes), **options)
+    assert str(raised.value).startswith(message)
+
+
+def test_where_shapes_came_from_is_said(qkv: Program, folder: Path) -> None:
+    for name, shape in (("q", (4, 6)), ("k", (4, 6)), ("v", (4, 6)), ("m", (2, 3))):
+        np.save(f"{name}.npy", np.ones(shape))
+    words = ["run", "-q", "q.npy", "-k", "k.npy", "-v", "v.npy"]
+    assert qkv(*words, "--mask", "m.npy").err.startswith(
+        "qkvcli: mask (2, 3) from m.npy and scores (4, 4): "
+    )
+    said = qkv(*words, "--past-key", "m.npy", "--past-value", "m.npy").err
+    assert said.startswith("qkvcli: past key (2, 3) from m.npy and key (4, 6) from k.npy: ")
+    heads = qkv(*words, "--heads", 2, "--kv-heads", 1)
+    assert "query (2, 4, 3) from q.npy and key (1, 4, 6) from k.npy: the last" in heads.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"softcap": 0}, "softcap 0.0 is not above 0"),
+        ({"softcap": "a"}, "softcap 'a' is not a finite number"),
+        ({"window": (1, 2, 3)}, "is not a left and a right"),
+        ({"window": (-1, 2)}, "window -1 is less than 0"),
+        ({"offset": 0.5}, "offset 0.5 is not a whole number"),
+        ({"heads": 0}, "heads 0 is less than 1"),
+        ({"kv_heads": 2}, "give the number of heads too"),
+        ({"heads": 3, "kv_heads": 2}, "3 heads cannot share 2 of K and V evenly"),
+        ({"dtype": "int8"}, "dtype 'int8' is not one of float16, float32, float64"),
+        ({"valid_length": [1, 2]}, "valid length names 2, one a batch"),
+        ({"past_value": [[1.0, 2.0]]}, "past value without past key"),
+        ({"past_key": [[1.0, 2.0]]}, "past key without past value"),
+        ({"bq": [1.0]}, "bq without wq"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        qkvcli.attend(*np.ones((3, 2, 2)), **options)
+    assert message in str(raised.value)
