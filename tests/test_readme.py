@@ -52,7 +52,7 @@ def test_every_option_stands_in_the_readme_and_no_other() -> None:
         option
         for command in (commands, *commands.commands.values())
         for parameter in command.params
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
         if option.startswith("-")
     }
     tables = README[README.index("## Commands") : README.index("## Formats")]

@@ -91,9 +91,9 @@ def about(
 
 
 _PRESETS = {
-    "article": "the bare dot products of the article",
-    "bert": "every token sees every token (BERT)",
-    "gpt": "a token sees itself and those before it (GPT)",
+    "article": "the article's bare dot products",
+    "bert": "BERT: all tokens see all tokens",
+    "gpt": "GPT: tokens see none that follow",
 }
 
 

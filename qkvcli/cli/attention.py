@@ -55,9 +55,9 @@ class AttentionOptions:
         option(
             "--preset",
             panel=_ATTENTION,
-            metavar="|".join(PRESETS),
+            metavar="NAME",
             parser=chosen(PRESETS),
-            help="What such models do, listed below; options beside it win.",
+            help="article, bert or gpt: see below; options beside it win.",
         ),
     ] = None
     scale: Annotated[
@@ -65,9 +65,9 @@ class AttentionOptions:
         option(
             "--scale",
             panel=_ATTENTION,
-            metavar="none|sqrt|NUMBER",
+            metavar="NUMBER",
             parser=_scale,
-            help="Multiply the scores; sqrt is 1/√d, none (as in the article) leaves them.",
+            help="Multiply the scores: a number, sqrt for 1/√d, or none (as in the article).",
         ),
     ] = None
     softcap: Annotated[
@@ -138,9 +138,9 @@ class AttentionOptions:
         option(
             "--dtype",
             panel=_ATTENTION,
-            metavar="|".join(PRECISIONS),
+            metavar="TYPE",
             parser=chosen(PRECISIONS),
-            help="Round the inputs to it.",
+            help="Round the inputs to float16, float32 or float64.",
         ),
     ] = None
     softmax_dtype: Annotated[
@@ -150,7 +150,7 @@ class AttentionOptions:
             panel=_ATTENTION,
             metavar="TYPE",
             parser=chosen(PRECISIONS),
-            help="Take the softmax in it.",
+            help="Take the softmax in float16, float32 or float64.",
         ),
     ] = None
 

@@ -20,10 +20,10 @@ class Display:
             "-f",
             "--format",
             panel=_SHOWN,
-            metavar="|".join(FORMATS),
+            metavar="FORMAT",
             parser=chosen(FORMATS),
-            help="What standard output holds: a table on a terminal; in a pipe CSV, "
-            "or for run the tables.",
+            help=f"What standard output holds: {', '.join(FORMATS[:-1])} or markdown "
+            "(a table on a terminal; in a pipe csv, but run keeps its tables).",
         ),
     ] = None
     output: Annotated[
