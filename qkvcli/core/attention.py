@@ -28,14 +28,16 @@ def projected(embeddings: Array, weight: Array, bias: Array | None = None) -> Ar
 
 def split(rows: Array, heads: int) -> Array:
     """Rows that hold heads side by side, as heads that hold rows."""
-    parted = rows.reshape(*rows.shape[:-1], heads, -1)  # (…, L, H·d) → (…, L, H, d)
+    *leading, width = rows.shape
+    parted = rows.reshape(*leading, heads, width // heads)  # (…, L, H·d) → (…, L, H, d)
     return parted.swapaxes(-2, -3)  # (…, H, L, d)
 
 
 def joined(heads: Array) -> Array:
     """Heads side by side again: the inverse of `split`."""
     parted = heads.swapaxes(-2, -3)  # (…, H, L, d) → (…, L, H, d)
-    return parted.reshape(*parted.shape[:-2], -1)  # (…, L, H·d)
+    *leading, count, width = parted.shape
+    return parted.reshape(*leading, count * width)  # (…, L, H·d)
 
 
 def shared(heads: Array, group: int) -> Array:
@@ -75,9 +77,10 @@ def softmax(scores: Array) -> Array:
 
 def output(weights: Array, value: Array) -> Array:
     """The values, mixed by each row of weights; a key of weight 0 adds nothing."""
+    plain: Array = weights @ value  # (…, L_q, L_k)·(…, L_k, d_v) → (…, L_q, d_v)
+    if np.isfinite(plain).all():
+        return plain
     finite = np.isfinite(value)  # (…, L_k, d_v)
-    if finite.all():
-        return weights @ value  # (…, L_q, L_k)·(…, L_k, d_v) → (…, L_q, d_v)
     mixed: Array = weights @ np.where(finite, value, 0)  # (…, L_q, d_v)
     rest = np.where(finite, 0, value)  # ∞ and NaN alone: 0·∞ is NaN, so they are added
     spoilt = ~finite.all(axis=tuple(i for i in range(value.ndim) if i != value.ndim - 2))

@@ -1,7 +1,7 @@
 """Which keys each query may see."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,6 +64,55 @@ class Frame:
                 visible = visible & ~np.isneginf(part)
                 bias = part
         return visible, bias
+
+    def bounds(self, rows: slice) -> tuple[int, int]:
+        """The first and the last key that any of these queries may see, by their places.
+
+        For one batch: ``offset`` and ``lengths`` are single numbers.
+        """
+        left, right = self.attention.window or (None, None)
+        first, last = 0, self.keys - 1
+        if left is not None:
+            first = max(first, rows.start + int(self.offset) - left)
+        if self.attention.causal:
+            right = 0 if right is None else min(right, 0)
+        if right is not None:
+            last = min(last, rows.stop - 1 + int(self.offset) + right)
+        if self.lengths is not None:
+            last = min(last, int(self.lengths) - 1)
+        return first, last
+
+    def all_seen(self, rows: slice, keys: slice) -> bool:
+        """Whether each of these queries sees each of these keys, as it is. For one batch."""
+        if self.mask is not None:
+            return False
+        left, right = self.attention.window or (None, None)
+        if self.attention.causal:
+            right = 0 if right is None else min(right, 0)
+        return (
+            (left is None or keys.start >= rows.stop - 1 + int(self.offset) - left)
+            and (right is None or keys.stop - 1 <= rows.start + int(self.offset) + right)
+            and (self.lengths is None or keys.stop <= int(self.lengths))
+        )
+
+    def at(self, index: tuple[int, ...]) -> "Frame":
+        """The frame of one matrix among the leading axes."""
+
+        def one(array: Array, kept: int) -> Array:
+            leading = array.shape[: array.ndim - kept]
+            place = index[len(index) - len(leading) :]
+            at = tuple(0 if n == 1 else i for n, i in zip(leading, place, strict=True))
+            matrix: Array = array[at]
+            return matrix
+
+        return replace(
+            self,
+            offset=self.offset if self.offset.ndim == 0 else one(self.offset, 2).reshape(()),
+            lengths=self.lengths
+            if self.lengths is None or self.lengths.ndim == 0
+            else one(self.lengths, 2).reshape(()),
+            mask=None if self.mask is None else one(self.mask, 2),
+        )
 
     def _own(self, mask: Array, rows: Array, keys: slice) -> Array:
         if mask.shape[-2] != 1:

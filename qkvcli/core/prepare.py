@@ -1,15 +1,15 @@
 """From what was given to Q, K and V as attention takes them: projected, cached, split."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from qkvcli.core import attention as arithmetic
 from qkvcli.core.arrays import Labelled
 from qkvcli.core.description import Attention
-from qkvcli.core.masks import Frame, framed
 from qkvcli.core.operands import Operands
 from qkvcli.core.precision import Kind, converted, result_type, working_type
+from qkvcli.core.prepared import Prepared
 from qkvcli.core.shapes import (
     check_axes,
     check_past,
@@ -23,34 +23,6 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 
 _AXES = {"query": "L_q, d", "key": "L_k, d", "value": "L_k, d_v"}
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """Operands that fit together, in the working precision.
-
-    ``projections`` are the steps that made Q, K and V. ``groups`` says how many query
-    heads share each head of K, and of V. ``past`` counts the keys from a cache.
-    """
-
-    attention: Attention
-    operands: Operands
-    projections: tuple[Step, ...]
-    result: Kind
-    past: int
-    groups: tuple[int, int]
-
-    def frame(self, shape: tuple[int, ...]) -> Frame:
-        """What hides keys from queries, in scores of a shape (…, L_q, L_k)."""
-        return framed(self.attention, shape, self.operands.mask, self.past)
-
-    @property
-    def width(self) -> int | None:
-        """The width d of one head, where anything tells it."""
-        for one in (self.operands.query, self.operands.key):
-            if one is not None:
-                return one.shape[-1]
-        return None
 
 
 def prepared(attention: Attention, operands: Operands) -> Prepared:

@@ -1,8 +1,8 @@
 """What attention went through: named steps, each an array with how it came about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,41 @@ SCORES = ("scores", "scaled", "capped", "masked")
 """The steps up to the softmax, in their order."""
 
 
+class Written(Protocol):
+    """A step as a writer sees it: its rows come in parts, and need not all be held."""
+
+    @property
+    def name(self) -> str:
+        """What the step is called."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its numbers."""
+
+    @property
+    def rows(self) -> Labels:
+        """The names of the axis −2."""
+
+    @property
+    def columns(self) -> Labels:
+        """The names of the last axis."""
+
+    def parts(self) -> Iterator[Array]:
+        """All rows in their order, in parts (n, columns)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One intermediate matrix.
 
     ``formula`` says how it came from the steps before ("softmax(scores)"), ``operands``
     the shapes that went in, as they stand in the formula. ``rows`` and ``columns`` name
-    the last two axes of ``array``. NumPy takes a step for its array.
+    the last two axes of the whole. ``array`` holds all of it, or only the rows ``picked``
+    of the ``whole`` shape. NumPy takes a step for its array.
     """
 
     name: str
@@ -28,9 +56,62 @@ class Step:
     array: Array
     rows: Labels = None
     columns: Labels = None
+    picked: Array | None = None
+    whole: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole."""
+        return self.whole or self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its numbers."""
+        return self.array.dtype
+
+    def parts(self) -> Iterator[Array]:
+        """All rows in their order, as one part (n, columns)."""
+        yield self.array.reshape(int(np.prod(self.array.shape[:-1])), self.array.shape[-1])
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A step that is computed while it is written, since it is too large to hold."""
+
+    step: Step
+    compute: Callable[[], Iterator[Array]]
+
+    @property
+    def name(self) -> str:
+        """What the step is called."""
+        return self.step.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole."""
+        return self.step.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its numbers."""
+        return self.step.dtype
+
+    @property
+    def rows(self) -> Labels:
+        """The names of the axis −2."""
+        return self.step.rows
+
+    @property
+    def columns(self) -> Labels:
+        """The names of the last axis."""
+        return self.step.columns
+
+    def parts(self) -> Iterator[Array]:
+        """All rows in their order, in parts (n, columns)."""
+        return self.compute()
 
 
 class Steps(Sequence[Step]):

@@ -1,0 +1,133 @@
+"""The output without the matrix of weights: attention over one block of keys after another.
+
+A query needs all of its row of scores for the softmax, but not at once. Each block of
+keys gives shares e^(score − reference) of a reference that is the row's own; shares and
+mixed values are summed as they come, and whenever a score stands far above the reference,
+the reference moves and the sums so far shrink to match:
+
+    output = Σ e^(score − reference)·V  /  Σ e^(score − reference)
+
+Sources: Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018),
+algorithm 3; Dao et al., "FlashAttention" (2022), algorithm 1. Theirs moves the reference
+to the largest score at every block; here it moves only where it must.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qkvcli.core import attention as arithmetic
+from qkvcli.core.arrays import Array
+from qkvcli.core.masks import Frame
+from qkvcli.core.parallel import stopping
+
+QUERIES, KEYS = 1024, 256
+"""Queries and keys in a block: its scores stay in a core's own cache."""
+
+_FAR = 60.0
+"""How far above its reference a score may stand: e⁶⁰ squared is within float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """One head: query (L_q, d), key (L_k, d) and value (L_k, d_v), and what hides keys."""
+
+    query: Array
+    key: Array
+    value: Array
+    scale: float
+    softcap: float | None
+    frame: Frame
+
+
+class Blocks:
+    """A head made ready for blocks: what all blocks of queries share."""
+
+    def __init__(self, head: Head, queries: int = QUERIES, keys: int = KEYS) -> None:
+        self.head = head
+        self.queries, self.keys = queries, keys
+        ones = np.ones((len(head.key), 1), head.key.dtype)
+        self.key = np.concatenate([head.key, ones], axis=1)  # (L_k, d + 1): takes −reference
+        self.longest = [
+            float(np.sqrt(np.einsum("kd,kd->k", part, part).max(initial=0)))
+            for part in (head.key[j : j + keys] for j in range(0, len(head.key), keys))
+        ]
+        self.spoilt = [
+            not np.isfinite(head.value[j : j + keys]).all() for j in range(0, len(head.key), keys)
+        ]
+
+    def parts(self) -> list[slice]:
+        """The blocks of queries, each of which `output` does on its own."""
+        count = len(self.head.query)
+        return [slice(i, min(i + self.queries, count)) for i in range(0, count, self.queries)]
+
+    def output(self, part: slice) -> Array:
+        """A block of queries' output, (n, d_v)."""
+        with np.errstate(all="ignore"):
+            return self._output(part)
+
+    def _output(self, part: slice) -> Array:
+        head = self.head
+        n, d = part.stop - part.start, head.query.shape[1]
+        kind = head.query.dtype
+        query = np.zeros((n, d + 1), kind)  # (n, d + 1): the last column is −reference
+        query[:, :d] = head.query[part] * kind.type(head.scale)
+        length = np.sqrt(np.einsum("nd,nd->n", query[:, :d], query[:, :d]))  # (n,)
+        total = np.zeros(n, kind)  # Σ of shares (n,)
+        mixed = np.zeros((n, head.value.shape[1]), kind)  # Σ of shares·V (n, d_v)
+        room = np.empty((n, self.keys), kind)
+        rows = np.arange(part.start, part.stop)
+        for keys, all_seen in self._seen(part):
+            if stopping.is_set():
+                break
+            block = keys.start // self.keys
+            shares = room[:, : keys.stop - keys.start]  # (n, m): scores first, in place
+            bound = self._scores(query, length, keys, shares)  # none stands further above
+            if not all_seen:
+                visible, bias = head.frame.combined(rows, keys)  # (n, m)
+                if bias is not None:
+                    shares += bias
+                    bound = bound + np.where(visible, bias, -np.inf).max(initial=-np.inf)
+                np.copyto(shares, -np.inf, where=~visible)
+            if not ((total > 0).all() and (bound <= _FAR).all()):
+                self._move(query, shares, total, mixed)
+            np.exp(shares, out=shares)  # (n, m)
+            total += shares @ np.ones(shares.shape[1], kind)  # (n, m)·(m,) → (n,)
+            value = head.value[keys]  # (m, d_v)
+            mixed += arithmetic.output(shares, value) if self.spoilt[block] else shares @ value
+        shared: Array = mixed / np.where(total == 0, 1, total)[:, None]  # (n, d_v)
+        return shared
+
+    def _scores(self, query: Array, length: Array, keys: slice, out: Array) -> Array:
+        """Scores less the reference into ``out`` (n, m), and how large they can be, (n,)."""
+        cap = self.head.softcap
+        if cap is None:
+            np.matmul(query, self.key[keys].T, out=out)  # (n, d + 1)·(d + 1, m) → (n, m)
+            bound: Array = length * self.longest[keys.start // self.keys] + query[:, -1]
+            return bound
+        np.matmul(query[:, :-1], self.head.key[keys].T, out=out)
+        np.divide(out, cap, out=out)
+        np.tanh(out, out=out)
+        np.multiply(out, cap, out=out)
+        out += query[:, -1:]
+        return cap + query[:, -1]
+
+    def _move(self, query: Array, scores: Array, total: Array, mixed: Array) -> None:
+        """Bring each row's reference up to its largest score; at first, to it exactly."""
+        begun = total > 0
+        peak = scores.max(axis=1)  # (n,), above the reference that was
+        shift = np.where(begun, np.maximum(peak, 0), np.where(np.isneginf(peak), 0, peak))
+        scores -= shift[:, None]
+        query[:, -1] -= shift
+        shrunk = np.where(begun, np.exp(-shift), 1)
+        total *= shrunk
+        mixed *= shrunk[:, None]
+
+    def _seen(self, part: slice) -> Iterator[tuple[slice, bool]]:
+        """The blocks of keys that some query sees, and whether all of it is seen by all."""
+        first, last = self.head.frame.bounds(part)
+        for j in range(0, len(self.head.key), self.keys):
+            keys = slice(j, min(j + self.keys, len(self.head.key)))
+            if keys.stop > first and keys.start <= last:
+                yield keys, self.head.frame.all_seen(part, keys)
