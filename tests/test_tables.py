@@ -175,7 +175,8 @@ def test_hostile_labels_stay_in_their_cells(qkv: Program) -> None:
     st.integers(0, 9),
 )
 def test_any_matrix_fits_and_lines_up(matrix: Any, width: int, digits: int) -> None:
-    [grid] = grids(matrix, None, None, Room(width, 10, digits))
+    step = Step("scores", "Q·Kᵀ", (), matrix)
+    [grid] = grids(step, (), Room(width, 10, digits))
     assert len(grid.lines) <= 10
     assert grid.width <= width or len(grid.header) <= 3
     texts = {f"{v:.{digits}{notation}}" for v in matrix.flat for notation in "ef"}

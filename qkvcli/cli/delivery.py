@@ -1,49 +1,76 @@
-"""Steps to standard output and to a file: as tables, or in a format that programs read."""
+"""Work to standard output and to a file: as tables, or in a format that programs read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 from qkvcli.cli.display import Display
+from qkvcli.cli.progress import Meter
 from qkvcli.cli.streams import Streams
+from qkvcli.core.engine import Stage, take
+from qkvcli.core.flow import flows
+from qkvcli.core.prepared import Prepared
+from qkvcli.core.rows import numbered, picked
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.files import saved
 from qkvcli.formats.kinds import KINDS
 
-Write: TypeAlias = Callable[[Sequence[Step], BinaryIO], None]
-"""Puts steps into a binary stream."""
-
 _ENDINGS = {**{f".{name}": name for name in KINDS}, ".md": "markdown", ".markdown": "markdown"}
-_AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a prompt's two
-_FEWEST_LINES = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be delivered: the steps ``names`` of the work, up to a stage."""
+
+    work: Prepared
+    until: Stage
+    names: tuple[str, ...]
+
+    def some(self, display: Display, height: int | None = None) -> list[Step]:
+        """The steps with the rows that are shown, and no others computed.
+
+        Raises UsageError for a row, a head or a batch that there is not.
+        """
+        rows = None
+        if display.rows is not None:
+            rows = picked(display.rows, self.work.queries, self.work.labels)
+        elif height is not None and not display.full and self.work.queries > height:
+            from qkvcli.render.layout import edges
+
+            rows = numbered(edges(self.work.queries, height))
+        steps = [step for step in take(self.work, self.until, rows) if step.name in self.names]
+        _check_chosen(steps, display)
+        return steps
+
+
+Write: TypeAlias = Callable[[Asked, BinaryIO], None]
+"""Puts what is asked for into a binary stream."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What happens to the steps: written to standard output, saved, both or neither."""
+    """What happens to the work: written to standard output, saved, both or neither."""
 
     streams: Streams
     display: Display
     show: Write | None
     save: Write | None
 
-    def __call__(self, steps: Sequence[Step]) -> None:
+    def __call__(self, asked: Asked) -> None:
         """Deliver. The file comes first: a reader that leaves early does not cost it.
 
-        Raises WriteError, ReaderGone, or UsageError for a head that there is not.
+        Raises WriteError, ReaderGone, or UsageError for a head or a row that there is not.
         """
-        _check_chosen(steps, self.display)
-        shown = BytesIO()
-        if self.show is not None:
-            self.show(steps, shown)
+        if self.show is None or self.display.head or self.display.batch or self.display.rows:
+            asked.some(replace(self.display, rows=self.display.rows or ":0"))  # or says why not
         if self.save is not None and self.display.output is not None:
             with saved(self.display.output) as stream:
-                self.save(steps, stream)
+                self.save(asked, stream)
         if self.show is not None:
-            self.streams.write(shown.getvalue())
+            self.show(asked, cast(BinaryIO, self.streams))
 
 
 def planned(display: Display, streams: Streams, piped: str) -> Delivery:
@@ -57,10 +84,10 @@ def planned(display: Display, streams: Streams, piped: str) -> Delivery:
     show = None if display.quiet else _writer(name, display, streams)
     save = None
     if display.output is not None:
-        whole = replace(display, head=None, batch=None, width=None)
         kept = _kept(display.output, name)
         digits = display.digits if kept == "markdown" else None
-        save = _writer(kept, replace(whole, digits=digits), streams)
+        whole = replace(display, head=None, batch=None, rows=None, width=None, digits=digits)
+        save = _writer(kept, whole, streams)
     return Delivery(streams, display, show, save)
 
 
@@ -75,9 +102,9 @@ def _kept(path: Path, shown: str) -> str:
     raise UsageError(f"-o {path}: the ending says the format; use one of {known}")
 
 
-def _check_chosen(steps: Sequence[Step], display: Display) -> None:
+def _check_chosen(steps: list[Step], display: Display) -> None:
     """Raise UsageError for a head or a batch that no step has."""
-    leading = [step.array.shape[:-2] for step in steps]
+    leading = [step.shape[:-2] for step in steps]
     for option, numbers, axis in (("--head", display.head, -1), ("--batch", display.batch, -2)):
         there = max((axes[axis] for axes in leading if len(axes) >= -axis), default=0)
         if numbers is not None and max(numbers) >= there:
@@ -88,54 +115,55 @@ def _check_chosen(steps: Sequence[Step], display: Display) -> None:
 
 def _writer(name: str, display: Display, streams: Streams) -> Write:
     if name == "table":
-        return lambda steps, stream: _write_tables(steps, stream, display, streams)
+        return lambda asked, stream: _write_tables(asked, stream, display, streams)
     if name == "markdown":
-        return lambda steps, stream: _write_markdown(steps, stream, display)
+        return lambda asked, stream: _write_markdown(asked, stream, display)
+    return lambda asked, stream: _write_data(asked, stream, name, display, streams)
+
+
+def _write_data(
+    asked: Asked, stream: BinaryIO, name: str, display: Display, streams: Streams
+) -> None:
     write = KINDS[name].write
-    return lambda steps, stream: write(
-        [_chosen(step, display) for step in steps], stream, display.digits
-    )
+    if display.rows or display.head or display.batch:
+        steps = [_chosen(step, display) for step in asked.some(display)]
+        return write(steps, stream, display.digits)
+    with Meter(streams) as advance:
+        written = flows(asked.work, asked.until, advance)
+        shown = [step for step in written if step.name in asked.names]
+        return write(shown, stream, display.digits)
 
 
 def _chosen(step: Step, display: Display) -> Step:
-    """A step with the heads and batches asked for; an axis of one goes."""
+    """A step of the heads, batches and rows asked for alone; an axis of one goes."""
     array, alone = step.array, []
     for numbers, axis in ((display.head, -3), (display.batch, -4)):
         if numbers is not None and array.ndim >= -axis:
             array = array.take(numbers, axis=axis)
             alone += [axis] if len(numbers) == 1 else []
-    array = array.squeeze(tuple(alone))
-    return replace(step, array=array)
+    labels = step.rows
+    if labels is not None and step.picked is not None:
+        labels = tuple(labels[i] for i in step.picked.tolist())
+    return replace(step, array=array.squeeze(tuple(alone)), rows=labels, picked=None, whole=())
 
 
-def _write_markdown(steps: Sequence[Step], stream: BinaryIO, display: Display) -> None:
-    from qkvcli.render.layout import Room
+def _write_markdown(asked: Asked, stream: BinaryIO, display: Display) -> None:
+    from qkvcli.cli.looks import page
     from qkvcli.render.markdown import step_markdown
-    from qkvcli.render.numbers import DIGITS
 
-    digits = DIGITS if display.digits is None else display.digits
-    # a page has no edge of its own
-    room = Room(display.width, None, digits, display.full, False, display.head, display.batch)
-    for step in steps:
-        for line in step_markdown(step, room):
+    for step in asked.some(display):
+        for line in step_markdown(step, page(display)):
             stream.write(f"{line}\n".encode())
 
 
-def _write_tables(
-    steps: Sequence[Step], stream: BinaryIO, display: Display, streams: Streams
-) -> None:
-    from qkvcli.cli.console import printed
-    from qkvcli.render.layout import Room
-    from qkvcli.render.numbers import DIGITS
+def _write_tables(asked: Asked, stream: BinaryIO, display: Display, streams: Streams) -> None:
+    from qkvcli.cli.looks import Printer, screen
     from qkvcli.render.tables import step_tables
 
-    columns, lines = streams.size
-    width = display.width
-    if width is None and (streams.on_terminal or not display.full):
-        width = columns  # nothing bounds what goes whole into a file
-    height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
-    digits = DIGITS if display.digits is None else display.digits
-    room = Room(width, height, digits, display.full, streams.plain, display.head, display.batch)
-    for step in steps:
+    room = screen(display, streams)
+    printer = Printer(streams)
+    text = BytesIO()
+    for step in asked.some(display, room.height):
         for block in step_tables(step, room):
-            stream.write(printed(block, streams))
+            text.write(printer(block))
+    stream.write(text.getvalue())

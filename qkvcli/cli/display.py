@@ -54,6 +54,15 @@ class Display:
             help="Show tables of these batches alone.",
         ),
     ] = None
+    rows: Annotated[
+        str | None,
+        option(
+            "--rows",
+            panel=_SHOWN,
+            metavar="ROWS",
+            help="Show these queries alone: indexes, slices, labels (0:3,500,-2:).",
+        ),
+    ] = None
     full: Annotated[bool, option("--full", panel=_SHOWN, help="Show every row and column.")] = False
     width: Annotated[
         int | None, count("--width", _SHOWN, "Columns of text for a table (the terminal's).")

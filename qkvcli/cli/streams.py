@@ -84,7 +84,7 @@ class Streams:
         except OSError as fault:
             raise DataError(f"standard input: cannot be read: {fault.strerror}") from None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         """Bytes to standard output, at once. Raises ReaderGone or WriteError."""
         if self.stdout is None:
             raise WriteError("standard output is closed")
@@ -92,12 +92,16 @@ class Streams:
             self.stdout.flush()
             self.stdout.buffer.write(data)
             self.stdout.buffer.flush()
+            return len(data)
         except BrokenPipeError:
             self._forget_output()
             raise ReaderGone from None
         except OSError as fault:
             self._forget_output()
             raise WriteError(f"standard output: cannot be written: {fault.strerror}") from None
+
+    def flush(self) -> None:
+        """Nothing waits to be written; writers of archives ask for this all the same."""
 
     def settle(self) -> None:
         """Let go of what Typer's own output left behind, if nobody takes it."""

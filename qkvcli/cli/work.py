@@ -1,13 +1,15 @@
 """What all four commands do: options to operands, to the core, to a delivery."""
 
 from qkvcli.cli.attention import AttentionOptions
-from qkvcli.cli.delivery import planned
+from qkvcli.cli.delivery import Asked, planned
 from qkvcli.cli.display import Display
 from qkvcli.cli.inputs import Wanted, operands, takes_step
 from qkvcli.cli.options import given, typed
 from qkvcli.cli.sources import Sources
 from qkvcli.cli.streams import Streams
-from qkvcli.core.engine import Stage, compute
+from qkvcli.core.engine import Stage
+from qkvcli.core.prepare import prepared
+from qkvcli.core.steps import EVERY
 from qkvcli.errors import UsageError
 
 _AFTER = {"scores": set(AttentionOptions.__dataclass_fields__) - {"heads", "kv_heads"}}
@@ -33,8 +35,7 @@ def perform(
     if takes_step(sources, wanted):
         _check_of_use(options, wanted.step)
     found = operands(sources, wanted, options.mask, streams)
-    steps = compute(attention, found, until)
-    deliver([step for step in steps if step.name in (show or steps.names)])
+    deliver(Asked(prepared(attention, found), until, show or EVERY))
 
 
 def _check_of_use(options: AttentionOptions, step: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qkvcli.core.arrays import Labelled
+from qkvcli.core.arrays import Labelled, Labels
 from qkvcli.core.description import Attention
 from qkvcli.core.masks import Frame, framed
 from qkvcli.core.operands import Operands
@@ -61,6 +61,12 @@ class Prepared:
     def keys(self) -> int:
         """L_k."""
         return self.shape[-1]
+
+    @property
+    def labels(self) -> Labels:
+        """The names of the queries, where they have any."""
+        named = self.operands.weights or self.operands.scores or self.operands.query
+        return None if named is None else named.rows
 
     @property
     def size(self) -> int:

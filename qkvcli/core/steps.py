@@ -11,6 +11,7 @@ from qkvcli.core.arrays import Array, Labels
 
 SCORES = ("scores", "scaled", "capped", "masked")
 """The steps up to the softmax, in their order."""
+EVERY = ("query", "key", "value", *SCORES, "weights", "output")
 
 
 class Written(Protocol):

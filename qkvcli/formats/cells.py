@@ -52,6 +52,11 @@ def texts(row: Array, digits: int | None = None) -> list[str]:
     return narrow
 
 
+def lines_of(part: Array, digits: int | None, delimiter: str) -> list[str]:
+    """Rows of numbers as lines of cells."""
+    return [delimiter.join(texts(row, digits)) for row in part]
+
+
 def checked_labels(labels: Any, count: int, where: str) -> Labels:
     """Labels as a tuple of text; None where there are none.
 

@@ -5,32 +5,36 @@ import io
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from qkvcli.core.steps import Step
+from qkvcli.core.steps import Written
 from qkvcli.errors import WriteError
-from qkvcli.formats.cells import texts
+from qkvcli.formats.cells import lines_of
 from qkvcli.formats.delimited import SPACE
 
 
 def write_delimited(
-    steps: Sequence[Step], stream: BinaryIO, digits: int | None, delimiter: str
+    steps: Sequence[Written], stream: BinaryIO, digits: int | None, delimiter: str
 ) -> None:
-    """The last step as text."""
+    """The last step as text, part by part."""
     step = steps[-1]
-    array = step.array
-    if array.ndim != 2 or array.size == 0:
-        stream.write(f"# shape {' '.join(map(str, array.shape))}\n".encode())
-    if array.size == 0:
+    *_, queries, width = step.shape
+    if len(step.shape) != 2 or 0 in step.shape:
+        stream.write(f"# shape {' '.join(map(str, step.shape))}\n".encode())
+    if 0 in step.shape:
         return
-    labelled = step.rows is not None or step.columns is not None
-    rows = step.rows or tuple(map(str, range(array.shape[-2])))
-    if labelled:
-        columns = step.columns or tuple(map(str, range(array.shape[-1])))
+    labels: list[str] = []
+    if step.rows is not None or step.columns is not None:
         corner = [] if delimiter == SPACE else [""]
+        columns = step.columns or tuple(map(str, range(width)))
         stream.write(_line([*corner, *columns], delimiter).encode())
-    for i, row in enumerate(array.reshape(-1, array.shape[-1])):
-        numbers = delimiter.join(texts(row, digits))
-        label = _line([rows[i % len(rows)]], delimiter)[:-1] + delimiter if labelled else ""
-        stream.write(f"{label}{numbers}\n".encode())
+        rows = step.rows or map(str, range(queries))
+        labels = [_line([label], delimiter)[:-1] + delimiter for label in rows]
+    done = 0
+    for part in step.parts():
+        lines = lines_of(part, digits, delimiter)
+        if labels:
+            lines = [labels[i % queries] + line for i, line in enumerate(lines, done)]
+        stream.write(("\n".join(lines) + "\n").encode())
+        done += len(part)
 
 
 def _line(cells: list[str], delimiter: str) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from qkvcli.core.arrays import Labelled
 from qkvcli.errors import DataError, WriteError
@@ -41,30 +41,51 @@ def saved(path: Path) -> Iterator[BinaryIO]:
     A fault on the way leaves what was there before. A device or a pipe is written
     directly. Raises WriteError where the system says no.
     """
+    direct = path.exists() and not path.is_file()
+    with _said_of(path):
+        target = path if direct else path.resolve()
+        stream = target.open("wb") if direct else _part_of(target)
+    part = Path(stream.name)
     try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as stream:
-                yield stream
-        else:
-            with _replacing(path.resolve()) as stream:
-                yield stream
+        with stream:
+            yield cast(BinaryIO, _Guarded(path, stream))
+            with _said_of(path):
+                stream.flush()
+        if not direct:
+            with _said_of(path):
+                part.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+                part.replace(target)
+    except BaseException:
+        if not direct:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        raise
+
+
+def _part_of(path: Path) -> BinaryIO:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    os.close(handle)
+    return Path(name).open("wb")
+
+
+@contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as fault:
         raise WriteError(f"{path}: cannot be written: {fault.strerror or fault}") from None
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        part.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+class _Guarded:
+    """A stream whose faults name the file; what else goes wrong meanwhile is not its fault."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path, self.stream = path, stream
+        self.flush = stream.flush
+
+    def write(self, data: bytes) -> int:
+        with _said_of(self.path):
+            return self.stream.write(data)
 
 
 def _umask() -> int:

@@ -5,23 +5,20 @@ or by name, are read as well.
 """
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from qkvcli.core.arrays import Array, Labelled, Labels
-from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import checked_labels, number, texts
+from qkvcli.formats.cells import checked_labels, number
 from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _DEEPEST = 32  # axes; NumPy's own limit is 64
-_MISSING = frozenset(_CONSTANTS.values())
 
 
 def read_json(source: Source) -> Document:
@@ -58,32 +55,6 @@ def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
         raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
     return held
-
-
-def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
-    """Every step by its name, one row of numbers a line."""
-    for i, step in enumerate(steps):
-        stream.write(b"{" if i == 0 else b",\n ")
-        stream.write(f"{json.dumps(step.name)}: {{{_head(step)}".encode())
-        stream.write(_nested(step.array, digits, " ").encode())
-        stream.write(b"}")
-    stream.write(b"}\n")
-
-
-def _head(step: Step) -> str:
-    head = {"shape": list(step.array.shape), "rows": step.rows, "columns": step.columns}
-    kept = ((name, value) for name, value in head.items() if value is not None)
-    return "".join(f'"{k}": {json.dumps(v, ensure_ascii=False)}, ' for k, v in kept) + '"data": '
-
-
-def _nested(array: Array, digits: int | None, indent: str) -> str:
-    if array.ndim > 1:
-        inner = (f",\n{indent} ").join(_nested(part, digits, indent + " ") for part in array)
-        return f"[{inner}]"
-    row = texts(array, digits)
-    if not np.isfinite(array).all():
-        row = [f'"{text}"' if text in _MISSING else text for text in row]
-    return f"[{', '.join(row)}]"
 
 
 def _matrix(entry: Any, where: str, source: Source) -> Labelled:

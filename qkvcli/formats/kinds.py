@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from qkvcli.core.steps import Step
+from qkvcli.core.steps import Written
 from qkvcli.formats.cells import is_number
 from qkvcli.formats.delimited import SPACE, read_delimited
 from qkvcli.formats.delimited_writer import write_delimited
 from qkvcli.formats.document import Document
-from qkvcli.formats.json_text import read_json, write_json
-from qkvcli.formats.numpy_files import read_npy, read_npz, write_npy, write_npz
+from qkvcli.formats.json_text import read_json
+from qkvcli.formats.json_writer import write_json
+from qkvcli.formats.numpy_files import read_npy, read_npz
+from qkvcli.formats.numpy_writer import write_npy, write_npz
 from qkvcli.formats.source import Source
 
 
@@ -27,7 +29,7 @@ class Kind:
 
     name: str
     read: Callable[[Source], Document]
-    write: Callable[[Sequence[Step], BinaryIO, int | None], None]
+    write: Callable[[Sequence[Written], BinaryIO, int | None], None]
     binary: bool = False
 
 

@@ -1,15 +1,14 @@
 """NumPy's own files: .npy holds one array, .npz several by name."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 from qkvcli.core.arrays import Labelled
-from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
@@ -30,16 +29,6 @@ def read_npz(source: Source) -> Document:
     """The archive's arrays by name; each is read when it is asked for."""
     with _archive(source) as archive:
         return {name: partial(_member, source, name) for name in archive.files}
-
-
-def write_npy(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
-    """The last step's array, with every digit."""
-    np.save(_Plain(stream), steps[-1].array, allow_pickle=False)
-
-
-def write_npz(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
-    """Every step's array by its name, with every digit."""
-    np.savez(_Plain(stream), allow_pickle=False, **{step.name: step.array for step in steps})
 
 
 def _mapped(source: Source) -> Any:
@@ -91,14 +80,3 @@ def _faults(source: Source, kind: str) -> Iterator[None]:
         elif "allow_pickle" in reason:  # NumPy takes any other bytes for a pickle
             reason = f"it does not begin as {kind} files do; its ending may be wrong"
         raise DataError(f"{source.name}: not a whole {kind} file: {reason}") from None
-
-
-class _Plain:
-    """A stream with nothing but ``write``, since NumPy would seek in one that has a file."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.write = stream.write
-        self.flush = stream.flush
-
-    def read(self, count: int = -1) -> bytes:
-        raise io.UnsupportedOperation("read")

@@ -7,6 +7,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from qkvcli.core.arrays import Array, Labels
+from qkvcli.core.steps import Step
 from qkvcli.render.numbers import DIGITS, aligned, formatted
 from qkvcli.render.symbols import ascii_only, printable
 
@@ -83,12 +84,32 @@ def edges(count: int, room: int | None) -> list[int | None]:
     return [*range(first), None, *range(count - last, count)]
 
 
-def grids(matrix: Array, rows: Labels, columns: Labels, room: Room) -> list[Grid]:
-    """A matrix (L_q, n) as one grid that fits the room, or as several that show all of it."""
-    height = None if room.full else room.height
-    shown = edges(matrix.shape[0], height)
+def gaps(picked: Array, count: int) -> list[int | None]:
+    """The rows picked of ``count``; None stands for those that are left out.
+
+    >>> gaps(np.array([0, 1, 8]), 9), gaps(np.array([4]), 9)
+    ([0, 1, None, 8], [None, 4, None])
+    """
+    shown: list[int | None] = []
+    before = -1
+    for i in picked.tolist():
+        shown += [i] if i == before + 1 else [None, i]
+        before = i
+    return shown if before == count - 1 else [*shown, None]
+
+
+def grids(step: Step, index: tuple[int, ...], room: Room) -> list[Grid]:
+    """One matrix of a step as a grid that fits the room, or as several that show all of it."""
+    matrix, count = step.array[index], step.shape[-2]
+    if step.picked is None:
+        shown = edges(count, None if room.full else room.height)
+        lines = matrix[[i for i in shown if i is not None]]
+    else:
+        shown, lines = gaps(step.picked, count), matrix
     candidates = _candidates(matrix.shape[1], room)
-    table = _Table(matrix, rows, columns, shown, candidates, room)
+    table = _Table(lines, step.rows, step.columns, shown, candidates, room)
+    if step.name == "weights":
+        table.peaks = [_peak(line) for line in lines]
     if room.width is None:
         return [table.grid(list(candidates))]
     if room.full:
@@ -109,7 +130,7 @@ class _Table:
 
     def __init__(
         self,
-        matrix: Array,
+        lines: Array,
         rows: Labels,
         columns: Labels,
         shown: list[int | None],
@@ -117,10 +138,9 @@ class _Table:
         room: Room,
     ) -> None:
         kept = [i for i in shown if i is not None]
-        lines = np.asarray(matrix[kept])
-        texts = formatted(lines[:, candidates], room.digits)
+        texts = formatted(np.asarray(lines[:, candidates]), room.digits)
         self.room = room
-        self.count = matrix.shape[1]
+        self.count = lines.shape[1]
         self.shown = shown
         self.candidates = candidates
         self.cells = {j: aligned([line[n] for line in texts]) for n, j in enumerate(candidates)}
@@ -128,7 +148,7 @@ class _Table:
         self.headers = {
             j: _label(columns, j, room, max(map(len, self.cells[j]), default=0)) for j in candidates
         }
-        self.peaks = [_peak(line) for line in lines]
+        self.peaks = [-1] * len(kept)
 
     def grid(self, columns: list[int | None]) -> Grid:
         dots = self.room.ellipsis

@@ -15,7 +15,7 @@ def step_markdown(step: Step, room: Room) -> Iterator[str]:
     for index in room.indexes(step.array.shape[:-2]):
         if index:
             yield from (f"**{matrix_title(index)}**", "")
-        for grid in grids(step.array[index], step.rows, step.columns, room):
+        for grid in grids(step, index, room):
             yield from _table(grid)
             yield ""
 

@@ -31,8 +31,8 @@ def step_tables(step: Step, room: Room) -> Iterator[Block]:
     for index in room.indexes(step.array.shape[:-2]):
         if index:
             yield _line(Text(matrix_title(index), style=_NAME))
-        for grid in grids(step.array[index], step.rows, step.columns, room):
-            yield Block(_table(grid, step.name == "weights", room.plain), grid.width)
+        for grid in grids(step, index, room):
+            yield Block(_table(grid, room.plain), grid.width)
             yield Block("")
 
 
@@ -54,7 +54,7 @@ def _line(text: Text) -> Block:
     return Block(text, text.cell_len)
 
 
-def _table(grid: Grid, marks: bool, plain: bool) -> Table:
+def _table(grid: Grid, plain: bool) -> Table:
     table = Table(
         box=_ASCII_HEAD if plain else SIMPLE_HEAD,
         show_edge=False,
@@ -66,7 +66,7 @@ def _table(grid: Grid, marks: bool, plain: bool) -> Table:
     for label in grid.header[1:]:
         table.add_column(Text(label), justify="right", no_wrap=True)
     for i, (label, *cells) in enumerate(grid.lines):
-        bold = (marks and (i, j) in grid.strongest for j in range(1, len(cells) + 1))
+        bold = ((i, j) in grid.strongest for j in range(1, len(cells) + 1))
         texts = (Text(cell, _STRONGEST if b else "") for cell, b in zip(cells, bold, strict=True))
         table.add_row(Text(label), *texts)
     return table

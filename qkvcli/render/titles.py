@@ -28,7 +28,7 @@ def title(step: Step) -> Title:
     signs = re.findall(r"·| \+ ", step.formula)[: len(step.operands) - 1]
     parts = zip(map(str, step.operands), [*signs, ""], strict=False)
     shapes = "".join(shape + sign for shape, sign in parts)
-    return Title(step.name, step.formula, f"{shapes} → {step.array.shape}")
+    return Title(step.name, step.formula, f"{shapes} → {step.shape}")
 
 
 def matrix_title(index: tuple[int, ...]) -> str:
