@@ -33,7 +33,7 @@ USAGE = {
     "run -q - -k - -v v.csv": "standard input can be read for one operand only",
     "softmax q.csv -q q.csv -k q.csv": "--query has no use beside SCORES",
     "output - ": "--value missing",
-    "output - --seed 1 --causal": "--causal comes before the weights",
+    "output - --seed 1 --causal": "causal comes before the weights",
     "softmax - --scale sqrt": "scale sqrt needs the queries' width d",
 }
 

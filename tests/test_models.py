@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qkvcli
-from qkvcli.errors import ShapeError, UsageError
+from qkvcli.errors import DataError, ShapeError, UsageError
 from tests import oracle
 from tests.conftest import SAMPLES, Program
 
@@ -408,7 +408,10 @@ def test_where_shapes_came_from_is_said(qkv: Program, folder: Path) -> None:
     said = qkv(*words, "--past-key", "m.npy", "--past-value", "m.npy").err
     assert said.startswith("qkvcli: past key (2, 3) from m.npy and key (4, 6) from k.npy: ")
     heads = qkv(*words, "--heads", 2, "--kv-heads", 1)
-    assert "query (2, 4, 3) from q.npy and key (1, 4, 6) from k.npy: the last" in heads.err
+    assert (
+        "query (2, 4, 3) from q.npy, in 2 heads and key (1, 4, 6) from k.npy, in 1 head: "
+        in heads.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -433,3 +436,107 @@ def test_options_that_make_no_sense_are_refused(options: Any, message: str) -> N
     with pytest.raises(UsageError) as raised:
         qkvcli.attend(*np.ones((3, 2, 2)), **options)
     assert message in str(raised.value)
+
+
+def test_piped_scores_are_scaled_by_the_width_of_one_head(qkv: Program) -> None:
+    query, key = (f"-{name[0]}{SAMPLES}/bert/{name}.npy" for name in ("query", "key"))
+    scores = qkv("scores", query, key, "--heads", 12).out
+    unsaid = qkv("softmax", query, "--scale", "sqrt", stdin=scores)
+    assert (unsaid.code, "say how many with --heads" in unsaid.err) == (2, True)
+    words = ["softmax", query, "--scale", "sqrt", "--heads", 12, "-f", "json"]
+    weights = json.loads(qkv(*words, stdin=scores).out)["weights"]["data"]
+    assert np.abs(weights - sample("bert")[3]).max() < 1e-6
+
+
+def test_head_and_batch_go_by_what_an_axis_is(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "qkv":
+        np.save(f"{name}.npy", rng.normal(size=(2, 5, 16)))
+    words = ["run", "-q", "q.npy", "-k", "k.npy", "-v", "v.npy", "--heads", 4]
+    whole = shown(qkv, *words)
+    part = shown(qkv, *words, "--head", 2, "--batch", 1)
+    assert part["weights"]["data"] == whole["weights"]["data"][1][2]
+    assert part["output"]["data"] == whole["output"]["data"][1]
+    table = qkv(*words, "--head", 3, "--batch", 1).out
+    assert table.count("batch 1, head 3") == 2
+    assert table.count("batch 1\n") == 1
+    wrong = qkv("output", *words[1:], "--head", 0)
+    assert wrong.err == "qkvcli: --head: there is no head 0; what is shown has no head axis\n"
+
+
+def test_hidden_scores_that_are_read_stay_hidden(qkv: Program) -> None:
+    scores = qkv("scores", "--seed", 1, "--causal").out
+    for option in (["--softcap", 5], ["--scale", 0], ["--scale", -1]):
+        weights = np.loadtxt(qkv("softmax", *option, stdin=scores).out.splitlines(), delimiter=",")
+        assert weights[0].tolist() == [1, 0, 0, 0, 0]
+
+
+def test_seeded_keys_are_as_many_heads_wide_as_asked(qkv: Program) -> None:
+    steps = shown(qkv, "run", "--seed", 1, "--heads", 4, "--kv-heads", 2)
+    assert steps["weights"]["shape"] == [4, 5, 5]
+    assert steps["output"]["shape"] == [5, 64]
+
+
+def test_masks_may_have_labels_and_only_one_kind_of_cell(qkv: Program, folder: Path) -> None:
+    words = ["softmax", "--seed", 1, "--length", 2]
+    plain = qkv(*words, "--mask", "-", stdin="true,false\nTrue,true\n").out
+    labelled = qkv(*words, "--mask", "-", stdin=",a,b\nx,true,false\ny,true,true\n").out
+    assert labelled == plain == qkv(*words, "--causal").out
+    for text in ("true,1\nfalse,0\n", "1,true\ntrue,1\n"):
+        assert qkv(*words, "--mask", "-", stdin=text).code == 3
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options"),
+    [
+        (((1, 4, 8), (2, 4, 8), (3, 4, 8)), {}),
+        (((1, 4, 8), (6, 4, 8), (4, 4, 8)), {}),
+        (((4, 8), (4, 8), (4, 8)), {"past_key": np.ones(8), "past_value": np.ones((1, 8))}),
+        (((4, 8), (4, 8), (4, 8)), {"mask": np.full((4, 4), "true")}),
+        (((4, 8), (4, 8), (4, 8)), {"mask": np.ones((4, 4), complex)}),
+    ],
+)
+def test_what_cannot_be_computed_is_bad_data(arrays: Any, options: Any) -> None:
+    with pytest.raises(DataError):
+        qkvcli.attend(*map(np.ones, arrays), **options)
+
+
+def test_heads_of_no_tokens_are_none() -> None:
+    empty = np.ones((0, 8))
+    assert qkvcli.attend(empty, np.ones((3, 8)), np.ones((3, 8)), heads=2).output.shape == (0, 8)
+
+
+def test_shared_heads_may_be_fewer_in_v_than_in_k() -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=(n, 4, 8)) for n in (1, 6, 3))
+    plain = qkvcli.attend(np.repeat(query, 6, 0), key, np.repeat(value, 2, 0))
+    np.testing.assert_allclose(qkvcli.attend(query, key, value).output, plain.output)
+
+
+@pytest.mark.parametrize("length", [3, np.int64(3), np.array(3), [3]])
+def test_a_valid_length_is_a_number_of_any_make(length: Any) -> None:
+    weights = qkvcli.softmax(np.zeros((2, 4)), valid_length=length)
+    assert weights.tolist() == [[1 / 3] * 3 + [0]] * 2
+
+
+def test_options_that_come_too_late_are_refused() -> None:
+    for call in (
+        lambda: qkvcli.output([[1.0]], [[1.0]], causal=True),
+        lambda: qkvcli.softmax([[1.0]], heads=1),
+        lambda: qkvcli.attend([[1.0]], [[1.0]], [[1.0]], causal="no"),
+        lambda: qkvcli.output(np.ones((12, 5, 7)), np.ones((7, 16)), heads=4),
+    ):
+        with pytest.raises((UsageError, ShapeError)):
+            call()
+
+
+def test_names_of_some_keys_are_kept() -> None:
+    from qkvcli.core.arrays import Labelled
+    from qkvcli.core.description import Attention
+    from qkvcli.core.engine import compute
+    from qkvcli.core.operands import Operands
+
+    ones = np.ones((2, 3))
+    key = Labelled(ones, rows=("cat", "sat"))
+    operands = Operands(query=Labelled(ones), key=key, past_key=Labelled(ones[:1]))
+    assert compute(Attention(), operands, "scores")[0].columns == ("0", "cat", "sat")

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rich.cells import cell_len
 
 from qkvcli.core.steps import Step
-from qkvcli.render.layout import Room, edges, grids
+from qkvcli.render.grids import grids
+from qkvcli.render.layout import Room, edges
 from qkvcli.render.markdown import step_markdown
 from tests.conftest import SAMPLES, Program
 

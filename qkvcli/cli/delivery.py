@@ -104,13 +104,12 @@ def _kept(path: Path, shown: str) -> str:
 
 def _check_chosen(steps: list[Step], display: Display) -> None:
     """Raise UsageError for a head or a batch that no step has."""
-    leading = [step.shape[:-2] for step in steps]
-    for option, numbers, axis in (("--head", display.head, -1), ("--batch", display.batch, -2)):
-        there = max((axes[axis] for axes in leading if len(axes) >= -axis), default=0)
+    for what, numbers in (("head", display.head), ("batch", display.batch)):
+        axes = ((step, step.axis(what)) for step in steps)
+        there = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
         if numbers is not None and max(numbers) >= there:
-            what = option.removeprefix("--")
-            has = f"they are 0 to {there - 1}" if there else f"there is no axis of {what}s"
-            raise UsageError(f"{option}: there is no {what} {max(numbers)}; {has}")
+            has = f"they are 0 to {there - 1}" if there else f"what is shown has no {what} axis"
+            raise UsageError(f"--{what}: there is no {what} {max(numbers)}; {has}")
 
 
 def _writer(name: str, display: Display, streams: Streams) -> Write:
@@ -137,8 +136,11 @@ def _write_data(
 def _chosen(step: Step, display: Display) -> Step:
     """A step of the heads, batches and rows asked for alone; an axis of one goes."""
     array, alone = step.array, []
-    for numbers, axis in ((display.head, -3), (display.batch, -4)):
-        if numbers is not None and array.ndim >= -axis:
+    for numbers, axis in (
+        (display.head, step.axis("head")),
+        (display.batch, step.axis("batch")),
+    ):
+        if numbers is not None and axis is not None:
             array = array.take(numbers, axis=axis)
             alone += [axis] if len(numbers) == 1 else []
     labels = step.rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from qkvcli.cli.options import given, typed
@@ -31,6 +32,7 @@ class Wanted:
     ``step`` is a step that may be given to it ("scores", "weights"), ``operand`` the file
     that was named for that; ``matrices`` are needed where a step is not given, ``beside``
     where it is, and ``width`` says that it matters then how wide the queries are.
+    ``share`` is how many heads of keys there are for each of the queries'.
     """
 
     matrices: tuple[str, ...]
@@ -38,6 +40,7 @@ class Wanted:
     operand: Path | None = None
     beside: tuple[str, ...] = ()
     width: bool = False
+    share: Fraction = Fraction(1)
 
 
 def takes_step(sources: Sources, wanted: Wanted) -> bool:
@@ -64,7 +67,7 @@ def operands(sources: Sources, wanted: Wanted, mask: Path | None, streams: Strea
             sources = replace(sources, labels=ARTICLE_TOKENS)
         found = _with_partners(found, _MATRICES, sources, streams)
     else:
-        found = _found(sources, wanted.matrices, streams)
+        found = _found(sources, wanted.matrices, wanted, streams)
     if mask is not None:
         found = found.with_(mask=read_matrix(_source(mask, streams), "mask"))
     return _labelled(found, sources)
@@ -100,7 +103,7 @@ def _beside_step(sources: Sources, wanted: Wanted, streams: Streams) -> Operands
             "--qkv FILE or --seed N"
         )
     also = [name for name in ("query", "key") if wanted.width and _gives(sources, name)][:1]
-    found = _found(sources, (*wanted.beside, *also), streams)
+    found = _found(sources, (*wanted.beside, *also), wanted, streams)
     read = read_matrix(_source(wanted.operand or Path("-"), streams), step)
     return found.with_(**{step: read})
 
@@ -110,11 +113,13 @@ def _gives(sources: Sources, role: str) -> bool:
     return bool({role, "qkv", "seed", "embeddings"} & set(named))
 
 
-def _found(sources: Sources, needs: Iterable[str], streams: Streams) -> Operands:
+def _found(sources: Sources, needs: Iterable[str], wanted: Wanted, streams: Streams) -> Operands:
     """The matrices needed, and what they are made of, from wherever the options say."""
     needs = tuple(needs)
     if sources.seed is not None:
         drawn = {name: value for name, value in given(sources).items() if name in _DRAWN}
+        if wanted.share != 1:  # fewer heads of keys than of queries, each as wide
+            drawn["key_dim"] = int(drawn.get("dim", 64) * wanted.share)
         whole = seeded(sources.seed, **drawn)
         found = Operands(**{name: getattr(whole, name) for name in needs})
     elif sources.qkv is not None and needs:

@@ -1,19 +1,18 @@
 """What all four commands do: options to operands, to the core, to a delivery."""
 
+from dataclasses import replace
+from fractions import Fraction
+
 from qkvcli.cli.attention import AttentionOptions
 from qkvcli.cli.delivery import Asked, planned
 from qkvcli.cli.display import Display
 from qkvcli.cli.inputs import Wanted, operands, takes_step
-from qkvcli.cli.options import given, typed
 from qkvcli.cli.sources import Sources
 from qkvcli.cli.streams import Streams
 from qkvcli.core.engine import Stage
 from qkvcli.core.prepare import prepared
 from qkvcli.core.steps import EVERY
 from qkvcli.errors import UsageError
-
-_AFTER = {"scores": set(AttentionOptions.__dataclass_fields__) - {"heads", "kv_heads"}}
-_AFTER["weights"] = {"heads", "kv_heads", "dtype"}
 
 
 def perform(
@@ -32,14 +31,11 @@ def perform(
     streams = Streams.of_process()
     deliver = planned(display, streams, piped)
     attention = options.attention()
+    if attention.kv_heads is not None and attention.heads is not None:
+        wanted = replace(wanted, share=Fraction(attention.kv_heads, attention.heads))
     if takes_step(sources, wanted):
-        _check_of_use(options, wanted.step)
+        attention.check_beside(wanted.step, wanted.width)
+        if wanted.step == "weights" and options.mask is not None:
+            raise UsageError("a mask comes before the weights, and those are given")
     found = operands(sources, wanted, options.mask, streams)
     deliver(Asked(prepared(attention, found), until, show or EVERY))
-
-
-def _check_of_use(options: AttentionOptions, step: str) -> None:
-    """Raise UsageError for an option that comes before a step that is given."""
-    for name in given(options):
-        if name not in _AFTER[step]:
-            raise UsageError(f"{typed(name)} comes before the {step}, and those are given")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from qkvcli.errors import ShapeError, UsageError
@@ -66,6 +66,7 @@ class Attention:
             self._set("softcap", _number("softcap", self.softcap))
             if self.softcap <= 0:
                 raise UsageError(f"softcap {self.softcap} is not above 0")
+        self._set("causal", _truth("causal", self.causal))
         self._set("window", _window(self.window))
         self._set("offset", None if self.offset is None else _whole("offset", self.offset))
         self._set("valid_length", _lengths(self.valid_length))
@@ -78,6 +79,20 @@ class Attention:
             raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} of K and V evenly")
         for name in ("dtype", "softmax_dtype"):
             self._set(name, _precision(name, getattr(self, name)))
+
+    def check_beside(self, step: str, width_known: bool = False) -> None:
+        """Raise UsageError for an option that comes before a step ("scores", "weights") given.
+
+        Heads are split before the scores; they matter after them only for the width that
+        scale "sqrt" needs.
+        """
+        kept = {"heads", "kv_heads", "dtype"} if step == "weights" else set(vars(self))
+        if step == "scores" and not width_known:
+            kept -= {"heads", "kv_heads"}
+        for field in fields(self):
+            if getattr(self, field.name) != field.default and field.name not in kept:
+                name = field.name.replace("_", " ")
+                raise UsageError(f"{name} comes before the {step}, and those are given")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -134,11 +149,17 @@ def _whole(name: str, given: Any, least: int | None = None) -> int:
     words = name.replace("_", " ")
     try:
         value = given.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise UsageError(f"{words} {given!r} is not a whole number") from None
     if least is not None and value < least:
         raise UsageError(f"{words} {value} is less than {least}")
     return int(value)
+
+
+def _truth(name: str, given: Any) -> bool:
+    if type(given).__name__ not in ("bool", "bool_"):  # Python's own and NumPy's
+        raise UsageError(f"{name} {given!r} is neither True nor False")
+    return bool(given)
 
 
 def _window(given: Any) -> tuple[int | None, int | None] | None:
@@ -154,7 +175,10 @@ def _window(given: Any) -> tuple[int | None, int | None] | None:
 def _lengths(given: Any) -> tuple[int, ...] | None:
     if given is None:
         return None
-    lengths = tuple(given) if isinstance(given, Iterable) else (given,)
+    try:
+        lengths = tuple(given)
+    except TypeError:  # one number, of any make
+        lengths = (given,)
     return tuple(_whole("valid_length", length, 0) for length in lengths)
 
 

@@ -103,11 +103,17 @@ class _Taken:
         attention, width = self.work.attention, self.work.width
         array = arithmetic.scaled(scores.array, attention.scale_of(width))
         formula = f"{scores.name} × {attention.scale_formula(width)}"
-        return _after(scores, "scaled", formula, array)
+        return _after(scores, "scaled", formula, self._still_hidden(scores, array))
 
     def _capped(self, scores: Step, cap: float) -> Step:
-        array = arithmetic.capped(scores.array, cap)
+        array = self._still_hidden(scores, arithmetic.capped(scores.array, cap))
         return _after(scores, "capped", f"{cap:g}·tanh({scores.name} / {cap:g})", array)
+
+    def _still_hidden(self, before: Step, array: Array) -> Array:
+        """A −∞ among scores that were read is a key that somebody has hidden: it stays so."""
+        if self.work.operands.scores is None:
+            return array
+        return np.where(np.isneginf(before.array), before.array, array)
 
     def _masked(self, scores: Step, frame: Frame) -> Step:
         *_, queries, keys = scores.shape
@@ -137,7 +143,8 @@ class _Taken:
         if self.work.attention.heads is not None:
             array, formula = arithmetic.joined(array), "join(weights·V)"
         step = self._step("output", formula, array, weights.shape, value.shape)
-        return replace(step, rows=weights.rows, columns=value.columns)
+        apart = self.work.attention.heads is None
+        return replace(step, rows=weights.rows, columns=value.columns, heads=apart)
 
 
 def _after(scores: Step, name: str, formula: str, array: Array, *others: tuple[int, ...]) -> Step:

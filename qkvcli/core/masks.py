@@ -154,7 +154,8 @@ def _lengths(attention: Attention, shape: tuple[int, ...]) -> Array | None:
         raise ShapeError(f"valid length {lengths.max()} is more than the {shape[-1]} keys")
     if len(lengths) == 1:
         return lengths.reshape(())
-    if len(shape) < 3 or shape[0] != len(lengths):
+    batched = len(shape) > (3 if attention.heads else 2)
+    if not batched or shape[0] != len(lengths):
         raise UsageError(
             f"valid length names {len(lengths)}, one a batch, and the scores are {shape}"
         )

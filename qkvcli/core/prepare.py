@@ -12,12 +12,14 @@ from qkvcli.core.precision import Kind, converted, result_type, working_type
 from qkvcli.core.prepared import Prepared
 from qkvcli.core.shapes import (
     check_axes,
+    check_joined,
     check_past,
     check_projection,
     check_same,
     check_split,
     check_weights,
     group_of,
+    group_within,
 )
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
@@ -31,9 +33,13 @@ def prepared(attention: Attention, operands: Operands) -> Prepared:
     Raises ShapeError, DataError or UsageError before any product over tokens is taken.
     """
     _check_partners(operands)
+    if operands.weights is not None:
+        attention.check_beside("weights")
+    elif operands.scores is not None:
+        attention.check_beside("scores", operands.query is not None or operands.key is not None)
     named = operands.numeric().values()
     result = np.dtype(attention.dtype) if attention.dtype else result_type(named)
-    result_type(named)  # what is not real numbers is refused whatever type is asked for
+    result_type(operands.given().values())  # not real numbers: refused, whatever is asked for
     working = working_type(result)
     operands = Operands(
         **{
@@ -41,11 +47,17 @@ def prepared(attention: Attention, operands: Operands) -> Prepared:
             for name, one in operands.given().items()
         }
     )
+    for name in ("past_key", "past_value"):
+        if name in operands.given():
+            check_axes(name.replace("_", " "), operands.given()[name], "L, d")
     operands, projections = _projected(operands)
+    if attention.heads is not None:  # their leading axes are all batches
+        projections = tuple(replace(step, heads=False) for step in projections)
     past = 0 if operands.past_key is None else operands.past_key.shape[-2]
     for role in ("query", "key", "value"):
         operands = operands.with_(**{role: _assembled(role, attention, operands)})
-    return Prepared(attention, operands, projections, result, past, _groups(operands))
+    groups = _groups(attention, operands)
+    return Prepared(attention, operands, projections, result, past, groups)
 
 
 def _rounded(one: Labelled, result: Kind, working: Kind) -> Labelled:
@@ -102,24 +114,31 @@ def _assembled(role: str, attention: Attention, operands: Operands) -> Labelled 
         one, past = _after(role, past, one), None  # a cache that is not split yet either
     if heads is not None:
         check_split(role, one, heads)
-        one = replace(one, array=arithmetic.split(one.array, heads), columns=None)
+        parted = f"{one.origin}, in {heads} head" + ("" if heads == 1 else "s")
+        origin = parted if one.origin else ""
+        one = replace(one, array=arithmetic.split(one.array, heads), columns=None, origin=origin)
     return one if past is None else _after(role, past, one)
 
 
 def _after(role: str, past: Labelled, now: Labelled) -> Labelled:
     check_past(role, past, now)
-    rows = past.rows + now.rows if past.rows and now.rows else None
+    rows = None
+    if past.rows or now.rows:  # what has no name is counted
+        counted = tuple(map(str, range(past.shape[-2] + now.shape[-2])))
+        rows = (past.rows or counted[: past.shape[-2]]) + (now.rows or counted[past.shape[-2] :])
     origin = " and ".join(filter(None, (past.origin, now.origin)))
     return replace(
         now, array=np.concatenate([past.array, now.array], axis=-2), rows=rows, origin=origin
     )
 
 
-def _groups(operands: Operands) -> tuple[int, int]:
+def _groups(attention: Attention, operands: Operands) -> tuple[int, int]:
     query, key, value = operands.query, operands.key, operands.value
     of_key = of_value = 1
     if operands.weights is not None:
         check_axes("weights", operands.weights, "L_q, L_k")
+        if attention.heads is not None:
+            check_joined(operands.weights, attention.heads)
         if value is not None:
             check_weights(operands.weights, value)
             of_value = group_of(operands.weights, "weights", value, "value")
@@ -131,5 +150,15 @@ def _groups(operands: Operands) -> tuple[int, int]:
         of_key = group_of(query, "query", key, "key")
         if value is not None:
             check_same(key, "key", value, "value", -2)
-            of_value = group_of(query, "query", value, "value")
+            of_value = _group_of_value(query, key, value, of_key)
     return of_key, of_value
+
+
+def _group_of_value(query: Labelled, key: Labelled, value: Labelled, of_key: int) -> int:
+    """The value's share among the heads of the scores, to which the query and the key add up."""
+    keys = key.shape[:-2]
+    if of_key > 1:
+        keys = (*keys[:-1], keys[-1] * of_key)
+    leading = np.broadcast_shapes(query.shape[:-2], keys)
+    one, role = (query, "query") if leading == query.shape[:-2] else (key, "key")
+    return group_within(leading, one, role, value, "value")

@@ -104,9 +104,16 @@ class Prepared:
 
     @property
     def width(self) -> int | None:
-        """The width d of one head, where anything tells it."""
+        """The width d of one head, where anything tells it.
+
+        Raises UsageError where scores have heads, and what should tell has none.
+        """
+        scores = self.operands.scores
         for one in (self.operands.query, self.operands.key):
             if one is not None:
+                if scores is not None and scores.array.ndim > max(one.array.ndim, 2):
+                    what = f"the scores {scores.shape} have heads, and {one.shape} has none"
+                    raise UsageError(f"{what}; say how many with --heads")
                 return one.shape[-1]
         return None
 

@@ -1,6 +1,7 @@
 """Which query rows are shown: by index, slice or label."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from qkvcli.errors import UsageError
 _SLICE = re.compile(r"(-?\d*):(-?\d*)(?::(-?\d+))?")
 
 
-def numbered(indexes: list[int | None]) -> Array:
+def numbered(indexes: Sequence[int | None]) -> Array:
     """Row numbers as an array; None, which stands for rows left out, is left out."""
     return np.array([i for i in indexes if i is not None], dtype=np.intp)
 

@@ -15,8 +15,9 @@ def seeded(
     dim: int = 64,
     key_length: int | None = None,
     value_dim: int | None = None,
+    key_dim: int | None = None,
 ) -> Operands:
-    """Q (length, dim), K (key_length, dim), V (key_length, value_dim), uniform on [0, 1).
+    """Q (length, dim), K (key_length, key_dim), V (key_length, value_dim), uniform on [0, 1).
 
     Drawn in that order from the legacy generator, whose numbers NumPy freezes for ever:
 
@@ -25,7 +26,8 @@ def seeded(
     True
     """
     key_length = length if key_length is None else key_length
-    value_dim = dim if value_dim is None else value_dim
+    key_dim = dim if key_dim is None else key_dim
+    value_dim = key_dim if value_dim is None else value_dim
     source = np.random.RandomState(seed)
 
     def drawn(rows: int, columns: int) -> Labelled:
@@ -34,4 +36,4 @@ def seeded(
         except ValueError:  # NumPy's word for more than any machine could address
             raise MemoryError from None
 
-    return Operands(drawn(length, dim), drawn(key_length, dim), drawn(key_length, value_dim))
+    return Operands(drawn(length, dim), drawn(key_length, key_dim), drawn(key_length, value_dim))

@@ -41,7 +41,14 @@ def group_of(one: Labelled, role: str, other: Labelled, other_role: str) -> int:
     >>> group_of(Labelled(np.zeros((9, 4, 2))), "query", Labelled(np.zeros((3, 4, 2))), "key")
     3
     """
-    leading, others = one.shape[:-2], other.shape[:-2]
+    return group_within(one.shape[:-2], one, role, other, other_role)
+
+
+def group_within(
+    leading: tuple[int, ...], one: Labelled, role: str, other: Labelled, other_role: str
+) -> int:
+    """The same, where the leading axes are not those of ``one`` alone."""
+    others = other.shape[:-2]
     group = 1
     if leading and others and others[-1] > 1 and leading[-1] % others[-1] == 0:
         group = max(leading[-1] // others[-1], 1)
@@ -55,6 +62,13 @@ def group_of(one: Labelled, role: str, other: Labelled, other_role: str) -> int:
         rule = f"the axes before the last two must broadcast, {hint}"
         raise ShapeError(f"{pair}: {rule}") from None
     return group
+
+
+def check_joined(weights: Labelled, heads: int) -> None:
+    """Raise ShapeError unless weights have the heads that are to be joined."""
+    if weights.array.ndim < 3 or weights.shape[-3] != heads:
+        axis = "the axis before the last two must be that of the heads"
+        raise ShapeError(f"{weights.described('weights')} and {heads} heads: {axis}")
 
 
 def check_split(role: str, operand: Labelled, heads: int) -> None:

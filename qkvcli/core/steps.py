@@ -48,7 +48,8 @@ class Step:
     ``formula`` says how it came from the steps before ("softmax(scores)"), ``operands``
     the shapes that went in, as they stand in the formula. ``rows`` and ``columns`` name
     the last two axes of the whole. ``array`` holds all of it, or only the rows ``picked``
-    of the ``whole`` shape. NumPy takes a step for its array.
+    of the ``whole`` shape. Of the leading axes the last counts heads, where ``heads``, and
+    those before it batches. NumPy takes a step for its array.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Step:
     columns: Labels = None
     picked: Array | None = None
     whole: tuple[int, ...] = ()
+    heads: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,6 +71,11 @@ class Step:
     def dtype(self) -> np.dtype[Any]:
         """The type of its numbers."""
         return self.array.dtype
+
+    def axis(self, kind: str) -> int | None:
+        """Which axis, from the end, counts the "head" or the "batch"; None where none does."""
+        axis = {"head": -3 if self.heads else 0, "batch": -4 if self.heads else -3}[kind]
+        return axis if axis and len(self.shape) >= -axis else None
 
     def parts(self) -> Iterator[Array]:
         """All rows in their order, as one part (n, columns)."""

@@ -56,9 +56,7 @@ def _read(source: Source, delimiter: str) -> Labelled:
         lines = list(_lines(body, delimiter, source.name, 1 if declared else 0))
         if not lines and shape is not None and 0 in shape:
             return Labelled(np.zeros(shape), origin=source.name)
-        array, rows, columns = _truths(lines), None, None
-        if array is None:
-            array, rows, columns = _labelled(lines, delimiter, source.name)
+        array, rows, columns = _labelled(lines, delimiter, source.name)
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
     return Labelled(
@@ -102,17 +100,6 @@ def _unquoted(word: str) -> str:
     return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
 
 
-def _truths(lines: list[Line]) -> Array | None:
-    """A mask of true and false; None where there is any other cell."""
-    words = [[cell.strip().lower() for cell in line.cells] for line in lines]
-    if not words or {len(row) for row in words} != {len(words[0])}:
-        return None
-    if not {word for row in words for word in row} <= {"true", "false"}:
-        return None
-    truths: Array = np.array(words) == "true"
-    return truths
-
-
 def _labelled(
     lines: list[Line], delimiter: str, name: str
 ) -> tuple[Array, list[str] | None, list[str] | None]:
@@ -127,22 +114,38 @@ def _labelled(
         if len(line.cells) != len(first.cells):
             raise _ragged(first, line, name)
 
-    above = not all(map(is_number, first.cells[1:]))
-    before = not all(is_number(line.cells[0]) for line in rest)
+    known = _is_truth if _is_truth(lines[-1].cells[-1]) else is_number
+    above = not all(map(known, first.cells[1:]))
+    before = not all(known(line.cells[0]) for line in rest)
     if not first.cells[0].strip():  # an empty corner stands above and before labels
         above = before = True
-    elif not is_number(first.cells[0]):  # a word there belongs to whichever labels there are
+    elif not known(first.cells[0]):  # a word there belongs to whichever labels there are
         counted = [str(i) for i in range(len(first.cells) - 1)]  # as pandas names no columns
         above = above or (bool(rest) and (not before or first.cells[1:] == counted))
         before = before or not above
     body = rest if above else lines
     start = 1 if before else 0
-    columns = _names([(first, i) for i in range(start, width)], name) if above else None
-    rows = _names([(line, 0) for line in body], name) if before else None
+    sure = not first.cells[0].strip()
+    columns = _names([(first, i) for i in range(start, width)], name, sure) if above else None
+    rows = _names([(line, 0) for line in body], name, sure) if before else None
     if not body or width == start:
         parted = _PARTED.get(delimiter, "white space")
         raise DataError(f"{name}: only words, no numbers; cells are parted by {parted}")
-    return np.array([_numbers(line, start, name) for line in body]), rows, columns
+    read = _truths if known is _is_truth else _numbers
+    return np.array([read(line, start, name) for line in body]), rows, columns
+
+
+def _is_truth(cell: str) -> bool:
+    return cell.strip().lower() in ("true", "false")
+
+
+def _truths(line: Line, start: int, name: str) -> list[bool]:
+    """A row of a mask that says what may be seen."""
+    for i, cell in enumerate(line.cells):
+        if i >= start and not _is_truth(cell):
+            where = f"{name}: line {line.number}, cell {i + 1}"
+            raise DataError(f"{where}: {cell.strip()!r} is neither true nor false")
+    return [cell.strip().lower() == "true" for cell in line.cells[start:]]
 
 
 def _ragged(first: Line, line: Line, name: str) -> DataError:
@@ -165,15 +168,20 @@ def _numbers(line: Line, start: int, name: str) -> list[float]:
     ]
 
 
-def _names(cells: list[tuple[Line, int]], name: str) -> list[str]:
-    """The labels in some cells. Raises DataError for an empty one, or a number misspelt."""
+def _names(cells: list[tuple[Line, int]], name: str, sure: bool) -> list[str]:
+    """The labels in some cells. Raises DataError for an empty one.
+
+    Unless an empty corner makes ``sure`` that they are labels, also for what looks like a
+    number misspelt, or like part of a mask.
+    """
     texts = [line.cells[i] for line, i in cells]
     for (line, i), text in zip(cells, texts, strict=True):
         where = f"{name}: line {line.number}, cell {i + 1}"
         if not text.strip():
             raise DataError(f"{where}: the cell is empty; write a number such as 0.5, -inf or nan")
-        if _LIKE_A_NUMBER.match(text) and not is_number(text) and any(map(is_number, texts)):
-            raise DataError(f"{where}: {text!r} is not a number, though it begins like one")
+        odd = _LIKE_A_NUMBER.match(text) and not is_number(text) and any(map(is_number, texts))
+        if not sure and (odd or all(map(_is_truth, texts))):
+            raise DataError(f"{where}: {text!r} is not a number like those beside it")
     return texts
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from qkvcli.core.steps import Step
-from qkvcli.render.layout import Grid, Room, grids
+from qkvcli.render.grids import Grid, grids
+from qkvcli.render.layout import Room
 from qkvcli.render.titles import matrix_title, title
 
 
@@ -12,9 +13,9 @@ def step_markdown(step: Step, room: Room) -> Iterator[str]:
     words = title(step)
     yield f"**{words.name}** = {words.formula}   {words.shapes}"
     yield ""
-    for index in room.indexes(step.array.shape[:-2]):
+    for index in room.indexes(step):
         if index:
-            yield from (f"**{matrix_title(index)}**", "")
+            yield from (f"**{matrix_title(index, step.heads)}**", "")
         for grid in grids(step, index, room):
             yield from _table(grid)
             yield ""

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qkvcli.core.steps import Step
-from qkvcli.render.layout import GAP, Grid, Room, grids
+from qkvcli.render.grids import GAP, Grid, grids
+from qkvcli.render.layout import Room
 from qkvcli.render.symbols import ascii_only
 from qkvcli.render.titles import matrix_title, title
 
@@ -28,9 +29,9 @@ class Block:
 def step_tables(step: Step, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
     yield _heading(step, room)
-    for index in room.indexes(step.array.shape[:-2]):
+    for index in room.indexes(step):
         if index:
-            yield _line(Text(matrix_title(index), style=_NAME))
+            yield _line(Text(matrix_title(index, step.heads), style=_NAME))
         for grid in grids(step, index, room):
             yield Block(_table(grid, room.plain), grid.width)
             yield Block("")

@@ -31,11 +31,12 @@ def title(step: Step) -> Title:
     return Title(step.name, step.formula, f"{shapes} → {step.shape}")
 
 
-def matrix_title(index: tuple[int, ...]) -> str:
-    """Which of a step's matrices one is: the last leading axis counts heads.
+def matrix_title(index: tuple[int, ...], heads: bool = True) -> str:
+    """Which of a step's matrices one is: the last leading axis counts heads, if it has them.
 
-    >>> matrix_title((3,)), matrix_title((0, 3)), matrix_title((1, 0, 3))
-    ('head 3', 'batch 0, head 3', 'batch 1 0, head 3')
+    >>> matrix_title((3,)), matrix_title((0, 3)), matrix_title((1, 0), heads=False)
+    ('head 3', 'batch 0, head 3', 'batch 1 0')
     """
-    *batches, head = index
-    return (f"batch {' '.join(map(str, batches))}, " if batches else "") + f"head {head}"
+    *batches, head = index if heads else (*index, 0)
+    named = [f"batch {' '.join(map(str, batches))}"] if batches else []
+    return ", ".join([*named, *([f"head {head}"] if heads else [])])

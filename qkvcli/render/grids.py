@@ -1,0 +1,158 @@
+"""The text of a table: which columns fit, and what stands in each cell."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+
+from qkvcli.core.arrays import Array, Labels
+from qkvcli.core.steps import Step
+from qkvcli.render.layout import Room, edges, gaps
+from qkvcli.render.numbers import aligned, formatted
+from qkvcli.render.symbols import ascii_only, printable
+
+GAP = 2
+"""Blank columns between two cells."""
+_LABEL = 16
+"""Where a label is longer than this and than the numbers under it, its end is left out."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table's text: a line above the columns, then lines of a label and its cells.
+
+    ``…`` stands where something is left out. ``strongest`` holds the (line, cell) of each
+    row's largest number that is shown.
+    """
+
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    strongest: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def width(self) -> int:
+        """Columns of text that the whole grid takes."""
+        widths = (
+            max(map(cell_len, column)) for column in zip(self.header, *self.lines, strict=True)
+        )
+        return sum(widths) + GAP * (len(self.header) - 1)
+
+
+def grids(step: Step, index: tuple[int, ...], room: Room) -> list[Grid]:
+    """One matrix of a step as a grid that fits the room, or as several that show all of it."""
+    matrix, count = step.array[index], step.shape[-2]
+    if step.picked is None:
+        shown = edges(count, None if room.full else room.height)
+        lines = matrix[[i for i in shown if i is not None]]
+    else:
+        shown, lines = gaps(step.picked, count), matrix
+    candidates = _candidates(matrix.shape[1], room)
+    table = _Table(lines, step.rows, step.columns, shown, candidates, room)
+    if step.name == "weights":
+        table.peaks = [_peak(line) for line in lines]
+    if room.width is None:
+        return [table.grid(list(candidates))]
+    if room.full:
+        return [table.grid(list(part)) for part in table.parts(room.width)]
+    return [table.grid(table.fitting(room.width))]
+
+
+def _candidates(count: int, room: Room) -> list[int]:
+    """The columns that might be shown; a narrow view of a wide matrix formats no others."""
+    if room.full or room.width is None or count <= room.width:
+        return list(range(count))
+    half = room.width // 2
+    return [*range(half), *range(count - half, count)]
+
+
+class _Table:
+    """Formatted candidates, from which grids are put together."""
+
+    def __init__(
+        self,
+        lines: Array,
+        rows: Labels,
+        columns: Labels,
+        shown: list[int | None],
+        candidates: list[int],
+        room: Room,
+    ) -> None:
+        kept = [i for i in shown if i is not None]
+        texts = formatted(np.asarray(lines[:, candidates]), room.digits)
+        self.room = room
+        self.count = lines.shape[1]
+        self.shown = shown
+        self.candidates = candidates
+        self.cells = {j: aligned([line[n] for line in texts]) for n, j in enumerate(candidates)}
+        self.row_labels = [_label(rows, i, room, (room.width or 0) // 4) for i in kept]
+        self.headers = {
+            j: _label(columns, j, room, max(map(len, self.cells[j]), default=0)) for j in candidates
+        }
+        self.peaks = [-1] * len(kept)
+
+    def grid(self, columns: list[int | None]) -> Grid:
+        dots = self.room.ellipsis
+        header = ("", *(dots if j is None else self.headers[j] for j in columns))
+        lines: list[tuple[str, ...]] = []
+        strongest = set()
+        n = 0  # of those shown
+        for i in self.shown:
+            if i is None:
+                lines.append((dots,) * len(header))
+                continue
+            if self.peaks[n] in columns:
+                strongest.add((len(lines), columns.index(self.peaks[n]) + 1))
+            cells = (dots if j is None else self.cells[j][n] for j in columns)
+            lines.append((self.row_labels[n], *cells))
+            n += 1
+        return Grid(header, tuple(lines), frozenset(strongest))
+
+    def fitting(self, width: int) -> list[int | None]:
+        """The columns that fit: all of them, or as many of both edges, and ``…`` between."""
+        left = width - self._label_width()
+        if len(self.candidates) == self.count and sum(map(self._width, self.candidates)) <= left:
+            return list(self.candidates)
+        left -= len(self.room.ellipsis) + GAP
+        first, last = 0, 0
+        while first + last < len(self.candidates):
+            from_end = first > last
+            left -= self._width(self.candidates[-1 - last if from_end else first])
+            if left < 0 and first:
+                break
+            first, last = (first, last + 1) if from_end else (first + 1, last)
+        return [*self.candidates[:first], None, *self.candidates[len(self.candidates) - last :]]
+
+    def parts(self, width: int) -> list[list[int]]:
+        """All the columns, in parts that fit; one column at least in each."""
+        parts: list[list[int]] = [[]]
+        left = room = width - self._label_width()
+        for j in self.candidates:
+            left -= self._width(j)
+            if left < 0 and parts[-1]:
+                parts.append([])
+                left = room - self._width(j)
+            parts[-1].append(j)
+        return parts
+
+    def _width(self, j: int) -> int:
+        return GAP + max(cell_len(self.headers[j]), *map(len, self.cells[j]), 1)
+
+    def _label_width(self) -> int:
+        return max(map(cell_len, self.row_labels), default=0)
+
+
+def _peak(line: Array) -> int:
+    """Where a row is largest; -1 where nothing in it is above 0."""
+    return int(np.nanargmax(line)) if (line > 0).any() else -1
+
+
+def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
+    if labels is None:
+        return str(i)
+    label = printable(labels[i])
+    if room.plain:
+        label = ascii_only(label)
+    cap = max(cap, _LABEL)
+    if room.width is None or cell_len(label) <= cap:
+        return label
+    return set_cell_size(label, cap - len(room.ellipsis)).rstrip() + room.ellipsis
