@@ -13,7 +13,19 @@ def main() -> None:
             signal.signal(getattr(signal, ending), _end)
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # help has signs that not every encoding has
+    if sys.argv[1:] == ["--version"]:
+        from qkvcli import __version__
+
+        print(f"qkvcli {__version__}")  # noqa: T201 -- the one line that needs nothing else
+        return
     try:
+        from qkvcli.cli.quick import read
+
+        plain = read(sys.argv[1:])
+        if plain is not None:
+            from qkvcli.cli.faults import code_of
+
+            sys.exit(code_of(plain))
         from qkvcli.cli.app import app
     except KeyboardInterrupt:  # while Python was still importing
         sys.exit(ExitCode.INTERRUPTED)

@@ -1,21 +1,24 @@
-"""The Typer application, and the one place that turns an error into an exit code."""
+"""The commands as a Typer application, for help, completion, and all that goes wrong."""
 
+import inspect
 import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from qkvcli import __version__
-from qkvcli.cli.options import spread, typed
-from qkvcli.cli.output import output
-from qkvcli.cli.run import run
-from qkvcli.cli.scores import scores
-from qkvcli.cli.softmax import softmax
-from qkvcli.cli.streams import Streams
+from qkvcli.cli.commands import COMMANDS, Command
+from qkvcli.cli.faults import code_of
+from qkvcli.cli.options import Operand, Option, typed
 from qkvcli.core.description import PRESETS
-from qkvcli.errors import ExitCode, QkvError, ReaderGone
+from qkvcli.errors import ExitCode, UsageError
 
 
 class Program(TyperGroup):
@@ -23,38 +26,26 @@ class Program(TyperGroup):
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run a command line, and leave Python with its exit code."""
-        streams = Streams.of_process()
-        try:
-            code = super().main(*args, **{**settings, "standalone_mode": False})
-        except ReaderGone as gone:
-            code = gone.exit_code
-        except (QkvError, typer.TyperException) as fault:
-            streams.report(_one_line(fault))
-            code = fault.exit_code
-        except MemoryError:
-            streams.report("not enough memory for matrices of this size")
-            code = ExitCode.BAD_DATA
-        except OSError as fault:  # Typer's own output: help, the version
-            streams.report(f"standard output: cannot be written: {fault.strerror}")
-            code = ExitCode.CANNOT_WRITE
-        except (KeyboardInterrupt, typer.Abort):
-            code = ExitCode.INTERRUPTED
-        except SystemExit as end:  # Typer's own 1 is for a reader that left while help was shown
-            code = ExitCode.FINE if end.code == 1 else end.code
-        streams.settle()
-        sys.exit(code or 0)
+
+        def work() -> Any:
+            try:
+                return super(Program, self).main(*args, **{**settings, "standalone_mode": False})
+            except typer.TyperException as fault:
+                raise UsageError(_nearest(fault)) from None
+            except SystemExit as end:  # Typer's own 1: the reader left while help was shown
+                return ExitCode.FINE if end.code == 1 else end.code
+
+        sys.exit(code_of(work))
 
 
-def _one_line(fault: QkvError | typer.TyperException) -> str:
-    from qkvcli.render.symbols import printable
-
-    message = fault.format_message() if isinstance(fault, typer.TyperException) else str(fault)
+def _nearest(fault: typer.TyperException) -> str:
+    """Typer's message; of names that might be meant it lists all, a person wants the nearest."""
     near = getattr(fault, "possibilities", None)
-    if near:  # Typer lists them by the alphabet; a person wants the nearest
-        typed = getattr(fault, "option_name", "")
-        [best, *_] = get_close_matches(typed, near, n=1) or near
-        message = f"No such option: {typed}. Did you mean {best}?"
-    return printable(" ".join(message.split("\n")))
+    if not near:
+        return fault.format_message()
+    word = getattr(fault, "option_name", "")
+    [best, *_] = get_close_matches(word, near, n=1) or near
+    return f"No such option: {word}. Did you mean {best}?"
 
 
 app = typer.Typer(
@@ -90,6 +81,75 @@ def about(
         typer.echo(context.get_help())
 
 
+def _parameter(one: Option | Operand) -> Any:
+    """An option or an operand as Typer declares it."""
+    if isinstance(one, Operand):
+        return typer.Argument(
+            metavar=one.metavar, help=one.help, allow_dash=True, show_default=False
+        )
+    settings: dict[str, Any] = {"allow_dash": True} if one.read is Path else {}
+    if one.read not in (None, Path):
+        settings["parser"] = _reader(one.read)
+    names = one.names if one.read else ("/".join(one.names),)
+    return typer.Option(
+        *names,
+        rich_help_panel=one.panel,
+        help=one.help,
+        metavar=one.metavar,
+        show_default=False,
+        **settings,
+    )
+
+
+def _reader(read: Any) -> Callable[[str], Any]:
+    """A reader whose faults are Typer's; each has a name of its own, as Typer asks."""
+
+    def reader(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as fault:
+            raise typer.BadParameter(str(fault)) from None
+
+    return reader
+
+
+def _spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer wants it: each group of options among its parameters spread out."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        if is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += [
+                _keyword(field.name, field.type, field.default)
+                for field in fields(parameter.annotation)
+            ]
+        else:
+            parameters.append(_keyword(parameter.name, parameter.annotation, parameter.default))
+
+    @wraps(command)
+    def spread_out(**values: Any) -> None:
+        gathered = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **gathered)
+
+    spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread_out.__annotations__ = {one.name: one.annotation for one in parameters}
+    return spread_out
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind, declared = get_args(annotation)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, _parameter(declared)],
+    )
+
+
 _PRESETS = {
     "article": "the article's bare dot products",
     "bert": "BERT: all tokens see all tokens",
@@ -97,48 +157,23 @@ _PRESETS = {
 }
 
 
-def _add(command: Any, *examples: str) -> None:
-    """A command with examples under its help; Typer joins lines, but not paragraphs."""
+def _epilog(command: Command) -> str:
+    """The presets, and the examples; Typer joins lines of help, but not of this."""
     rows = [
-        f"  [bold]{name:9}[/bold]{' '.join(_words(PRESETS[name])):24}{meaning}"
+        f"  [bold]{name:9}[/bold]{_words(PRESETS[name]):24}{meaning}"
         for name, meaning in _PRESETS.items()
     ]
-    shown = [f"  [bold]{example}[/bold]" for example in examples]
-    epilog = "\n".join(["Presets", *rows, "", "Examples", *shown])
-    app.command(epilog=epilog)(spread(command))
+    shown = [f"  [bold]{escape(example)}[/bold]" for example in command.examples]
+    return "\n".join(["Presets", *rows, "", "Examples", *shown])
 
 
-def _words(options: dict[str, Any]) -> list[str]:
-    words = [
+def _words(options: dict[str, Any]) -> str:
+    words = (
         typed(name) if value is True else f"{typed(name)} {value}"
         for name, value in options.items()
-    ]
-    return words or ["--scale none"]
+    )
+    return " ".join(words) or "--scale none"
 
 
-_add(
-    scores,
-    "qkvcli scores",
-    "qkvcli scores -q query.csv -k key.csv --scale sqrt",
-    "qkvcli scores --seed 42 | qkvcli softmax | qkvcli output - --seed 42",
-)
-_add(
-    softmax,
-    "qkvcli softmax scores.csv",
-    "qkvcli scores --seed 42 | qkvcli softmax",
-    "qkvcli softmax -q query.npy -k key.npy --heads 12 --preset bert --head 6",
-)
-_add(
-    output,
-    "qkvcli output weights.csv -v value.csv",
-    "qkvcli output - -v value.csv < weights.csv",
-    "qkvcli output -q query.npy -k key.npy -v value.npy --preset gpt -o output.npy",
-)
-_add(
-    run,
-    "qkvcli run",
-    "qkvcli run -q query.csv -k key.csv -v value.csv --preset gpt --window 4",
-    "qkvcli run --embeddings x.csv --wq wq.csv --wk wk.csv --wv wv.csv",
-    'qkvcli run --qkv qkv.npz --labels "The cat sat on the mat" --digits 2',
-    "qkvcli run --seed 42 -f json | jq -c .weights.data\\[0]",
-)
+for _name, _command in COMMANDS.items():
+    app.command(_name, epilog=_epilog(_command))(_spread(_command.run))

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from qkvcli.cli.options import ANY, chosen, count, file, given, listed, option, whole
+from qkvcli.cli.options import ANY, chosen, count, file, flag, given, listed, option, whole
 from qkvcli.core.description import PRECISIONS, PRESETS, Attention
 
 _ATTENTION = "The attention"
@@ -16,9 +14,9 @@ def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number such as 0.125") from None
+        value = float("nan")
     if "_" in text or value - value != 0:  # 1_000, inf and nan are for Python to read, not us
-        raise typer.BadParameter(f"{text!r} is not a finite number such as 0.125")
+        raise ValueError(f"{text!r} is not a finite number such as 0.125")
     return value
 
 
@@ -27,22 +25,22 @@ def _scale(text: str) -> float | str:
         return text
     try:
         return _number(text)
-    except typer.BadParameter:
+    except ValueError:
         wanted = "none, sqrt or a number such as 0.125"
-        raise typer.BadParameter(f"{text!r} is not {wanted}") from None
+        raise ValueError(f"{text!r} is not {wanted}") from None
 
 
 def _cap(text: str) -> float:
     value = _number(text)
     if value <= 0:
-        raise typer.BadParameter(f"{text!r} is not above 0")
+        raise ValueError(f"{text!r} is not above 0")
     return value
 
 
 def _window(text: str) -> tuple[int | None, int | None]:
     sides = listed(lambda side: None if side == "none" else whole(0)(side))(text)
     if len(sides) > 2:
-        raise typer.BadParameter(f"{text!r} is not LEFT or LEFT,RIGHT")
+        raise ValueError(f"{text!r} is not LEFT or LEFT,RIGHT")
     return sides[0], sides[1] if len(sides) == 2 else None
 
 
@@ -90,8 +88,9 @@ class AttentionOptions:
     ] = None
     causal: Annotated[
         bool | None,
-        option(
-            "--causal/--no-causal",
+        flag(
+            "--causal",
+            "--no-causal",
             panel=_ATTENTION,
             help="Hide later tokens: query i sees keys 0 to i + offset.",
         ),

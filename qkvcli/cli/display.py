@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from qkvcli.cli.options import chosen, count, file, listed, option, whole
+from qkvcli.cli.options import chosen, count, file, flag, listed, option, whole
 
 _SHOWN = "What is shown"
 FORMATS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown")
@@ -60,13 +60,14 @@ class Display:
             "--rows",
             panel=_SHOWN,
             metavar="ROWS",
+            parser=str,
             help="Show these queries alone: indexes, slices, labels (0:3,500,-2:).",
         ),
     ] = None
-    full: Annotated[bool, option("--full", panel=_SHOWN, help="Show every row and column.")] = False
+    full: Annotated[bool, flag("--full", panel=_SHOWN, help="Show every row and column.")] = False
     width: Annotated[
         int | None, count("--width", _SHOWN, "Columns of text for a table (the terminal's).")
     ] = None
-    quiet: Annotated[bool, option("--quiet", panel=_SHOWN, help="Nothing on standard output.")] = (
+    quiet: Annotated[bool, flag("--quiet", panel=_SHOWN, help="Nothing on standard output.")] = (
         False
     )

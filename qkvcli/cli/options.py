@@ -1,36 +1,62 @@
-"""How options are made and shared: a command takes groups of them, each one frozen value.
+"""How options are declared and shared: a command takes groups of them, each one frozen value.
 
-A command says ``def run(sources: Sources, …)``, and `spread` shows Typer each group's
-fields as options, so that an option is written once for all commands.
+A command says ``def run(sources: Sources, …)``, and a field of a group, annotated with an
+`Option`, is an option of every command that takes the group. Nothing of Typer is needed to
+declare one: `app` turns them into Typer's, and `quick` reads plain command lines without it.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
-from functools import wraps
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
-
-import typer
 
 T = TypeVar("T")
 ANY = 2**62
 
 
-def option(*names: str, panel: str, help: str, metavar: str | None = None, **more: Any) -> Any:
-    """An option in a panel of the help; ``parser`` among ``more`` reads its text."""
-    return typer.Option(
-        *names, rich_help_panel=panel, help=help, metavar=metavar, show_default=False, **more
-    )
+@dataclass(frozen=True)
+class Option:
+    """An option as a person types and reads it.
+
+    ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second
+    name, if any, unsets it.
+    """
+
+    names: tuple[str, ...]
+    panel: str
+    help: str
+    metavar: str | None = None
+    read: Callable[[str], Any] | None = None
 
 
-def file(*names: str, panel: str, help: str) -> Any:
+@dataclass(frozen=True)
+class Operand:
+    """A file that stands on the command line without an option before it."""
+
+    metavar: str
+    help: str
+
+
+def option(
+    *names: str, panel: str, help: str, metavar: str, parser: Callable[[str], Any]
+) -> Option:
+    """An option with a value that ``parser`` reads."""
+    return Option(names, panel, help, metavar, parser)
+
+
+def flag(*names: str, panel: str, help: str) -> Option:
+    """An option without a value."""
+    return Option(names, panel, help)
+
+
+def file(*names: str, panel: str, help: str) -> Option:
     """An option that names a file, or ``-`` for standard input."""
-    return option(*names, panel=panel, help=help, metavar="FILE", allow_dash=True)
+    return Option(names, panel, help, "FILE", Path)
 
 
-def count(name: str, panel: str, help: str, least: int = 1, most: int = ANY) -> Any:
+def count(name: str, panel: str, help: str, least: int = 1, most: int = ANY) -> Option:
     """An option that is a whole number."""
-    return option(name, panel=panel, help=help, metavar="N", parser=whole(least, most))
+    return Option((name,), panel, help, "N", whole(least, most))
 
 
 def whole(least: int, most: int = ANY) -> Callable[[str], int]:
@@ -44,7 +70,7 @@ def whole(least: int, most: int = ANY) -> Callable[[str], int]:
         if not least <= value <= most or "_" in text:
             upto = f"from {least} to {most}" if most < ANY else f"from {least} on"
             wanted = "a whole number" + (f" {upto}" if least > -ANY else "")
-            raise typer.BadParameter(f"{text!r} is not {wanted}")
+            raise ValueError(f"{text!r} is not {wanted}")
         return value
 
     return number
@@ -65,10 +91,15 @@ def chosen(words: Iterable[str]) -> Callable[[str], str]:
 
     def word(text: str) -> str:
         if text not in known:
-            raise typer.BadParameter(f"{text!r} is not one of {', '.join(known)}")
+            raise ValueError(f"{text!r} is not one of {', '.join(known)}")
         return text
 
     return word
+
+
+def declared(group: Any) -> dict[str, Option]:
+    """The options of a group, by their field."""
+    return {field.name: field.type.__metadata__[0] for field in fields(group)}  # type: ignore[union-attr]
 
 
 def given(group: Any) -> dict[str, Any]:
@@ -87,35 +118,3 @@ def typed(field: str) -> str:
     '--past-key'
     """
     return f"--{field.replace('_', '-')}"
-
-
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer wants it: each group of options among its parameters spread out."""
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, Any] = {}
-    for parameter in inspect.signature(command).parameters.values():
-        if not is_dataclass(parameter.annotation):
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        groups[parameter.name] = parameter.annotation
-        parameters += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=field.type,
-            )
-            for field in fields(parameter.annotation)
-        ]
-
-    @wraps(command)
-    def spread_out(**values: Any) -> None:
-        gathered = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
-        command(**values, **gathered)
-
-    spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread_out.__annotations__ = {one.name: one.annotation for one in parameters}
-    return spread_out

@@ -3,20 +3,17 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from qkvcli.cli.attention import AttentionOptions
 from qkvcli.cli.display import Display
+from qkvcli.cli.options import Operand
 from qkvcli.cli.sources import Sources
 
 Weights = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[WEIGHTS]",
-        help="A file of weights, or - for standard input; left out, it is standard input "
+    Operand(
+        "[WEIGHTS]",
+        "A file of weights, or - for standard input; left out, it is standard input "
         "unless Q and K are given.",
-        allow_dash=True,
-        show_default=False,
     ),
 ]
 

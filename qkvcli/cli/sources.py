@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-import typer
-
 from qkvcli.cli.options import count, file, option
 
 _FROM = "Where Q, K and V come from"
@@ -17,7 +15,7 @@ def _labels(text: str) -> tuple[str, ...]:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter("the labels are not UTF-8 text") from None
+        raise ValueError("the labels are not UTF-8 text") from None
     return tuple(text.split())
 
 
