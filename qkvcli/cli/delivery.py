@@ -15,7 +15,6 @@ from qkvcli.core.prepared import Prepared
 from qkvcli.core.rows import numbered, picked
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
-from qkvcli.formats.files import saved
 from qkvcli.formats.kinds import KINDS
 
 _ENDINGS = {**{f".{name}": name for name in KINDS}, ".md": "markdown", ".markdown": "markdown"}
@@ -67,6 +66,8 @@ class Delivery:
         if self.show is None or self.display.head or self.display.batch or self.display.rows:
             asked.some(replace(self.display, rows=self.display.rows or ":0"))  # or says why not
         if self.save is not None and self.display.output is not None:
+            from qkvcli.formats.files import saved
+
             with saved(self.display.output) as stream:
                 self.save(asked, stream)
         if self.show is not None:

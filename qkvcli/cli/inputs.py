@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
+from qkvcli.cli.labels import labelled
 from qkvcli.cli.options import given, typed
 from qkvcli.cli.sources import Sources
 from qkvcli.cli.streams import Streams
@@ -13,7 +13,6 @@ from qkvcli.core.operands import Operands
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import DataError, UsageError
 from qkvcli.formats.document import choose
-from qkvcli.formats.files import read_document, read_matrix
 from qkvcli.formats.source import Source
 
 _MATRICES = ("query", "key", "value")
@@ -32,7 +31,7 @@ class Wanted:
     ``step`` is a step that may be given to it ("scores", "weights"), ``operand`` the file
     that was named for that; ``matrices`` are needed where a step is not given, ``beside``
     where it is, and ``width`` says that it matters then how wide the queries are.
-    ``share`` is how many heads of keys there are for each of the queries'.
+    ``heads`` are those of the queries and of the keys.
     """
 
     matrices: tuple[str, ...]
@@ -40,7 +39,7 @@ class Wanted:
     operand: Path | None = None
     beside: tuple[str, ...] = ()
     width: bool = False
-    share: Fraction = Fraction(1)
+    heads: tuple[int, int] = (1, 1)
 
 
 def takes_step(sources: Sources, wanted: Wanted) -> bool:
@@ -69,8 +68,8 @@ def operands(sources: Sources, wanted: Wanted, mask: Path | None, streams: Strea
     else:
         found = _found(sources, wanted.matrices, wanted, streams)
     if mask is not None:
-        found = found.with_(mask=read_matrix(_source(mask, streams), "mask"))
-    return _labelled(found, sources)
+        found = found.with_(mask=_matrix(mask, "mask", streams))
+    return labelled(found, sources.labels, sources.key_labels)
 
 
 def _check(sources: Sources) -> None:
@@ -104,7 +103,7 @@ def _beside_step(sources: Sources, wanted: Wanted, streams: Streams) -> Operands
         )
     also = [name for name in ("query", "key") if wanted.width and _gives(sources, name)][:1]
     found = _found(sources, (*wanted.beside, *also), wanted, streams)
-    read = read_matrix(_source(wanted.operand or Path("-"), streams), step)
+    read = _matrix(wanted.operand or Path("-"), step, streams)
     return found.with_(**{step: read})
 
 
@@ -118,11 +117,14 @@ def _found(sources: Sources, needs: Iterable[str], wanted: Wanted, streams: Stre
     needs = tuple(needs)
     if sources.seed is not None:
         drawn = {name: value for name, value in given(sources).items() if name in _DRAWN}
-        if wanted.share != 1:  # fewer heads of keys than of queries, each as wide
-            drawn["key_dim"] = int(drawn.get("dim", 64) * wanted.share)
+        of_query, of_key = wanted.heads
+        if of_key != of_query:  # the keys have fewer heads, each as wide
+            drawn["key_dim"] = drawn.get("dim", 64) * of_key // of_query
         whole = seeded(sources.seed, **drawn)
         found = Operands(**{name: getattr(whole, name) for name in needs})
     elif sources.qkv is not None and needs:
+        from qkvcli.formats.files import read_document
+
         source = _source(sources.qkv, streams)
         document = read_document(source)
         if "" in document:
@@ -132,7 +134,7 @@ def _found(sources: Sources, needs: Iterable[str], wanted: Wanted, streams: Stre
         found = Operands(**{name: choose(document, name, source.name) for name in needs})
     elif sources.embeddings is not None and needs:
         _check_named(sources, [f"w{name[0]}" for name in needs])
-        embeddings = read_matrix(_source(sources.embeddings, streams), "embeddings")
+        embeddings = _matrix(sources.embeddings, "embeddings", streams)
         found = Operands(**dict.fromkeys(needs, embeddings))
     else:
         _check_named(sources, needs)
@@ -156,61 +158,14 @@ def _with_partners(
 
 
 def _read(sources: Sources, name: str, streams: Streams) -> Labelled:
-    return read_matrix(_source(getattr(sources, name), streams), name)
+    return _matrix(getattr(sources, name), name, streams)
+
+
+def _matrix(path: Path, role: str, streams: Streams) -> Labelled:
+    from qkvcli.formats.files import read_matrix
+
+    return read_matrix(_source(path, streams), role)
 
 
 def _source(path: Path, streams: Streams) -> Source:
     return streams.take_input() if str(path) == "-" else Source.file(path)
-
-
-def _labelled(found: Operands, sources: Sources) -> Operands:
-    """The operands with the names that --labels and --key-labels give their tokens.
-
-    --labels names the keys too where there are as many. Raises UsageError where there are
-    more names than tokens, or fewer.
-    """
-    rows, keys = sources.labels, sources.key_labels
-    if rows is not None:
-        for name in ("query", "scores", "weights"):
-            found = _named(found, name, "rows", -2, rows, "--labels names", "queries")
-    if keys is not None:
-        for name in ("scores", "weights"):
-            found = _named(found, name, "columns", -1, keys, "--key-labels names", "keys")
-        return _named_keys(found, keys, "--key-labels names")
-    if rows is not None:
-        for name in ("scores", "weights"):
-            one: Labelled | None = getattr(found, name)
-            if one is not None and one.shape[-1:] == (len(rows),):
-                found = found.with_(**{name: replace(one, columns=rows)})
-        if found.key is not None and len(rows) == _tokens(found.past_key) + _tokens(found.key):
-            return _named_keys(found, rows, "--labels names")
-    return found
-
-
-def _named_keys(found: Operands, names: tuple[str, ...], said: str) -> Operands:
-    """The keys named, those of a cache first."""
-    if found.key is None:
-        return found
-    past = _tokens(found.past_key)
-    total = past + _tokens(found.key)
-    if len(names) != total:
-        raise UsageError(f"{said} {len(names)}, and there are {total} keys")
-    if found.past_key is not None:
-        found = found.with_(past_key=replace(found.past_key, rows=names[:past]))
-    return found.with_(key=replace(found.key, rows=names[past:])) if found.key else found
-
-
-def _named(
-    found: Operands, name: str, side: str, axis: int, names: tuple[str, ...], said: str, what: str
-) -> Operands:
-    one: Labelled | None = getattr(found, name)
-    if one is None or one.array.ndim < 2:  # the core says what is wrong with it
-        return found
-    if one.shape[axis] != len(names):
-        raise UsageError(f"{said} {len(names)}, and there are {one.shape[axis]} {what}")
-    changed = replace(one, rows=names) if side == "rows" else replace(one, columns=names)
-    return found.with_(**{name: changed})
-
-
-def _tokens(one: Labelled | None) -> int:
-    return one.shape[-2] if one is not None and one.array.ndim > 1 else 0

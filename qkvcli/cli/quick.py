@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 from qkvcli.cli.commands import COMMANDS
@@ -37,10 +38,8 @@ def read(words: list[str]) -> Callable[[], None] | None:
                 values[group][field] = _value(one, name, text if equals else None, rest)
             except (ValueError, StopIteration):
                 return None
-        elif (
-            operand and operand not in extra and (word == "-" or not word.startswith("-")) and word
-        ):
-            extra[operand] = _path(word)
+        elif operand and operand not in extra and word and (word == "-" or word[0] != "-"):
+            extra[operand] = Path(word)
         else:
             return None
     made = {group: kind(**values[group]) for group, kind in groups.items()}
@@ -66,9 +65,3 @@ def _value(one: Option, name: str, text: str | None, rest: Any) -> Any:
             raise ValueError(name)
         return one.names.index(name) == 0
     return one.read(next(rest) if text is None else text)
-
-
-def _path(word: str) -> Any:
-    from pathlib import Path
-
-    return Path(word)

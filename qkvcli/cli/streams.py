@@ -1,7 +1,6 @@
 """Standard input, output and error, and what the terminal behind them can do."""
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from typing import TextIO
@@ -39,7 +38,9 @@ class Streams:
     @property
     def size(self) -> os.terminal_size:
         """Columns and lines; COLUMNS and LINES say otherwise, and 80 by 24 is the guess."""
-        return shutil.get_terminal_size()
+        from shutil import get_terminal_size
+
+        return get_terminal_size()
 
     @property
     def colour(self) -> bool:

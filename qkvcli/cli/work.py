@@ -1,7 +1,6 @@
 """What all four commands do: options to operands, to the core, to a delivery."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 from qkvcli.cli.attention import AttentionOptions
 from qkvcli.cli.delivery import Asked, planned
@@ -32,7 +31,7 @@ def perform(
     deliver = planned(display, streams, piped)
     attention = options.attention()
     if attention.kv_heads is not None and attention.heads is not None:
-        wanted = replace(wanted, share=Fraction(attention.kv_heads, attention.heads))
+        wanted = replace(wanted, heads=(attention.heads, attention.kv_heads))
     if takes_step(sources, wanted):
         attention.check_beside(wanted.step, wanted.width)
         if wanted.step == "weights" and options.mask is not None:

@@ -1,24 +1,16 @@
-"""Large results on their way to a file: computed in parts, on all cores, and never held."""
+"""Results on their way to a file: held where that is little, else computed as they are written."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import lru_cache, partial
-from itertools import product
 
 import numpy as np
 
-from qkvcli.core import attention as arithmetic
 from qkvcli.core.arrays import Array
-from qkvcli.core.blocks import Blocks, Head
 from qkvcli.core.engine import Stage, take
-from qkvcli.core.parallel import ordered
-from qkvcli.core.precision import converted
 from qkvcli.core.prepared import Prepared
 from qkvcli.core.steps import Flow, Step, Written
 
 HELD = 2**20
 """Scores up to this many are computed at once, and held."""
-_PART = 2**21  # numbers in a part of a matrix that flows
 
 Advance = Callable[[int, int], None]
 """Told how much of how much is done."""
@@ -27,88 +19,20 @@ Advance = Callable[[int, int], None]
 def flows(
     work: Prepared, until: Stage, advance: Advance = lambda done, total: None
 ) -> list[Written]:
-    """The steps for a writer: held where that is little, else computed while they are written."""
+    """The steps for a writer, whose rows come in parts."""
     if work.size <= HELD:
         return list(take(work, until))
     outline = take(work, until, rows=np.arange(0))
-    written: list[Written] = []
-    for step in outline:
-        if step.picked is None:  # a projection: L·d, and here already
-            written.append(step)
-        elif step.name == "output":
-            written.append(Flow(step, partial(_output, work, step, advance)))
-        else:
-            stage: Stage = "weights" if step.name == "weights" else "scores"
-            written.append(Flow(step, partial(_rows, work, step, stage, advance)))
-    return written
+    # a projection has no rows picked: it is L·d, and here already
+    return [step if step.picked is None else _flow(work, step, advance) for step in outline]
 
 
-def _rows(work: Prepared, step: Step, until: Stage, advance: Advance) -> Iterator[Array]:
-    """A step's rows, one leading index after the other, so many at a time as fit."""
-    *leading, queries, _ = step.shape
-    part = max(_PART // max(work.keys, 1), 1)
-    starts = range(0, queries, part)
-    total = int(np.prod(leading)) * len(starts)
-    for done, index in enumerate(np.ndindex(*leading)):
-        one = work.at(index)
+def _flow(work: Prepared, step: Step, advance: Advance) -> Flow:
+    def compute() -> Iterator[Array]:
+        from qkvcli.core.stream import output, rows
 
-        def job(start: int, one: Prepared = one) -> Array:
-            rows = np.arange(start, min(start + part, queries))
-            return take(one, until, rows)[step.name].array
+        if step.name == "output":
+            return output(work, step, advance)
+        return rows(work, step, "weights" if step.name == "weights" else "scores", advance)
 
-        for i, rows in enumerate(ordered(job, starts)):
-            advance(done * len(starts) + i + 1, total)
-            yield rows
-
-
-def _output(work: Prepared, step: Step, advance: Advance) -> Iterator[Array]:
-    """The output, which is small enough to hold: L_q · d_v of each head."""
-    shape = step.shape
-    joined = work.attention.heads is not None
-    if joined:  # a head at a time, side by side only at the end
-        heads = work.attention.heads or 1
-        shape = (*shape[:-2], heads, shape[-2], shape[-1] // heads)
-    whole = np.empty(shape, work.result)
-    if work.in_blocks:
-        for place, rows in _by_blocks(work, shape, advance):
-            whole[place] = converted(rows, work.result)
-    else:
-        one_head = replace(step, whole=shape)
-        flat = whole.reshape(-1, shape[-1])
-        done = 0
-        for rows in _rows(work.unjoined(), one_head, "output", advance):
-            flat[done : done + len(rows)] = rows
-            done += len(rows)
-    if joined:
-        whole = arithmetic.joined(whole)
-    yield whole.reshape(-1, whole.shape[-1])
-
-
-def _by_blocks(
-    work: Prepared, shape: tuple[int, ...], advance: Advance
-) -> Iterator[tuple[tuple[int | slice, ...], Array]]:
-    """Every block of queries of every head, with its place in the whole."""
-
-    @lru_cache(maxsize=4)  # a few heads are under way at once
-    def blocks(index: tuple[int, ...]) -> Blocks:
-        return Blocks(_head(work.at(index)))
-
-    indexes = list(np.ndindex(*shape[:-2]))
-    parts = blocks(indexes[0]).parts() if indexes else []
-    places = list(product(indexes, parts))
-
-    def job(place: tuple[tuple[int, ...], slice]) -> Array:
-        index, part = place
-        return blocks(index).output(part)
-
-    for done, (place, rows) in enumerate(zip(places, ordered(job, places), strict=True)):
-        advance(done + 1, len(places))
-        index, part = place
-        yield (*index, part), rows
-
-
-def _head(work: Prepared) -> Head:
-    query, key, value = (work.needed(role).array for role in ("query", "key", "value"))
-    scale = 1.0 if work.attention.scale is None else work.attention.scale_of(work.width)
-    frame = work.frame((len(query), len(key)))
-    return Head(query, key, value, scale, work.attention.softcap, frame)
+    return Flow(step, compute)

@@ -3,28 +3,22 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
 from qkvcli.core.steps import Written
 from qkvcli.formats.cells import is_number
-from qkvcli.formats.delimited import SPACE, read_delimited
-from qkvcli.formats.delimited_writer import write_delimited
 from qkvcli.formats.document import Document
-from qkvcli.formats.json_text import read_json
-from qkvcli.formats.json_writer import write_json
-from qkvcli.formats.numpy_files import read_npy, read_npz
-from qkvcli.formats.numpy_writer import write_npy, write_npz
 from qkvcli.formats.source import Source
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A format: its name on the command line (its files end in it), its reader and writer.
+    """A format: its name on the command line, which its files end in; how it is read and written.
 
     ``write`` takes the steps, a binary stream and the number of decimals (None: all). A
-    format that is ``binary`` is not for a terminal.
+    format that is ``binary`` is not for a terminal. The modules are imported when used.
     """
 
     name: str
@@ -34,22 +28,40 @@ class Kind:
 
 
 def _delimited(name: str, delimiter: str) -> Kind:
-    return Kind(
-        name,
-        partial(read_delimited, delimiter=delimiter),
-        partial(write_delimited, delimiter=delimiter),
-    )
+    def read(source: Source) -> Document:
+        from qkvcli.formats.delimited import read_delimited
+
+        return read_delimited(source, delimiter)
+
+    def write(steps: Sequence[Written], stream: BinaryIO, digits: int | None) -> None:
+        from qkvcli.formats.delimited_writer import write_delimited
+
+        write_delimited(steps, stream, digits, delimiter)
+
+    return Kind(name, read, write)
 
 
+def _named(name: str, reader: str, writer: str, binary: bool) -> Kind:
+    def read(source: Source) -> Document:
+        document: Document = getattr(import_module(reader), f"read_{name}")(source)
+        return document
+
+    def write(steps: Sequence[Written], stream: BinaryIO, digits: int | None) -> None:
+        getattr(import_module(writer), f"write_{name}")(steps, stream, digits)
+
+    return Kind(name, read, write, binary)
+
+
+SPACE = " "
 CSV, TSV, TXT = _delimited("csv", ","), _delimited("tsv", "\t"), _delimited("txt", SPACE)
-JSON = Kind("json", read_json, write_json)
-NPY = Kind("npy", read_npy, write_npy, binary=True)
-NPZ = Kind("npz", read_npz, write_npz, binary=True)
+JSON = _named("json", "qkvcli.formats.json_text", "qkvcli.formats.json_writer", False)
+NPY = _named("npy", "qkvcli.formats.numpy_files", "qkvcli.formats.numpy_writer", True)
+NPZ = _named("npz", "qkvcli.formats.numpy_files", "qkvcli.formats.numpy_writer", True)
+
+KINDS = {kind.name: kind for kind in (CSV, TSV, TXT, JSON, NPY, NPZ)}
 
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
 """How JSON that holds matrices begins; "[CLS]" is a label."""
-
-KINDS = {kind.name: kind for kind in (CSV, TSV, TXT, JSON, NPY, NPZ)}
 
 
 def kind_by_ending(path: Path) -> Kind | None:

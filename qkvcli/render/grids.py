@@ -30,12 +30,15 @@ class Grid:
     strongest: frozenset[tuple[int, int]] = frozenset()
 
     @property
+    def widths(self) -> list[int]:
+        """Columns of text that each column of the grid takes."""
+        columns = zip(self.header, *self.lines, strict=True)
+        return [max(map(cell_len, column)) for column in columns]
+
+    @property
     def width(self) -> int:
         """Columns of text that the whole grid takes."""
-        widths = (
-            max(map(cell_len, column)) for column in zip(self.header, *self.lines, strict=True)
-        )
-        return sum(widths) + GAP * (len(self.header) - 1)
+        return sum(self.widths) + GAP * (len(self.header) - 1)
 
 
 def grids(step: Step, index: tuple[int, ...], room: Room) -> list[Grid]:

@@ -63,9 +63,10 @@ def _table(grid: Grid, plain: bool) -> Table:
         padding=(0, GAP - 1, 0, 0),
         header_style=_LABEL,
     )
-    table.add_column("", style=_LABEL, no_wrap=True)
-    for label in grid.header[1:]:
-        table.add_column(Text(label), justify="right", no_wrap=True)
+    first, *others = grid.widths  # said, so that Rich need not measure every cell
+    table.add_column("", style=_LABEL, no_wrap=True, width=first)
+    for label, width in zip(grid.header[1:], others, strict=True):
+        table.add_column(Text(label), justify="right", no_wrap=True, width=width)
     for i, (label, *cells) in enumerate(grid.lines):
         bold = ((i, j) in grid.strongest for j in range(1, len(cells) + 1))
         texts = (Text(cell, _STRONGEST if b else "") for cell, b in zip(cells, bold, strict=True))
