@@ -53,7 +53,14 @@ def texts(row: Array, digits: int | None = None) -> list[str]:
 
 
 def lines_of(part: Array, digits: int | None, delimiter: str) -> list[str]:
-    """Rows of numbers as lines of cells."""
+    """Rows of numbers as lines of cells.
+
+    >>> lines_of(np.array([[0.1, np.nan], [2.0, 1e-7]]), None, ",")
+    ['0.1,nan', '2.0,1e-07']
+    """
+    if digits is None and part.dtype == np.float64 and part.size:
+        whole = str(part.tolist())  # a list's own text is its numbers' repr, and quick to have
+        return [row.replace(", ", delimiter) for row in whole[2:-2].split("], [")]
     return [delimiter.join(texts(row, digits)) for row in part]
 
 

@@ -10,30 +10,20 @@ import csv
 import io
 import re
 import sys
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from qkvcli.core.arrays import Array, Labelled
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import checked_labels, is_number, number
+from qkvcli.formats.cells import checked_labels
 from qkvcli.formats.document import Document
+from qkvcli.formats.lines import SPACE, Line, labelled
 from qkvcli.formats.source import Source
 
 _SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")
 _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
-SPACE = " "
-_LIKE_A_NUMBER = re.compile(r"\s*[-+\u2212]?\.?\d")
-_PARTED = {",": "commas", "\t": "tabs"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of cells, and its number in the file."""
-
-    number: int
-    cells: list[str]
 
 
 def read_delimited(source: Source, delimiter: str) -> Document:
@@ -43,20 +33,25 @@ def read_delimited(source: Source, delimiter: str) -> Document:
 
 
 def _read(source: Source, delimiter: str) -> Labelled:
-    text = source.text()
-    declared = _SHAPE.match(text)
+    declared = _SHAPE.match(source.start(500).decode("utf-8-sig", "ignore"))
     shape = tuple(map(int, declared[1].split())) if declared else None
     if shape is not None and (len(shape) < 2 or max(shape) > sys.maxsize // 8):
         raise DataError(f"{source.name}: line 1 says shape {shape}, which no matrix has")
-    body = text[declared.end() :] if declared else text
-    array = _plain(body, delimiter)
-    if array is not None:
-        rows, columns = None, None
-    else:
-        lines = list(_lines(body, delimiter, source.name, 1 if declared else 0))
-        if not lines and shape is not None and 0 in shape:
+    skipped = 1 if declared else 0
+    array = _plain(source, delimiter, skipped)
+    rows: list[str] | None = None
+    columns: list[str] | None = None
+    if array is None:
+        text = source.text()
+        body = text[declared.end() :] if declared else text
+        if not body.strip() and shape is not None and 0 in shape:
             return Labelled(np.zeros(shape), origin=source.name)
-        array, rows, columns = _labelled(lines, delimiter, source.name)
+        quick = _with_labels(body, delimiter)
+        if quick is not None:
+            array, rows, columns = quick
+        else:
+            lines = list(_lines(body, delimiter, source.name, skipped))
+            array, rows, columns = labelled(lines, delimiter, source.name)
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
     return Labelled(
@@ -67,17 +62,58 @@ def _read(source: Source, delimiter: str) -> Labelled:
     )
 
 
-def _plain(text: str, delimiter: str) -> Array | None:
+def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
     """The numbers at once, by NumPy; None where there is anything that wants a closer look."""
-    if not text.strip() or "\x00" in text:
+    if b"\0" in source.start() or not source.start().strip():
         return None
+    # NumPy reads a file it opens itself in larger pieces than one that is handed to it
+    handed = str(source.path) if source.mappable else io.StringIO(source.text())
     parted = None if delimiter == SPACE else delimiter
     try:
-        array = np.loadtxt(io.StringIO(text), delimiter=parted, comments=None, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns where there is nothing to read
+            array = np.loadtxt(
+                handed,
+                delimiter=parted,
+                comments=None,
+                ndmin=2,
+                skiprows=skipped,
+                encoding="utf-8-sig",
+            )
+    except (ValueError, UserWarning):
+        return None
+    return array if _all_meant(array, source.content if np.isinf(array).any() else b"") else None
+
+
+def _all_meant(array: Array, content: bytes) -> bool:
+    """Whether each infinity was written as one: a number too large for a float is one to NumPy."""
+    infinite = int(np.isinf(array).sum())
+    return infinite == 0 or infinite == content.lower().count(b"inf")
+
+
+def _with_labels(text: str, delimiter: str) -> tuple[Array, list[str], list[str]] | None:
+    """Labels on both sides and numbers at once; None where that wants a closer look."""
+    lines = text.splitlines()
+    if delimiter == SPACE or '"' in text or not lines or lines[0][:1] != delimiter:
+        return None
+    columns = lines[0].split(delimiter)[1:]
+    body = [line for line in lines[1:] if line]
+    if text.count(delimiter) != (len(body) + 1) * len(columns) or not body:
+        return None
+    heads = [line.partition(delimiter)[0] for line in body]
+    try:
+        array = np.loadtxt(
+            body,
+            delimiter=delimiter,
+            comments=None,
+            ndmin=2,
+            usecols=range(1, len(columns) + 1),
+        )
     except ValueError:
         return None
-    infinite = int(np.isinf(array).sum())  # a number too large for a float is inf to NumPy
-    return array if infinite == 0 or infinite == text.lower().count("inf") else None
+    if not all(map(str.strip, [*columns, *heads])):
+        return None
+    return (array, heads, columns) if _all_meant(array, text.encode()) else None
 
 
 def _lines(text: str, delimiter: str, name: str, before: int) -> Iterator[Line]:
@@ -98,91 +134,6 @@ def _lines(text: str, delimiter: str, name: str, before: int) -> Iterator[Line]:
 
 def _unquoted(word: str) -> str:
     return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
-
-
-def _labelled(
-    lines: list[Line], delimiter: str, name: str
-) -> tuple[Array, list[str] | None, list[str] | None]:
-    """The numbers, and what stands before the rows and above the columns."""
-    if not lines:
-        raise DataError(f"{name}: empty; there is no matrix in it")
-    first, rest = lines[0], lines[1:]
-    width = len(rest[0].cells if rest else first.cells)
-    if delimiter == SPACE and len(first.cells) == width - 1:  # no corner: as R writes it
-        first = Line(first.number, ["", *first.cells])
-    for line in (first, *rest):
-        if len(line.cells) != len(first.cells):
-            raise _ragged(first, line, name)
-
-    known = _is_truth if _is_truth(lines[-1].cells[-1]) else is_number
-    above = not all(map(known, first.cells[1:]))
-    before = not all(known(line.cells[0]) for line in rest)
-    if not first.cells[0].strip():  # an empty corner stands above and before labels
-        above = before = True
-    elif not known(first.cells[0]):  # a word there belongs to whichever labels there are
-        counted = [str(i) for i in range(len(first.cells) - 1)]  # as pandas names no columns
-        above = above or (bool(rest) and (not before or first.cells[1:] == counted))
-        before = before or not above
-    body = rest if above else lines
-    start = 1 if before else 0
-    sure = not first.cells[0].strip()
-    columns = _names([(first, i) for i in range(start, width)], name, sure) if above else None
-    rows = _names([(line, 0) for line in body], name, sure) if before else None
-    if not body or width == start:
-        parted = _PARTED.get(delimiter, "white space")
-        raise DataError(f"{name}: only words, no numbers; cells are parted by {parted}")
-    read = _truths if known is _is_truth else _numbers
-    return np.array([read(line, start, name) for line in body]), rows, columns
-
-
-def _is_truth(cell: str) -> bool:
-    return cell.strip().lower() in ("true", "false")
-
-
-def _truths(line: Line, start: int, name: str) -> list[bool]:
-    """A row of a mask that says what may be seen."""
-    for i, cell in enumerate(line.cells):
-        if i >= start and not _is_truth(cell):
-            where = f"{name}: line {line.number}, cell {i + 1}"
-            raise DataError(f"{where}: {cell.strip()!r} is neither true nor false")
-    return [cell.strip().lower() == "true" for cell in line.cells[start:]]
-
-
-def _ragged(first: Line, line: Line, name: str) -> DataError:
-    cells = f"{len(line.cells)} cell" + ("" if len(line.cells) == 1 else "s")
-    before = f"where line {first.number} has {len(first.cells)}"
-    return DataError(f"{name}: line {line.number}: {cells}, {before}; each row needs as many")
-
-
-def _numbers(line: Line, start: int, name: str) -> list[float]:
-    try:
-        values = list(map(float, line.cells[start:]))
-    except ValueError:
-        values = [np.inf]
-    if np.inf not in values and -np.inf not in values and "_" not in "".join(line.cells[start:]):
-        return values
-    return [
-        number(cell, f"{name}: line {line.number}, cell {i + 1}")
-        for i, cell in enumerate(line.cells)
-        if i >= start
-    ]
-
-
-def _names(cells: list[tuple[Line, int]], name: str, sure: bool) -> list[str]:
-    """The labels in some cells. Raises DataError for an empty one.
-
-    Unless an empty corner makes ``sure`` that they are labels, also for what looks like a
-    number misspelt, or like part of a mask.
-    """
-    texts = [line.cells[i] for line, i in cells]
-    for (line, i), text in zip(cells, texts, strict=True):
-        where = f"{name}: line {line.number}, cell {i + 1}"
-        if not text.strip():
-            raise DataError(f"{where}: the cell is empty; write a number such as 0.5, -inf or nan")
-        odd = _LIKE_A_NUMBER.match(text) and not is_number(text) and any(map(is_number, texts))
-        if not sure and (odd or all(map(_is_truth, texts))):
-            raise DataError(f"{where}: {text!r} is not a number like those beside it")
-    return texts
 
 
 def _reshaped(

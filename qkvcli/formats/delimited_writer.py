@@ -8,7 +8,7 @@ from typing import BinaryIO
 from qkvcli.core.steps import Written
 from qkvcli.errors import WriteError
 from qkvcli.formats.cells import lines_of
-from qkvcli.formats.delimited import SPACE
+from qkvcli.formats.lines import SPACE
 
 
 def write_delimited(

@@ -5,6 +5,7 @@ or by name, are read as well.
 """
 
 import json
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+_WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
+_LARGEST = sys.float_info.max
 _DEEPEST = 32  # axes; NumPy's own limit is 64
 
 
@@ -78,41 +81,48 @@ def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str)
 
 
 def _array(data: Any, where: str) -> Array:
-    try:
-        array = np.array(data)
-    except (ValueError, OverflowError):
-        array = np.array(None)
-    if array.dtype.kind in "biuf" and array.ndim and not np.isinf(array).any():
-        return array
     if not isinstance(data, list):
         raise DataError(f"{where}: not a list of numbers")
     numbers = _numbers(data, where, ())
     try:
-        return np.array(numbers, dtype=np.float64)
+        array = np.array(numbers)
     except ValueError:
         raise DataError(f"{where}: lists of different lengths or depths") from None
+    # whole numbers beyond 64 bits are objects to NumPy
+    return array if array.dtype.kind in "biuf" else array.astype(np.float64)
 
 
 def _numbers(data: list[Any], where: str, path: tuple[int, ...]) -> list[Any]:
     """The nested list with "-inf" and the like as numbers. Raises DataError at the first fault."""
     if len(path) > _DEEPEST:
         raise DataError(f"{where}: lists within lists, deeper than {_DEEPEST}")
-    lengths = {len(item) if isinstance(item, list) else -1 for item in data}
-    if len(lengths) > 1:
+    kinds = set(map(type, data))
+    if list not in kinds:
+        if (kinds <= {float} and np.inf not in data and -np.inf not in data) or kinds == {bool}:
+            return data  # what most rows are, and quick to tell
+        return [
+            _WORDS[item]
+            if type(item) is str and item in _WORDS
+            else item
+            if type(item) is float and -_LARGEST <= item <= _LARGEST
+            else _number(item, f"{where}{_place((*path, i))}")
+            for i, item in enumerate(data)
+        ]
+    if kinds != {list} or len(set(map(len, data))) > 1:
         raise DataError(f"{where}{_place(path)}: rows of different lengths")
-    if lengths and -1 not in lengths:
-        return [_numbers(item, where, (*path, i)) for i, item in enumerate(data)]
-    return [_number(item, f"{where}{_place((*path, i))}") for i, item in enumerate(data)]
+    return [_numbers(item, where, (*path, i)) for i, item in enumerate(data)]
 
 
 def _number(item: Any, where: str) -> float:
+    if type(item) is float and not np.isinf(item):
+        return item
     if isinstance(item, str) and item.lower().lstrip("+-") not in ("inf", "infinity", "nan"):
         raise DataError(f"{where}: {item[:30]!r} is not a number; the words are -inf, inf and nan")
-    if item is None or isinstance(item, dict):
+    if item is None or isinstance(item, (dict, bool)):
         raise DataError(f"{where}: {json.dumps(item)[:30]} is not a number")
-    if isinstance(item, float) and np.isinf(item):
+    if isinstance(item, float):
         raise DataError(f"{where}: too large for a float (the limit is 1.8e308)")
-    return number(str(item) if isinstance(item, (str, int)) else repr(item), where)
+    return number(str(item), where)
 
 
 def _place(path: tuple[int, ...]) -> str:
