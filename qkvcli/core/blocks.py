@@ -25,6 +25,9 @@ from qkvcli.core.parallel import stopping
 QUERIES, KEYS = 1024, 256
 """Queries and keys in a block: its scores stay in a core's own cache."""
 
+_LARGE = 24.0
+"""Products larger than this are summed in float64: beyond it, float32 would be seen."""
+
 _FAR = 60.0
 """How far above its reference a score may stand: e⁶⁰ squared is within float32."""
 
@@ -44,18 +47,17 @@ class Head:
 class Blocks:
     """A head made ready for blocks: what all blocks of queries share."""
 
-    def __init__(self, head: Head, queries: int = QUERIES, keys: int = KEYS) -> None:
+    def __init__(self, head: Head, queries: int, keys: int) -> None:
         self.head = head
         self.queries, self.keys = queries, keys
-        ones = np.ones((len(head.key), 1), head.key.dtype)
-        self.key = np.concatenate([head.key, ones], axis=1)  # (L_k, d + 1): takes −reference
-        self.longest = [
-            float(np.sqrt(np.einsum("kd,kd->k", part, part).max(initial=0)))
-            for part in (head.key[j : j + keys] for j in range(0, len(head.key), keys))
-        ]
-        self.spoilt = [
-            not np.isfinite(head.value[j : j + keys]).all() for j in range(0, len(head.key), keys)
-        ]
+        starts = range(0, len(head.key), keys)
+        self.longest = [_length(head.key[j : j + keys]).max(initial=0) for j in starts]
+        largest = _length(head.query).max(initial=0) * max(self.longest, default=0)
+        # float32 leaves a score of 80 no more than five digits behind the point
+        self.kind = np.float64 if largest * abs(head.scale) > _LARGE else head.key.dtype
+        self.key = np.ones((len(head.key), head.key.shape[1] + 1), self.kind)
+        self.key[:, :-1] = head.key  # (L_k, d + 1): the last column takes −reference
+        self.spoilt = [not np.isfinite(head.value[j : j + keys]).all() for j in starts]
 
     def parts(self) -> list[slice]:
         """The blocks of queries, each of which `output` does on its own."""
@@ -71,9 +73,9 @@ class Blocks:
         head = self.head
         n, d = part.stop - part.start, head.query.shape[1]
         kind = head.query.dtype
-        query = np.zeros((n, d + 1), kind)  # (n, d + 1): the last column is −reference
-        query[:, :d] = head.query[part] * kind.type(head.scale)
-        length = np.sqrt(np.einsum("nd,nd->n", query[:, :d], query[:, :d]))  # (n,)
+        query = np.zeros((n, d + 1), self.kind)  # (n, d + 1): the last column is −reference
+        np.multiply(head.query[part], head.scale, out=query[:, :d])
+        length = _length(query[:, :d])  # (n,)
         total = np.zeros(n, kind)  # Σ of shares (n,)
         mixed = np.zeros((n, head.value.shape[1]), kind)  # Σ of shares·V (n, d_v)
         room = np.empty((n, self.keys), kind)
@@ -102,16 +104,20 @@ class Blocks:
     def _scores(self, query: Array, length: Array, keys: slice, out: Array) -> Array:
         """Scores less the reference into ``out`` (n, m), and how large they can be, (n,)."""
         cap = self.head.softcap
+        exact = out if self.kind == out.dtype else np.empty(out.shape, self.kind)
         if cap is None:
-            np.matmul(query, self.key[keys].T, out=out)  # (n, d + 1)·(d + 1, m) → (n, m)
+            np.matmul(query, self.key[keys].T, out=exact)  # (n, d + 1)·(d + 1, m) → (n, m)
             bound: Array = length * self.longest[keys.start // self.keys] + query[:, -1]
-            return bound
-        np.matmul(query[:, :-1], self.head.key[keys].T, out=out)
-        np.divide(out, cap, out=out)
-        np.tanh(out, out=out)
-        np.multiply(out, cap, out=out)
-        out += query[:, -1:]
-        return cap + query[:, -1]
+        else:
+            np.matmul(query[:, :-1], self.key[keys, :-1].T, out=exact)
+            np.divide(exact, cap, out=exact)
+            np.tanh(exact, out=exact)
+            np.multiply(exact, cap, out=exact)
+            exact += query[:, -1:]
+            bound = cap + query[:, -1]
+        if exact is not out:
+            out[...] = exact
+        return bound
 
     def _move(self, query: Array, scores: Array, total: Array, mixed: Array) -> None:
         """Bring each row's reference up to its largest score; at first, to it exactly."""
@@ -131,3 +137,9 @@ class Blocks:
             keys = slice(j, min(j + self.keys, len(self.head.key)))
             if keys.stop > first and keys.start <= last:
                 yield keys, self.head.frame.all_seen(part, keys)
+
+
+def _length(vectors: Array) -> Array:
+    """Each row's length: the product of two rows is no larger than that of their lengths."""
+    lengths: Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return lengths

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from qkvcli.core import attention as arithmetic
+from qkvcli.core import blocks as sizes
 from qkvcli.core.arrays import Array
 from qkvcli.core.blocks import Blocks, Head
 from qkvcli.core.engine import Stage, take
@@ -68,7 +69,7 @@ def _by_blocks(
 
     @lru_cache(maxsize=4)  # a few heads are under way at once
     def blocks(index: tuple[int, ...]) -> Blocks:
-        return Blocks(_head(work.at(index)))
+        return Blocks(_head(work.at(index)), sizes.QUERIES, sizes.KEYS)
 
     indexes = list(np.ndindex(*shape[:-2]))
     parts = blocks(indexes[0]).parts() if indexes else []

@@ -1,0 +1,235 @@
+"""How fast and how large: ``python -m tests.benchmarks`` prints the table that the README shows.
+
+Everything is measured in one run on one machine, in turn with what it is compared with,
+and printed as a ratio of medians. PyTorch is used where it is installed, and only here.
+``--write`` puts the table into the README.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.conftest import ROOT
+
+ROUNDS = 5
+PROGRAM = [sys.executable, "-m", "qkvcli"]
+ARTICLE = """
+import numpy as np
+np.random.seed(42)
+Q, K, V = np.random.rand(5, 64), np.random.rand(5, 64), np.random.rand(5, 64)
+scores = np.dot(Q, K.T)
+shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+weights = shares / shares.sum(axis=1, keepdims=True)
+print(scores, weights, np.dot(weights, V), sep="\\n")
+"""
+TORCH = """
+import sys, time
+import numpy as np, torch
+query, key, value = (torch.from_numpy(np.load(f"{n}32768.npy"))[None, None] for n in "qkv")
+attention = torch.nn.functional.scaled_dot_product_attention
+times = []
+for _ in range(int(sys.argv[1]) + 1):
+    start = time.perf_counter()
+    attention(query, key, value)
+    times.append(time.perf_counter() - start)
+print(sorted(times[1:])[len(times[1:]) // 2])
+"""
+PRODUCTS = """
+import sys, time
+import numpy as np
+query, key, value = (np.load(f"{n}32768.npy") for n in "qkv")
+times = []
+for _ in range(int(sys.argv[1])):
+    start = time.perf_counter()
+    for i in range(0, len(query), 1024):
+        for j in range(0, len(key), 1024):
+            scores = query[i : i + 1024] @ key[j : j + 1024].T
+            scores @ value[j : j + 1024]
+    times.append(time.perf_counter() - start)
+print(sorted(times)[len(times) // 2])
+"""
+
+
+class Row(NamedTuple):
+    """A line of the table: what was measured, what came out, and what was aimed at."""
+
+    what: str
+    found: str
+    goal: str
+
+
+class Run(NamedTuple):
+    """A process that has ended: seconds, and the most memory that it had, in MB."""
+
+    seconds: float
+    peak: float
+
+
+def ran(*command: str) -> Run:
+    """Run a process to its end; it must end well."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    return Run(time.perf_counter() - start, usage.ru_maxrss / 1000)
+
+
+def qkv(*words: str) -> Run:
+    """The program on some words."""
+    return ran(*PROGRAM, *words)
+
+
+def ratio(ours: Callable[[], float], theirs: Callable[[], float], rounds: int = ROUNDS) -> float:
+    """Medians' ratio, the two measured in turn after a warm-up of each."""
+    ours(), theirs()
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+
+
+def within(work: Callable[[], object]) -> Callable[[], float]:
+    """The seconds of a call in this process."""
+
+    def timed() -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return timed
+
+
+def inputs(length: int) -> list[str]:
+    """Q, K and V of so many tokens of 64 in float32, as options; made once."""
+    rng = np.random.default_rng(0)
+    for name in "qkv":
+        if not Path(f"{name}{length}.npy").exists():
+            np.save(f"{name}{length}.npy", rng.standard_normal((length, 64), dtype=np.float32))
+    return [word for name in "qkv" for word in (f"-{name}", f"{name}{length}.npy")]
+
+
+def seconds(*words: str) -> float:
+    """How long the program takes on some words."""
+    return qkv(*words).seconds
+
+
+def output(length: int, *more: str) -> Run:
+    """``output -o`` of so many tokens."""
+    words = inputs(length)
+    return qkv("output", *words, "--scale", "sqrt", *more, "-o", "out.npy", "--quiet")
+
+
+def script(text: str) -> float:
+    """The seconds that a script prints of its own work."""
+    ended = subprocess.run(
+        [sys.executable, "-c", text, "3"], capture_output=True, text=True, check=True
+    )
+    return float(ended.stdout)
+
+
+def long_rows() -> list[Row]:
+    """Long inputs: against PyTorch, bare products, and our own causal; memory."""
+    rows = []
+    inputs(32768)
+    ours = "`output -o`, 32,768 tokens, d 64, float32: whole process"
+    if find_spec("torch"):
+        found = ratio(lambda: output(32768).seconds, lambda: script(TORCH), 3)
+        rows.append(Row(f"{ours} / PyTorch's kernel alone", f"{found:.2f}", "1.0"))
+    found = ratio(lambda: output(32768).seconds, lambda: script(PRODUCTS), 3)
+    rows.append(Row("the same / two bare matrix products in blocks", f"{found:.2f}", "1.3"))
+    found = ratio(lambda: output(32768, "--causal").seconds, lambda: output(32768).seconds)
+    rows.append(Row("the same with `--causal` / without", f"{found:.2f}", "0.6"))
+    rows.append(Row("peak memory of that", f"{output(32768).peak:.0f} MB", "220 MB"))
+    held = [output(n).peak - 4 * n * 64 * 4 / 1e6 for n in (8192, 65536)]
+    flat = f"{held[0]:.0f} → {held[1]:.0f} MB"
+    what = "8,192 → 65,536 tokens: peak memory less inputs and output"
+    rows.append(Row(what, flat, "flat"))
+    words = inputs(1_000_000)
+    million = [qkv("run", *words, "-f", "table").seconds for _ in range(ROUNDS + 1)][1:]
+    found = statistics.median(million)
+    rows.append(Row("`run` on 1,000,000 tokens, whole process", f"{found:.2f} s", "1 s"))
+    return rows
+
+
+def short_rows() -> list[Row]:
+    """Start-up, against the article's own script."""
+
+    def article() -> float:
+        return ran(sys.executable, "-c", ARTICLE).seconds
+
+    rows = []
+    for what, words, goal in (
+        ("`run`", ["run"], "1.5"),
+        ("`run -f csv`", ["run", "-f", "csv"], "1.3"),
+        ("`--version`", ["--version"], "0.7"),
+    ):
+        found = ratio(partial(seconds, *words), article, 21)
+        rows.append(Row(f"{what} / the article's script, whole processes", f"{found:.2f}", goal))
+    return rows
+
+
+def text_rows() -> list[Row]:
+    """CSV and JSON of 1.4 million numbers, against NumPy's own."""
+    from qkvcli.core.steps import Step
+    from qkvcli.formats.files import read_matrix
+    from qkvcli.formats.kinds import KINDS
+    from qkvcli.formats.source import Source
+
+    array = np.random.default_rng(0).standard_normal((1200, 1200))
+    step = Step("weights", "", (), array)
+
+    def write(kind: str) -> None:
+        with Path(f"ours.{kind}").open("wb") as stream:
+            KINDS[kind].write([step], stream, None)
+
+    def read(kind: str) -> None:
+        read_matrix(Source.file(Path(f"ours.{kind}")), "weights")
+
+    def both(kind: str) -> None:
+        write(kind)
+        read(kind)
+
+    def numpys() -> None:
+        np.savetxt("theirs.csv", array, delimiter=",")
+        np.loadtxt("theirs.csv", delimiter=",")
+
+    rows = []
+    for kind in ("csv", "json"):
+        found = ratio(within(partial(both, kind)), within(numpys))
+        what = f"{kind.upper()} out and in, 1.4 million numbers / savetxt and loadtxt"
+        rows.append(Row(what, f"{found:.2f}", "1.0"))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown."""
+    lines = ["| what | measured | goal |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def main() -> None:
+    """Measure everything, print the table, and write it where that is asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ["PYTHONPATH"] = str(ROOT)
+        qkv("--version")
+        found = table([*long_rows(), *short_rows(), *text_rows()])
+    print(found)  # noqa: T201 -- its output is its purpose
+    if "--write" in sys.argv:
+        readme = ROOT / "README.md"
+        block = re.compile(r"\| what \| measured \| goal \|\n(\|.*\n)+")
+        readme.write_text(block.sub(lambda _: f"{found}\n", readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()

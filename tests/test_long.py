@@ -1,0 +1,293 @@
+"""Any length: only the rows that are shown, files in parts, and the same numbers as ever."""
+
+import io
+import json
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import qkvcli
+from qkvcli.core import blocks, flow, stream
+from qkvcli.core.api import _operands
+from qkvcli.core.description import Attention
+from qkvcli.core.prepare import prepared
+from qkvcli.core.rows import picked
+from qkvcli.errors import UsageError
+from tests.conftest import Program, environment
+from tests.test_models import problems
+
+ARRAYS = {"query", "key", "value", "mask", "past_key", "past_value"}
+PROGRAM = [sys.executable, "-m", "qkvcli"]
+
+
+def in_parts(problem: dict[str, Any]) -> dict[str, Any]:
+    """Every step as a file would get it, put together."""
+    operands = _operands(**{name: one for name, one in problem.items() if name in ARRAYS})
+    options = {name: one for name, one in problem.items() if name not in ARRAYS}
+    written = flow.flows(prepared(Attention(**options), operands), "output")
+    return {one.name: np.concatenate(list(one.parts())).reshape(one.shape) for one in written}
+
+
+@given(
+    problems(), st.integers(1, 5), st.integers(1, 5), st.integers(1, 30), st.booleans(), st.data()
+)
+def test_blocks_of_any_size_give_the_dense_numbers(
+    problem: dict[str, Any], queries: int, keys: int, part: int, flat: bool, data: Any
+) -> None:
+    if flat:
+        heads, groups = len(problem["query"]), len(problem["key"])
+        for name in ARRAYS & set(problem) - {"mask"}:
+            problem[name] = problem[name].swapaxes(0, 1).reshape(problem[name].shape[1], -1)
+        problem |= {"heads": heads, "kv_heads": groups}
+    kind = data.draw(st.sampled_from([None, "float32", "float64"]))
+    problem |= {"softmax_dtype": kind} if kind else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        patch.setattr(stream, "_PART", part)
+        patch.setattr(blocks, "QUERIES", queries)
+        patch.setattr(blocks, "KEYS", keys)
+        found = in_parts(problem)
+    for step in qkvcli.attend(**problem):
+        tolerance = 1e-5 if kind == "float32" else 1e-10
+        np.testing.assert_allclose(found[step.name], step.array, atol=tolerance, err_msg=step.name)
+
+
+@pytest.mark.parametrize("largest", [3, 80])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": True},
+        {"causal": True, "offset": -3000},  # rows wholly hidden
+        {"window": (700, 300)},
+        {"valid_length": 5000},
+        {"softcap": 20.0},
+    ],
+)
+def test_float32_blocks_are_close_to_float64(largest: float, options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    n = 8192 - 77  # no multiple of a block
+    query, key, value = (rng.standard_normal((n, 64), dtype=np.float32) for _ in range(3))
+    query *= np.float32(largest / 6)  # the largest of the products is then about ±80
+    rows = np.r_[0:5, 2990:3010, n - 20 : n]
+    scale = 1 / 8
+    found = in_parts({"query": query, "key": key, "value": value, "scale": scale, **options})
+    work = prepared(
+        Attention(scale=scale, **options),
+        _operands(
+            **{
+                k: v.astype(float)
+                for k, v in zip(("query", "key", "value"), (query, key, value), strict=True)
+            }
+        ),
+    )
+    from qkvcli.core.engine import take
+
+    dense = take(work, "output", rows)
+    if largest == 80 and not options:
+        assert 60 < np.abs(dense["scaled"].array).max() < 100
+    np.testing.assert_allclose(found["output"][rows], dense.output, atol=1e-5)
+
+
+def test_float32_blocks_survive_what_is_extreme() -> None:
+    """References that must move far, and up and down, keep every digit."""
+    query = np.ones((2, 1), np.float32)
+    levels = np.array([-500, -300, 0, 90, 200, 500, 499, -500], np.float32)
+    key = np.repeat(levels, 300)[:, None]
+    value = np.repeat(np.arange(8, dtype=np.float32), 300)[:, None]
+    steps = qkvcli.attend(query, key, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        found = in_parts({"query": query, "key": key, "value": value})
+        backwards = in_parts({"query": query, "key": key[::-1], "value": value[::-1]})
+    np.testing.assert_allclose(found["output"], steps.output, rtol=1e-6)
+    np.testing.assert_allclose(backwards["output"], steps.output, rtol=1e-6)
+
+
+def test_what_spoils_a_block_spoils_only_those_who_see_it() -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = rng.standard_normal((3, 700, 4))
+    value[650] = [np.nan, np.inf, -np.inf, 1]
+    key[660] = np.nan
+    problem = {"query": query, "key": key, "value": value, "causal": True}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        found = in_parts(problem)["output"]
+    np.testing.assert_allclose(found, qkvcli.attend(**problem).output, atol=1e-12)
+    assert np.isfinite(found[:650]).all()
+    assert np.isnan(found[660:]).all()
+
+
+@pytest.fixture
+def long(folder: Path) -> list[str]:
+    """1,500 tokens in files, which is more than is held; as options."""
+    rng = np.random.default_rng(0)
+    for name in "qkv":
+        np.save(f"{name}.npy", rng.standard_normal((1500, 8), dtype=np.float32))
+    return ["-q", "q.npy", "-k", "k.npy", "-v", "v.npy"]
+
+
+@pytest.mark.parametrize("options", ["", "--causal --scale sqrt", "--window 9,9", "--heads 2"])
+def test_saved_files_hold_the_dense_numbers(qkv: Program, long: list[str], options: str) -> None:
+    words = [*long, *options.split()]
+    given_ = {"causal": "--causal" in options, "heads": 2 if "heads" in options else None}
+    window = (9, 9) if "window" in options else None
+    scale = "sqrt" if "sqrt" in options else None
+    arrays = [np.load(f"{name}.npy") for name in "qkv"]
+    dense = qkvcli.attend(*arrays, **given_, window=window, scale=scale)
+    for ending in ("npy", "npz", "csv", "json"):
+        assert qkv("run", *words, "--quiet", "-o", f"all.{ending}").code == 0
+    saved = np.load("all.npz")
+    assert set(saved) == set(dense.names)
+    for step in dense:
+        np.testing.assert_allclose(saved[step.name], step.array, atol=1e-5, err_msg=step.name)
+    np.testing.assert_array_equal(np.load("all.npy"), saved["output"])
+    np.testing.assert_array_equal(
+        np.loadtxt("all.csv", delimiter=",").astype(np.float32), saved["output"]
+    )
+    read = json.loads(Path("all.json").read_text())
+    assert read["weights"]["shape"] == list(dense.weights.shape)
+    np.testing.assert_array_equal(np.float32(read["weights"]["data"]), saved["weights"])
+    piped = qkv("softmax", *words, "-f", "npy").data
+    np.testing.assert_array_equal(np.load(io.BytesIO(piped)), saved["weights"])
+    np.save("w.npy", dense.weights)
+    heads = options.split() if "heads" in options else []
+    assert qkv("output", "w.npy", "-v", "v.npy", *heads, "-o", "o.npy", "--quiet").code == 0
+    np.testing.assert_allclose(np.load("o.npy"), dense.output, atol=1e-5)
+
+
+def test_tables_show_the_rows_asked_for(qkv: Program, long: list[str]) -> None:
+    arrays = [np.load(f"{name}.npy") for name in "qkv"]
+    dense = qkvcli.attend(*arrays, causal=True)
+    shown = qkv("run", *long, "--causal", "--rows", "0:2,700,-1:", "--digits", 5).out
+    for step in dense:
+        table = (
+            shown.split(f"{step.name} = ")[1]
+            .split("\n\n")[0]
+            .splitlines()[3 if step.name == "masked" else 2 :]
+        )
+        lines = [line.split() for line in table if "─" not in line]
+        heads = [line[0] for line in lines if line[0].isdigit()]
+        assert heads == ["0", "1", "700", "1499"]
+        assert [line[0] for line in lines].count("…") == 2
+        for line in lines:
+            if line[0].isdigit():
+                assert float(line[1]) == pytest.approx(step.array[int(line[0]), 0], abs=1e-5)
+    edges = qkv("output", *long, "-f", "table").out.splitlines()
+    assert edges[3].startswith("0 ")
+    assert edges[-2].startswith("1499 ")
+    assert len(edges) <= 24
+
+
+def test_rows_choose_in_every_format(qkv: Program, folder: Path) -> None:
+    words = ["softmax", "--seed", 42, "--labels", "The cat sat on mat"]
+    whole = json.loads(qkv(*words, "-f", "json").out)["weights"]
+    some = json.loads(qkv(*words, "--rows", "cat,-1", "-f", "json", "-o", "all.npy").out)["weights"]
+    assert some["rows"] == ["cat", "mat"]
+    assert some["data"] == [whole["data"][1], whole["data"][4]]
+    assert np.load("all.npy").shape == (5, 5)
+    assert qkv(*words, "--rows", "cat").out.splitlines()[1].startswith("cat,")
+    wrong = qkv(*words, "--rows", "dog")
+    assert (wrong.code, "'dog' is not an index, a slice or a label" in wrong.err) == (2, True)
+    assert qkv(*words, "--rows", 9).err == "qkvcli: --rows: there is no row 9; there are 5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("0", [0]),
+        ("-1", [9]),
+        ("2:4", [2, 3]),
+        (":2,8:", [0, 1, 8, 9]),
+        ("::4", [0, 4, 8]),
+        ("3,1,3", [1, 3]),
+        ("8:99", [8, 9]),
+        ("the", [0, 4]),
+    ],
+)
+def test_rows_are_indexes_slices_and_labels(text: str, rows: list[int]) -> None:
+    labels = ("the", "cat", "sat", "on", "the", *"abcde")
+    assert picked(text, 10, labels).tolist() == rows
+    with pytest.raises(UsageError):
+        picked("::0", 10, labels)
+
+
+def peak_of(*words: str) -> float:
+    """The most memory that the program had, in MB."""
+    process = subprocess.Popen([*PROGRAM, *words], env=environment())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss / 1000
+
+
+@pytest.fixture
+def longer(folder: Path) -> list[str]:
+    """20,000 tokens in files: the scores would take 1.6 GB."""
+    rng = np.random.default_rng(0)
+    for name in "qkv":
+        np.save(f"{name}.npy", rng.standard_normal((20000, 64), dtype=np.float32))
+    return ["-q", "q.npy", "-k", "k.npy", "-v", "v.npy", "--scale", "sqrt"]
+
+
+def test_memory_does_not_grow_with_the_scores(longer: list[str]) -> None:
+    assert peak_of("output", *longer, "-o", "out.npy", "--quiet") < 250
+    assert peak_of("run", *longer, "-f", "table", "--quiet") < 250
+    for name in "qk":
+        np.save(f"{name}.npy", np.load(f"{name}.npy")[:7000])
+    assert peak_of("softmax", *longer[:4], "-o", "weights.npy", "--quiet") < 250
+    weights = np.load("weights.npy", mmap_mode="r")
+    assert weights.shape == (7000, 7000)
+    np.testing.assert_allclose(weights[::700].sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_file(longer: list[str], folder: Path, number: int) -> None:
+    words = ["softmax", *longer, "-o", "weights.npy", "--quiet"]  # 1.6 GB, which takes seconds
+    process = subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, env=environment())
+    deadline = time.monotonic() + 20
+    while not list(folder.glob(".weights.npy.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert time.monotonic() - sent < 3
+    assert (process.returncode, errors) == (128 + number, b"")
+    assert sorted(path.name for path in folder.iterdir()) == ["k.npy", "q.npy", "v.npy"]
+
+
+def test_long_work_shows_how_far_it_is(longer: list[str]) -> None:
+    leader, follower = pty.openpty()
+    words = [*PROGRAM, "output", *longer, "-o", "out.npy", "--quiet"]
+    environ = environment(TERM="xterm", COLUMNS="80")
+    process = subprocess.Popen(words, stderr=follower, env=environ)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert process.wait() == 0
+    assert b"%" in shown
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+    quiet = subprocess.run(
+        [*PROGRAM, "run", "--seed", "1", "--quiet"], capture_output=True, env=environment()
+    )
+    assert quiet.stderr == b""
