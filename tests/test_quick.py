@@ -15,7 +15,7 @@ from qkvcli.cli.options import declared
 
 LINES = [
     "run",
-    "scores --seed 42 --length 3 --dim=4",
+    "scores --seed 42 --length 3 --dim=4 --key-length 5 --value-dim 6",
     "run -q a.csv -k b.npy -v - --scale sqrt --causal",
     "run -q a.csv --scale -0.5 --no-causal --causal",
     "softmax",
@@ -75,9 +75,8 @@ def test_what_is_not_plain_is_left_to_typer(line: str) -> None:
 
 def test_every_option_is_in_a_line_above() -> None:
     groups, _ = quick._parameters(COMMANDS["run"].run)
-    known = {
-        name for group in groups.values() for one in declared(group).values() for name in one.names
-    }
+    options = (one for group in groups.values() for one in declared(group).values())
+    known = {name for one in options for name in one.names}
     typed = {word.partition("=")[0] for line in LINES for word in shlex.split(line)}
     short = {"-q": "--query", "-k": "--key", "-v": "--value", "-f": "--format", "-o": "--output"}
     assert known - set(short) - {"--bk", "--bv"} <= typed | {short.get(word, "") for word in typed}
