@@ -28,8 +28,8 @@ QUERIES, KEYS = 1024, 256
 _LARGE = 24.0
 """Products larger than this are summed in float64: beyond it, float32 would be seen."""
 
-_FAR = 60.0
-"""How far above its reference a score may stand: e⁶⁰ squared is within float32."""
+_FAR = 30.0
+"""How far above its reference a score may stand: e³⁰ leaves float32 room for large values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,6 @@ class Blocks:
         largest = _length(head.query).max(initial=0) * max(self.longest, default=0)
         # float32 leaves a score of 80 no more than five digits behind the point
         self.kind = np.float64 if largest * abs(head.scale) > _LARGE else head.key.dtype
-        self.key = np.ones((len(head.key), head.key.shape[1] + 1), self.kind)
-        self.key[:, :-1] = head.key  # (L_k, d + 1): the last column takes −reference
         self.spoilt = [not np.isfinite(head.value[j : j + keys]).all() for j in starts]
 
     def parts(self) -> list[slice]:
@@ -79,13 +77,16 @@ class Blocks:
         total = np.zeros(n, kind)  # Σ of shares (n,)
         mixed = np.zeros((n, head.value.shape[1]), kind)  # Σ of shares·V (n, d_v)
         room = np.empty((n, self.keys), kind)
+        ones = np.ones(self.keys, kind)
+        key = np.ones((self.keys, d + 1), self.kind)  # (m, d + 1): its last column takes −reference
         rows = np.arange(part.start, part.stop)
         for keys, all_seen in self._seen(part):
             if stopping.is_set():
                 break
             block = keys.start // self.keys
             shares = room[:, : keys.stop - keys.start]  # (n, m): scores first, in place
-            bound = self._scores(query, length, keys, shares)  # none stands further above
+            key[: shares.shape[1], :d] = head.key[keys]
+            bound = self._scores(query, length, key[: shares.shape[1]], block, shares)
             if not all_seen:
                 visible, bias = head.frame.combined(rows, keys)  # (n, m)
                 if bias is not None:
@@ -95,21 +96,21 @@ class Blocks:
             if not ((total > 0).all() and (bound <= _FAR).all()):
                 self._move(query, shares, total, mixed)
             np.exp(shares, out=shares)  # (n, m)
-            total += shares @ np.ones(shares.shape[1], kind)  # (n, m)·(m,) → (n,)
+            total += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
             value = head.value[keys]  # (m, d_v)
             mixed += arithmetic.output(shares, value) if self.spoilt[block] else shares @ value
         shared: Array = mixed / np.where(total == 0, 1, total)[:, None]  # (n, d_v)
         return shared
 
-    def _scores(self, query: Array, length: Array, keys: slice, out: Array) -> Array:
+    def _scores(self, query: Array, length: Array, key: Array, block: int, out: Array) -> Array:
         """Scores less the reference into ``out`` (n, m), and how large they can be, (n,)."""
         cap = self.head.softcap
         exact = out if self.kind == out.dtype else np.empty(out.shape, self.kind)
         if cap is None:
-            np.matmul(query, self.key[keys].T, out=exact)  # (n, d + 1)·(d + 1, m) → (n, m)
-            bound: Array = length * self.longest[keys.start // self.keys] + query[:, -1]
+            np.matmul(query, key.T, out=exact)  # (n, d + 1)·(d + 1, m) → (n, m)
+            bound: Array = length * self.longest[block] + query[:, -1]
         else:
-            np.matmul(query[:, :-1], self.key[keys, :-1].T, out=exact)
+            np.matmul(query[:, :-1], key[:, :-1].T, out=exact)
             np.divide(exact, cap, out=exact)
             np.tanh(exact, out=exact)
             np.multiply(exact, cap, out=exact)
