@@ -88,7 +88,7 @@ def test_memory_order_makes_no_difference() -> None:
     plain = qkvcli.attend(query, key, value).output
     backwards = np.ascontiguousarray(key[::-1])[::-1]
     odd = qkvcli.attend(np.asfortranarray(query), backwards, value.astype(">f8")).output
-    np.testing.assert_allclose(odd, plain, rtol=1e-15)
+    np.testing.assert_allclose(odd, plain, rtol=1e-12)  # BLAS may sum in another order
 
 
 @given(arrays(np.float64, (3, 4), elements=st.floats(-700, 700)), st.floats(-100, 100))

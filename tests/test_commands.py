@@ -217,7 +217,8 @@ def test_output_also_saves_and_shows_the_same(qkv: Program, folder: Path) -> Non
     for ending in ("csv", "tsv", "txt", "json", "npy", "npz", "md"):
         result = qkv("run", "--seed", 42, "--digits", 4, "-o", f"out.{ending}")
         assert (result.code, result.out, result.err) == (0, shown, "")
-    assert set(np.load("out.npz")) == set(STEPS)
+    with np.load("out.npz") as saved:
+        assert set(saved) == set(STEPS)
     output = np.load("out.npy")
     assert (np.loadtxt("out.csv", delimiter=",") == output).all()  # every digit, whatever is shown
     assert (np.loadtxt("out.txt") == output).all()

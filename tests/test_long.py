@@ -153,7 +153,8 @@ def test_saved_files_hold_the_dense_numbers(qkv: Program, long: list[str], optio
     endings = ("npy", "npz", "csv", "json") if options == "--heads 2" else ("npy", "npz")
     for ending in endings:
         assert qkv("run", *words, "--quiet", "-o", f"all.{ending}").code == 0
-    saved = np.load("all.npz")
+    with np.load("all.npz") as archive:
+        saved = dict(archive)
     assert set(saved) == set(dense.names)
     for step in dense:
         np.testing.assert_allclose(saved[step.name], step.array, atol=1e-5, err_msg=step.name)

@@ -124,5 +124,6 @@ def test_a_published_case_through_the_command_line(case: Case, qkv: Program, fol
             words += [option, value]
     result = qkv("run", *words, "-f", "npz")
     assert (result.code, result.err) == (0, "")
-    steps = dict(np.load(io.BytesIO(result.data)))
+    with np.load(io.BytesIO(result.data)) as saved:
+        steps = dict(saved)
     matches(case, steps, steps["output"])
