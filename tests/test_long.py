@@ -307,3 +307,56 @@ def test_long_work_shows_how_far_it_is(longer: list[str]) -> None:
         [*PROGRAM, "run", "--seed", "1", "--quiet"], capture_output=True, env=environment()
     )
     assert quiet.stderr == b""
+
+
+@pytest.mark.parametrize("low", [-1e9, -3e38, -65504.0, -1e4, 1e4, -50.0])
+def test_a_large_bias_blurs_no_score(low: float) -> None:
+    """Masks of a large negative number, as real models ship them."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((n, 16), dtype=np.float32) for n in (700, 900, 900))
+    mask = np.zeros(900, np.float32)
+    mask[:300] = low
+    problem: dict[str, Any] = {"query": query, "key": key, "value": value, "mask": mask}
+    problem["scale"] = "sqrt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        found = in_parts(problem)["output"]
+    wide = {name: one.astype(float) for name, one in problem.items() if name in ARRAYS}
+    dense = qkvcli.attend(**wide, scale="sqrt").output
+    if low < 1e4:
+        np.testing.assert_allclose(found, dense, atol=1e-5)
+    np.testing.assert_allclose(
+        found, qkvcli.attend(**problem).output, atol=1e-5 if low < 1e4 else 1e-3
+    )
+
+
+@pytest.mark.parametrize("low", [-3e5, -200.0, -30.0])
+def test_first_keys_far_below_the_rest_blur_no_score(low: float) -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((900, 16), dtype=np.float32) for _ in range(3))
+    query = np.abs(query)
+    key[:300] = low
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        found = in_parts({"query": query, "key": key, "value": value, "scale": "sqrt"})["output"]
+    dense = qkvcli.attend(*(a.astype(float) for a in (query, key, value)), scale="sqrt").output
+    np.testing.assert_allclose(found, dense, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e22, 1e28, 1e33])
+def test_large_values_do_not_overflow(size: float) -> None:
+    query, key = np.ones((600, 1), np.float32), np.full((600, 1), 14, np.float32)
+    key[:256] = -14
+    value = np.full((600, 1), size, np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        found = in_parts({"query": query, "key": key, "value": value})["output"]
+    np.testing.assert_allclose(found, size, rtol=1e-5)
+
+
+def test_values_without_columns_give_an_output_without() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "HELD", 0)
+        ones = np.ones((30, 4))
+        found = in_parts({"query": ones, "key": ones, "value": np.ones((30, 0))})
+    assert found["output"].shape == (30, 0)

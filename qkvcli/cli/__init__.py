@@ -15,9 +15,11 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")  # help has signs that not every encoding has
     if sys.argv[1:] == ["--version"]:
         from qkvcli import __version__
+        from qkvcli.cli.faults import code_of
+        from qkvcli.cli.streams import Streams
 
-        print(f"qkvcli {__version__}")  # noqa: T201 -- the one line that needs nothing else
-        return
+        line = f"qkvcli {__version__}\n".encode()
+        sys.exit(code_of(lambda: Streams.of_process().write(line) and 0))
     try:
         from qkvcli.cli.quick import read
 

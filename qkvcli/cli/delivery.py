@@ -63,8 +63,10 @@ class Delivery:
 
         Raises WriteError, ReaderGone, or UsageError for a head or a row that there is not.
         """
-        if self.show is None or self.display.head or self.display.batch or self.display.rows:
-            asked.some(replace(self.display, rows=self.display.rows or ":0"))  # or says why not
+        if self.show is None or self.display.chooses:
+            asked.some(
+                replace(self.display, rows=":0" if self.display.rows is None else self.display.rows)
+            )  # or says why not
         if self.save is not None and self.display.output is not None:
             from qkvcli.formats.files import saved
 
@@ -125,7 +127,7 @@ def _write_data(
     asked: Asked, stream: BinaryIO, name: str, display: Display, streams: Streams
 ) -> None:
     write = KINDS[name].write
-    if display.rows or display.head or display.batch:
+    if display.chooses:
         steps = [_chosen(step, display) for step in asked.some(display)]
         return write(steps, stream, display.digits)
     with Meter(streams) as advance:

@@ -71,3 +71,8 @@ class Display:
     quiet: Annotated[bool, flag("--quiet", panel=_SHOWN, help="Nothing on standard output.")] = (
         False
     )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether only some of the heads, batches or rows are to be shown."""
+        return any(one is not None for one in (self.head, self.batch, self.rows))

@@ -12,6 +12,7 @@ algorithm 3; Dao et al., "FlashAttention" (2022), algorithm 1. Theirs moves the 
 to the largest score at every block; here it moves only where it must.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ _LARGE = 24.0
 """Products larger than this are summed in float64: beyond it, float32 would be seen."""
 
 _FAR = 30.0
-"""How far above its reference a score may stand: e³⁰ leaves float32 room for large values."""
+"""How far above its reference a score may stand, unless values are so large that sums would
+overflow: shares are then up to e³⁰."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,9 @@ class Blocks:
         # float32 leaves a score of 80 no more than five digits behind the point
         self.kind = np.float64 if largest * abs(head.scale) > _LARGE else head.key.dtype
         self.spoilt = [not np.isfinite(head.value[j : j + keys]).all() for j in starts]
+        sizes = np.abs(head.value, where=np.isfinite(head.value), out=np.zeros_like(head.value))
+        sums = float(sizes.max(initial=1)) * max(len(head.key), 1)
+        self.far = min(_FAR, math.log(np.finfo(head.value.dtype).max) - math.log(sums) - 2)
 
     def parts(self) -> list[slice]:
         """The blocks of queries, each of which `output` does on its own."""
@@ -86,15 +91,24 @@ class Blocks:
             block = keys.start // self.keys
             shares = room[:, : keys.stop - keys.start]  # (n, m): scores first, in place
             key[: shares.shape[1], :d] = head.key[keys]
-            bound = self._scores(query, length, key[: shares.shape[1]], block, shares)
-            if not all_seen:
-                visible, bias = head.frame.combined(rows, keys)  # (n, m)
+            visible, bias = (None, None) if all_seen else head.frame.combined(rows, keys)
+            exact = shares if self.kind == kind else np.empty(shares.shape, self.kind)
+            if bias is None and (total > 0).all() and self._near(query, length, block):
+                self._scores(query, key[: shares.shape[1]], exact)  # less the reference
+                if visible is not None:
+                    np.copyto(exact, -np.inf, where=~visible)
+            else:
+                reference = query[:, -1].copy()
+                query[:, -1] = 0
+                self._scores(query, key[: shares.shape[1]], exact)
                 if bias is not None:
-                    shares += bias
-                    bound = bound + np.where(visible, bias, -np.inf).max(initial=-np.inf)
-                np.copyto(shares, -np.inf, where=~visible)
-            if not ((total > 0).all() and (bound <= _FAR).all()):
-                self._move(query, shares, total, mixed)
+                    exact += bias
+                if visible is not None:
+                    np.copyto(exact, -np.inf, where=~visible)
+                query[:, -1] = reference
+                self._move(query, exact, total, mixed)
+            if exact is not shares:
+                shares[...] = exact
             np.exp(shares, out=shares)  # (n, m)
             total += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
             value = head.value[keys]  # (m, d_v)
@@ -102,34 +116,36 @@ class Blocks:
         shared: Array = mixed / np.where(total == 0, 1, total)[:, None]  # (n, d_v)
         return shared
 
-    def _scores(self, query: Array, length: Array, key: Array, block: int, out: Array) -> Array:
-        """Scores less the reference into ``out`` (n, m), and how large they can be, (n,)."""
+    def _near(self, query: Array, length: Array, block: int) -> bool:
+        """Whether no score of a block of keys can stand far above its row's reference."""
         cap = self.head.softcap
-        exact = out if self.kind == out.dtype else np.empty(out.shape, self.kind)
+        largest = length * self.longest[block] if cap is None else cap
+        return bool((largest + query[:, -1] <= self.far).all())
+
+    def _scores(self, query: Array, key: Array, out: Array) -> None:
+        """Scores, less the reference that stands in the query's last column, into ``out``."""
+        cap = self.head.softcap
         if cap is None:
-            np.matmul(query, key.T, out=exact)  # (n, d + 1)·(d + 1, m) → (n, m)
-            bound: Array = length * self.longest[block] + query[:, -1]
-        else:
-            np.matmul(query[:, :-1], key[:, :-1].T, out=exact)
-            np.divide(exact, cap, out=exact)
-            np.tanh(exact, out=exact)
-            np.multiply(exact, cap, out=exact)
-            exact += query[:, -1:]
-            bound = cap + query[:, -1]
-        if exact is not out:
-            out[...] = exact
-        return bound
+            np.matmul(query, key.T, out=out)  # (n, d + 1)·(d + 1, m) → (n, m)
+            return
+        np.matmul(query[:, :-1], key[:, :-1].T, out=out)
+        np.divide(out, cap, out=out)
+        np.tanh(out, out=out)
+        np.multiply(out, cap, out=out)
+        out += query[:, -1:]
 
     def _move(self, query: Array, scores: Array, total: Array, mixed: Array) -> None:
         """Bring each row's reference up to its largest score; at first, to it exactly."""
         begun = total > 0
-        peak = scores.max(axis=1)  # (n,), above the reference that was
-        shift = np.where(begun, np.maximum(peak, 0), np.where(np.isneginf(peak), 0, peak))
-        scores -= shift[:, None]
-        query[:, -1] -= shift
-        shrunk = np.where(begun, np.exp(-shift), 1)
-        total *= shrunk
-        mixed *= shrunk[:, None]
+        before = -query[:, -1]
+        peak = scores.max(axis=1)  # (n,)
+        first = np.where(np.isneginf(peak), 0, peak)
+        reference = np.where(begun, np.maximum(before, peak), first)
+        scores -= reference[:, None]
+        query[:, -1] = -reference
+        shrunk = np.where(begun, np.exp(before - reference), 1)
+        total *= shrunk.astype(total.dtype)
+        mixed *= shrunk[:, None].astype(total.dtype)
 
     def _seen(self, part: slice) -> Iterator[tuple[slice, bool]]:
         """The blocks of keys that some query sees, and whether all of it is seen by all."""

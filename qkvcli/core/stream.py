@@ -1,5 +1,6 @@
 """Large results, computed part by part on all cores, and never held whole."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -52,14 +53,14 @@ def output(work: Prepared, step: Step, advance: Advance) -> Iterator[Array]:
             whole[place] = converted(mixed, work.result)
     else:
         one_head = replace(step, whole=shape)
-        flat = whole.reshape(-1, shape[-1])
+        flat = whole.reshape(math.prod(shape[:-1]), shape[-1])
         done = 0
         for taken in rows(work.unjoined(), one_head, "output", advance):
             flat[done : done + len(taken)] = taken
             done += len(taken)
     if joined:
         whole = arithmetic.joined(whole)
-    yield whole.reshape(-1, whole.shape[-1])
+    yield whole.reshape(math.prod(whole.shape[:-1]), whole.shape[-1])
 
 
 def _by_blocks(

@@ -36,16 +36,12 @@ def _short(cell: str) -> str:
     return cell.strip() if len(cell) <= 30 else cell.strip()[:30] + "…"
 
 
-def texts(row: Array, digits: int | None = None) -> list[str]:
-    """A row's numbers as text: shortest where ``digits`` is None, else with so many decimals.
+def shortest(row: Array) -> list[str]:
+    """A row's numbers as the shortest text that reads back to them.
 
-    >>> texts(np.array([0.1, 1e-7, -np.inf])), texts(np.array([0.1], np.float32))
+    >>> shortest(np.array([0.1, 1e-7, -np.inf])), shortest(np.array([0.1], np.float32))
     (['0.1', '1e-07', '-inf'], ['0.1'])
-    >>> texts(np.array([2 / 3, np.nan]), digits=2)
-    ['0.67', 'nan']
     """
-    if digits is not None:
-        return [f"{value:.{digits}f}" for value in row.tolist()]
     if row.dtype == np.float64:
         return list(map(repr, row.tolist()))
     narrow: list[str] = row.astype("U32").tolist()  # float32 has fewer digits than its float64
@@ -53,15 +49,20 @@ def texts(row: Array, digits: int | None = None) -> list[str]:
 
 
 def lines_of(part: Array, digits: int | None, delimiter: str) -> list[str]:
-    """Rows of numbers as lines of cells.
+    """Rows of numbers as lines of cells, with so many decimals or (None) the shortest.
 
+    >>> lines_of(np.array([[2 / 3, np.nan]]), 2, " ")
+    ['0.67 nan']
     >>> lines_of(np.array([[0.1, np.nan], [2.0, 1e-7]]), None, ",")
     ['0.1,nan', '2.0,1e-07']
     """
     if digits is None and part.dtype == np.float64 and part.size:
         whole = str(part.tolist())  # a list's own text is its numbers' repr, and quick to have
         return [row.replace(", ", delimiter) for row in whole[2:-2].split("], [")]
-    return [delimiter.join(texts(row, digits)) for row in part]
+    if digits is not None:
+        line = delimiter.join([f"%.{digits}f"] * part.shape[1])
+        return [line % tuple(row) for row in part.tolist()]
+    return [delimiter.join(shortest(row)) for row in part]
 
 
 def checked_labels(labels: Any, count: int, where: str) -> Labels:
