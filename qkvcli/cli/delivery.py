@@ -9,6 +9,7 @@ from typing import BinaryIO, TypeAlias, cast
 from qkvcli.cli.display import Display
 from qkvcli.cli.progress import Meter
 from qkvcli.cli.streams import Streams
+from qkvcli.core.arrays import Array
 from qkvcli.core.engine import Stage, take
 from qkvcli.core.flow import flows
 from qkvcli.core.prepared import Prepared
@@ -33,13 +34,25 @@ class Asked:
 
         Raises UsageError for a row, a head or a batch that there is not.
         """
-        rows = None
-        if display.rows is not None:
-            rows = picked(display.rows, self.work.queries, self.work.labels)
-        elif height is not None and not display.full and self.work.queries > height:
+        rows = self._picked(display)
+        long = height is not None and not display.full and self.work.queries > height
+        if rows is None and long:
             from qkvcli.render.layout import edges
 
             rows = numbered(edges(self.work.queries, height))
+        return self._taken(display, rows)
+
+    def check(self, display: Display) -> None:
+        """Raise what showing would raise, at the price of no row at all."""
+        self._picked(display)
+        self._taken(display, numbered([]))
+
+    def _picked(self, display: Display) -> Array | None:
+        if display.rows is None:
+            return None
+        return picked(display.rows, self.work.queries, self.work.labels)
+
+    def _taken(self, display: Display, rows: Array | None) -> list[Step]:
         steps = [step for step in take(self.work, self.until, rows) if step.name in self.names]
         _check_chosen(steps, display)
         return steps
@@ -63,10 +76,8 @@ class Delivery:
 
         Raises WriteError, ReaderGone, or UsageError for a head or a row that there is not.
         """
-        if self.show is None or self.display.chooses:
-            asked.some(
-                replace(self.display, rows=":0" if self.display.rows is None else self.display.rows)
-            )  # or says why not
+        if self.show is None or self.save is not None:  # what is only shown checks itself
+            asked.check(self.display)
         if self.save is not None and self.display.output is not None:
             from qkvcli.formats.files import saved
 

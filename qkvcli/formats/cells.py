@@ -7,6 +7,9 @@ import numpy as np
 from qkvcli.core.arrays import Array, Labels
 from qkvcli.errors import DataError
 
+SPACE = " "
+"""As a delimiter: any white space."""
+
 
 def is_number(cell: str) -> bool:
     """Whether a cell reads as a number; "inf", "-inf" and "nan" do, "" does not.

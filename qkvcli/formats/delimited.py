@@ -17,9 +17,9 @@ import numpy as np
 
 from qkvcli.core.arrays import Array, Labelled
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import checked_labels
+from qkvcli.formats.cells import SPACE, checked_labels
 from qkvcli.formats.document import Document
-from qkvcli.formats.lines import SPACE, Line, labelled
+from qkvcli.formats.lines import Line, labelled
 from qkvcli.formats.source import Source
 
 _SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")

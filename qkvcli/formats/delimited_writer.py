@@ -7,8 +7,7 @@ from typing import BinaryIO
 
 from qkvcli.core.steps import Written
 from qkvcli.errors import WriteError
-from qkvcli.formats.cells import lines_of
-from qkvcli.formats.lines import SPACE
+from qkvcli.formats.cells import SPACE, lines_of
 
 
 def write_delimited(

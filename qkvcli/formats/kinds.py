@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qkvcli.core.steps import Written
-from qkvcli.formats.cells import is_number
+from qkvcli.formats.cells import SPACE, is_number
 from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
@@ -52,7 +52,6 @@ def _named(name: str, reader: str, writer: str, binary: bool) -> Kind:
     return Kind(name, read, write, binary)
 
 
-SPACE = " "
 CSV, TSV, TXT = _delimited("csv", ","), _delimited("tsv", "\t"), _delimited("txt", SPACE)
 JSON = _named("json", "qkvcli.formats.json_text", "qkvcli.formats.json_writer", False)
 NPY = _named("npy", "qkvcli.formats.numpy_files", "qkvcli.formats.numpy_writer", True)

@@ -7,9 +7,8 @@ import numpy as np
 
 from qkvcli.core.arrays import Array
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import is_number, number
+from qkvcli.formats.cells import SPACE, is_number, number
 
-SPACE = " "
 _LIKE_A_NUMBER = re.compile(r"\s*[-+\u2212]?\.?\d")
 _PARTED = {",": "commas", "\t": "tabs"}
 
@@ -98,11 +97,12 @@ def _names(cells: list[tuple[Line, int]], name: str, sure: bool) -> list[str]:
     number misspelt, or like part of a mask.
     """
     texts = [line.cells[i] for line, i in cells]
+    mixed, truths = any(map(is_number, texts)), all(map(_is_truth, texts))
     for (line, i), text in zip(cells, texts, strict=True):
         where = f"{name}: line {line.number}, cell {i + 1}"
         if not text.strip():
             raise DataError(f"{where}: the cell is empty; write a number such as 0.5, -inf or nan")
-        odd = _LIKE_A_NUMBER.match(text) and not is_number(text) and any(map(is_number, texts))
-        if not sure and (odd or all(map(_is_truth, texts))):
+        odd = mixed and _LIKE_A_NUMBER.match(text) and not is_number(text)
+        if not sure and (odd or truths):
             raise DataError(f"{where}: {text!r} is not a number like those beside it")
     return texts
