@@ -6,22 +6,49 @@
 array([[2., 4.]])
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qkvcli.core.api import attend, output, scores, softmax
+    from qkvcli.api import Steps, attend, attention, output, scores, softmax
+    from qkvcli.core.config import AttentionConfig
+    from qkvcli.core.steps import Step
+    from qkvcli.errors import (
+        DataError,
+        DtypeError,
+        QkvError,
+        ShapeError,
+        UsageError,
+        WriteError,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attend", "output", "scores", "softmax"]
+__all__ = [
+    "AttentionConfig",
+    "DataError",
+    "DtypeError",
+    "QkvError",
+    "ShapeError",
+    "Step",
+    "Steps",
+    "UsageError",
+    "WriteError",
+    "__version__",
+    "attend",
+    "attention",
+    "output",
+    "scores",
+    "softmax",
+]
+_ELSEWHERE = {"AttentionConfig": "qkvcli.core.config", "Step": "qkvcli.core.steps"}
 
 
 def __getattr__(name: str) -> Any:
     """Import NumPy and the core when they are first used, not before: `--version` is quick."""
     if name not in __all__:
         raise AttributeError(f"module 'qkvcli' has no attribute {name!r}")
-    from qkvcli.core import api
-
-    return getattr(api, name)
+    home = "qkvcli.errors" if name.endswith("Error") else _ELSEWHERE.get(name, "qkvcli.api")
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

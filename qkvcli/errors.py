@@ -1,6 +1,7 @@
-"""One family of errors; each knows the exit code that a command ends with.
+"""One family of errors; each knows the exit code that the program ends with.
 
-Nothing of ours is imported here, so that every layer can raise these.
+Nothing of ours is imported here, so that every layer can raise these. Each error is also
+the built-in one that it is: a `UsageError` is a ValueError, a `WriteError` an OSError.
 """
 
 from enum import IntEnum
@@ -22,8 +23,8 @@ class QkvError(Exception):
     exit_code = ExitCode.BAD_DATA
 
 
-class UsageError(QkvError):
-    """The command line asks for something that does not exist or does not fit together."""
+class UsageError(QkvError, ValueError):
+    """An option has a value that does not exist, or options do not fit together."""
 
     exit_code = ExitCode.WRONG_USAGE
 
@@ -32,17 +33,21 @@ class DataError(QkvError, ValueError):
     """An input cannot be read as a matrix of numbers."""
 
 
+class DtypeError(DataError, TypeError):
+    """An input holds something other than real numbers."""
+
+
 class ShapeError(DataError):
     """Two inputs have shapes that attention cannot combine."""
 
 
-class ReaderGone(QkvError):  # noqa: N818 -- it is no error
-    """Whoever read our output has enough of it; that ends the program, and is no fault."""
+class ReaderGone(QkvError, BrokenPipeError):  # noqa: N818 -- it is no error
+    """Whoever read our output has enough of it; the program ends, and nothing is wrong."""
 
     exit_code = ExitCode.FINE
 
 
-class WriteError(QkvError):
+class WriteError(QkvError, OSError):
     """A result cannot be written where it was asked for."""
 
     exit_code = ExitCode.CANNOT_WRITE

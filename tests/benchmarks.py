@@ -198,15 +198,15 @@ def text_rows() -> list[Row]:
     """CSV and JSON of 1.4 million numbers, against NumPy's own."""
     from qkvcli.core.steps import Step
     from qkvcli.formats.files import read_matrix
-    from qkvcli.formats.kinds import KINDS
+    from qkvcli.formats.registry import FORMATS
     from qkvcli.formats.source import Source
 
     array = np.random.default_rng(0).standard_normal((1200, 1200))
-    step = Step("weights", "", (), array)
+    step = Step.held("weights", array)
 
     def write(kind: str) -> None:
         with Path(f"ours.{kind}").open("wb") as stream:
-            KINDS[kind].write([step], stream, None)
+            FORMATS[kind].write([step], stream, None)
 
     def read(kind: str) -> None:
         read_matrix(Source.file(Path(f"ours.{kind}")), "weights")

@@ -1,15 +1,21 @@
 """How the tests run the program: in this process, with streams of their own."""
 
+import io
 import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
+import numpy as np
 import pytest
 from hypothesis import settings
-from typer.testing import CliRunner
 
-from qkvcli.cli.app import app
+from qkvcli import cli
+from qkvcli.cli import plain
+from qkvcli.cli.environment import Environment
 
 settings.register_profile("ours", deadline=None)  # shared machines are slow at times
 settings.load_profile("ours")
@@ -38,15 +44,26 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def qkv() -> Program:
-    """The program: ``qkv("run", "--seed", 42, stdin=b"…")``; its output is no terminal."""
+def qkv(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """The program: ``qkv("run", "--seed", 42, stdin=b"…")``; its output is no terminal.
+
+    Plain lines are read by one of the two readers, and at the next call by the other.
+    """
+    calls = count(crc32(request.node.nodeid.encode()))
+    read = plain.read
 
     def run(*words: object, stdin: bytes | str = b"") -> Result:
-        result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
-        assert result.exception is None or isinstance(result.exception, SystemExit), repr(
-            result.exception
-        )
-        return Result(result.exit_code, result.stdout, result.stderr, result.stdout_bytes)
+        by_typer = next(calls) % 2 == 0
+        monkeypatch.setattr(plain, "read", (lambda words: None) if by_typer else read)
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
+        around = Environment(io.TextIOWrapper(io.BytesIO(given)), out, err, os.environ)
+        with redirect_stdout(out):  # Typer shows its help there
+            code = cli.run([str(word) for word in words], around)
+        err.flush()
+        data = out.buffer.getvalue()
+        said = err.buffer.getvalue()
+        return Result(code, data.decode(errors="replace"), said.decode(), data)
 
     return run
 
@@ -62,3 +79,12 @@ def environment(**settings: str) -> dict[str, str]:
     """This process's environment with settings of the test's own, for a process it starts."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     return {**kept, **settings}
+
+
+@pytest.fixture
+def longer(folder: Path) -> list[str]:
+    """20,000 tokens in files: the scores would take 1.6 GB."""
+    rng = np.random.default_rng(0)
+    for name in "qkv":
+        np.save(f"{name}.npy", rng.standard_normal((20000, 64), dtype=np.float32))
+    return ["-q", "q.npy", "-k", "k.npy", "-v", "v.npy", "--scale", "sqrt"]

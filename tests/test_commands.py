@@ -169,7 +169,7 @@ def test_scaled_scores_are_not_scaled_twice(qkv: Program) -> None:
     assert qkv("softmax", stdin=scaled).out == qkv("softmax", "--seed", 42, "--scale", 0.125).out
     twice = qkv("softmax", "--scale", 0.125, stdin=scaled)
     assert twice.code == 2
-    assert "is scaled already" in twice.err
+    assert "scale comes before the scaled scores, and those are given" in twice.err
 
 
 def test_labels_travel_through_pipes(qkv: Program) -> None:

@@ -31,7 +31,7 @@ USAGE = {
     "run --qkv q.npz --seed 1": "--qkv and --seed both say",
     "run -q q.csv --qkv q.npz": "--query and --qkv both say",
     "run -q - -k - -v v.csv": "standard input can be read for one operand only",
-    "softmax q.csv -q q.csv -k q.csv": "--query has no use beside SCORES",
+    "softmax q.csv -q q.csv -k q.csv": "--query comes before the scores, and those are given",
     "output - ": "--value missing",
     "output - --seed 1 --causal": "causal comes before the weights",
     "softmax - --scale sqrt": "scale sqrt needs the queries' width d",

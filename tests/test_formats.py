@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from qkvcli.core.arrays import Labelled
+from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.document import choose
 from qkvcli.formats.files import read_matrix, saved
-from qkvcli.formats.kinds import KINDS
+from qkvcli.formats.registry import FORMATS
 from qkvcli.formats.source import Source
 
 TEXT = ["csv", "tsv", "txt", "json"]
@@ -24,18 +24,18 @@ LABEL = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 )
 
 
-def read(data: bytes | str, role: str = "query", name: str = "x") -> Labelled:
+def read(data: bytes | str, role: str = "query", name: str = "x") -> Operand:
     raw = data.encode() if isinstance(data, str) else data
     return read_matrix(Source(name, data=raw), role)
 
 
 def written(kind: str, array: Any, rows: Any = None, columns: Any = None) -> bytes:
     stream = io.BytesIO()
-    KINDS[kind].write([Step("weights", "", (), array, rows, columns)], stream, None)
+    FORMATS[kind].write([Step.held("weights", array, rows=rows, columns=columns)], stream, None)
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 @given(
     data=st.data(),
     shape=array_shapes(min_dims=2, max_dims=4, min_side=0, max_side=4),
@@ -55,7 +55,7 @@ def test_labels_read_back(kind: str, data: Any) -> None:
     rows = data.draw(st.none() | st.tuples(*[LABEL] * n))
     columns = data.draw(st.none() | st.tuples(*[LABEL] * m))
     source = Source("x", data=written(kind, np.ones((n, m)), rows, columns))
-    back = choose(KINDS[kind].read(source), "weights", "x")
+    back = choose(FORMATS[kind].read(source), "weights", "x")
     counted = [tuple(map(str, range(k))) for k in (n, m)]  # these say nothing, and are dropped
     assert back.rows == (None if rows == counted[0] else rows)
     assert back.columns == (None if columns == counted[1] else columns)
@@ -228,7 +228,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 def test_cut_files_are_bad_data(tmp_path: Path, name: str, left: int) -> None:
     path = tmp_path / name
     stream = io.BytesIO()
-    KINDS[name[-3:]].write([Step("query", "", (), np.ones((9, 9)))], stream, None)
+    FORMATS[name[-3:]].write([Step.held("query", np.ones((9, 9)))], stream, None)
     path.write_bytes(stream.getvalue()[:left])
     with pytest.raises(DataError, match=r"cut\.np"):
         read_matrix(Source.file(path), "query")

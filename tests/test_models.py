@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import qkvcli
+from qkvcli.core.config import AttentionConfig
+from qkvcli.core.fitting import problem_of
+from qkvcli.core.operands import Input, Operand, Operands
 from qkvcli.errors import DataError, ShapeError, UsageError
 from tests import oracle
 from tests.conftest import SAMPLES, Program
@@ -268,7 +271,7 @@ def test_projections_take_a_bias_and_heads(qkv: Program, folder: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 6))
     names = ("wq", "wk", "wv", "bq", "bk", "bv")
-    given = {n: rng.normal(size=(6, 8) if n[0] == "w" else 8) for n in names}
+    given: dict[str, Any] = {n: rng.normal(size=(6, 8) if n[0] == "w" else 8) for n in names}
     np.save("x.npy", x)
     words: list[object] = ["--embeddings", "x.npy", "--heads", 2, "--preset", "gpt"]
     for name, array in given.items():
@@ -374,7 +377,7 @@ SHAPES = {
     "query (3, 4, 8) and value (2, 6, 8): the axes": ((3, 4, 8), (3, 6, 8), (2, 6, 8), {}),
     "query (4, 8) and key (4, 6): the last": ((4, 8), (4, 6), (4, 8), {}),
     "key (4, 8) and value (5, 8): there must be": ((4, 8), (4, 8), (5, 8), {}),
-    "query (4, 8): 8 columns do not part into 3 heads": ((4, 8), (4, 9), (4, 9), {"heads": 3}),
+    "query (4, 8): 8 columns do not split into 3 heads": ((4, 8), (4, 9), (4, 9), {"heads": 3}),
     "mask (4, 3, 4) and scores (4, 4): the mask": ((4, 8),) * 3 + ({"mask": np.ones((4, 3, 4))},),
     "mask (4, 5) and scores (4, 4): the mask": ((4, 8),) * 3 + ({"mask": np.ones((4, 5))},),
     "valid length 5 is more than the 4 keys": ((4, 8),) * 3 + ({"valid_length": 5},),
@@ -521,9 +524,7 @@ def test_a_valid_length_is_a_number_of_any_make(length: Any) -> None:
 
 def test_options_that_come_too_late_are_refused() -> None:
     for call in (
-        lambda: qkvcli.output([[1.0]], [[1.0]], causal=True),
-        lambda: qkvcli.softmax([[1.0]], heads=1),
-        lambda: qkvcli.attend([[1.0]], [[1.0]], [[1.0]], causal="no"),
+        lambda: qkvcli.attend([[1.0]], [[1.0]], [[1.0]], causal="no"),  # type: ignore[arg-type]
         lambda: qkvcli.output(np.ones((12, 5, 7)), np.ones((7, 16)), heads=4),
     ):
         with pytest.raises((UsageError, ShapeError)):
@@ -531,12 +532,8 @@ def test_options_that_come_too_late_are_refused() -> None:
 
 
 def test_names_of_some_keys_are_kept() -> None:
-    from qkvcli.core.arrays import Labelled
-    from qkvcli.core.description import Attention
-    from qkvcli.core.engine import compute
-    from qkvcli.core.operands import Operands
-
     ones = np.ones((2, 3))
-    key = Labelled(ones, rows=("cat", "sat"))
-    operands = Operands(query=Labelled(ones), key=key, past_key=Labelled(ones[:1]))
-    assert compute(Attention(), operands, "scores")[0].columns == ("0", "cat", "sat")
+    key = Input(Operand(ones, "key", rows=("cat", "sat")), past=Operand(ones[:1], "past_key"))
+    operands = Operands(query=Input(Operand(ones, "query")), key=key)
+    [scores] = problem_of(AttentionConfig(), operands, "scores").outlines("scores")
+    assert scores.columns == ("0", "cat", "sat")

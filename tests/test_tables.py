@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rich.cells import cell_len
 
 from qkvcli.core.steps import Step
-from qkvcli.render.grids import grids
-from qkvcli.render.layout import Room, edges
+from qkvcli.core.views import View, edges
+from qkvcli.render.grids import Room, grids
 from qkvcli.render.markdown import step_markdown
 from tests.conftest import SAMPLES, Program
 
@@ -176,8 +176,8 @@ def test_hostile_labels_stay_in_their_cells(qkv: Program) -> None:
     st.integers(0, 9),
 )
 def test_any_matrix_fits_and_lines_up(matrix: Any, width: int, digits: int) -> None:
-    step = Step("scores", "Q·Kᵀ", (), matrix)
-    [grid] = grids(step, (), Room(width, 10, digits))
+    view = View.whole(Step.held("scores", matrix))
+    [grid] = grids(view, matrix, Room(width, 10, digits))
     assert len(grid.lines) <= 10
     assert grid.width <= width or len(grid.header) <= 3
     texts = {f"{v:.{digits}{notation}}" for v in matrix.flat for notation in "ef"}
@@ -200,12 +200,14 @@ def test_edges_keep_both_ends(count: int, room: int) -> None:
 
 
 def test_markdown_is_whole_unless_a_width_is_given() -> None:
-    step = Step("output", "weights·V", ((1, 1), (1, 50)), np.ones((1, 50)), ("a_b",))
-    whole = list(step_markdown(step, Room()))
+    terms = ((1, 1), "·", (1, 50))
+    step = Step.held("output", np.ones((1, 50)), "weights·V", terms=terms, rows=("a_b",))
+    view = View.whole(step)
+    whole = list(step_markdown(view, Room()))
     assert whole[0] == "**output** = weights·V   (1, 1)·(1, 50) → (1, 50)"
     assert whole[2].count("|") == 52
     assert whole[4].startswith(r"| a\_b | 1.0000 | 1.0000 |")
-    narrow = list(step_markdown(step, Room(40)))
+    narrow = list(step_markdown(view, Room(40)))
     assert "…" in narrow[2]
 
 

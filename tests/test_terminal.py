@@ -1,35 +1,28 @@
 """The installed program on a real terminal, in real pipes, and interrupted."""
 
 import os
-import pty
 import re
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
-from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import environment
 
+pty: Any = pytest.importorskip("pty", reason="terminals are Unix's own here")
+fcntl: Any = pytest.importorskip("fcntl")
+termios: Any = pytest.importorskip("termios")
+
 PROGRAM = [sys.executable, "-m", "qkvcli"]
 
 
-def on_terminal(
-    *words: str, columns: int = 80, lines: int = 24, **settings: str
-) -> tuple[int, str, str]:
-    """Run the program with a terminal for standard output; its code, output and errors."""
-    leader, follower = pty.openpty()
-    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    env = {**environment(TERM="xterm-256color"), **settings}
-    process = subprocess.Popen(
-        [*PROGRAM, *words], stdin=follower, stdout=follower, stderr=subprocess.PIPE, env=env
-    )
-    os.close(follower)
+def drained(leader: int) -> bytes:
+    """All that is written to a terminal."""
     shown = b""
     while True:
         try:
@@ -40,6 +33,21 @@ def on_terminal(
             break
         shown += part
     os.close(leader)
+    return shown
+
+
+def on_terminal(
+    *words: str, columns: int = 80, lines: int = 24, **settings: str
+) -> tuple[int, str, str]:
+    """Run the program with a terminal for standard output; its code, output and errors."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    env = {**environment(TERM="xterm-256color"), **settings}
+    process = subprocess.Popen(
+        [*PROGRAM, *words], stdin=follower, stdout=follower, stderr=subprocess.PIPE, env=env
+    )
+    os.close(follower)
+    shown = drained(leader)
     assert process.stderr is not None
     with process.stderr as stream:
         errors = stream.read().decode()
@@ -121,3 +129,34 @@ def test_a_pipe_may_be_named_as_a_file() -> None:
     command = f"{program} softmax <({program} scores --seed 42) --digits 3"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
     assert ended.stdout.startswith(b"0.017,0.546,")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_file(longer: list[str], folder: Path, number: int) -> None:
+    words = ["softmax", *longer, "-o", "weights.npy", "--quiet"]  # 1.6 GB, which takes seconds
+    process = subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, env=environment())
+    deadline = time.monotonic() + 20
+    while not list(folder.glob(".weights.npy.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert time.monotonic() - sent < 3
+    assert (process.returncode, errors) == (128 + number, b"")
+    assert sorted(path.name for path in folder.iterdir()) == ["k.npy", "q.npy", "v.npy"]
+
+
+def test_long_work_shows_how_far_it_is(longer: list[str]) -> None:
+    leader, follower = pty.openpty()
+    words = [*PROGRAM, "output", *longer, "-o", "out.npy", "--quiet"]
+    environ = environment(TERM="xterm", COLUMNS="80")
+    process = subprocess.Popen(words, stderr=follower, env=environ)
+    os.close(follower)
+    shown = drained(leader)
+    assert process.wait() == 0
+    assert b"%" in shown
+    quiet = subprocess.run(
+        [*PROGRAM, "run", "--seed", "1", "--quiet"], capture_output=True, env=environment()
+    )
+    assert quiet.stderr == b""

@@ -3,7 +3,8 @@
 import signal
 import sys
 
-from qkvcli.errors import ExitCode
+from qkvcli.cli.environment import Environment
+from qkvcli.errors import ExitCode, QkvError
 
 
 def main() -> None:
@@ -13,25 +14,50 @@ def main() -> None:
             signal.signal(getattr(signal, ending), _end)
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # help has signs that not every encoding has
-    if sys.argv[1:] == ["--version"]:
-        from qkvcli import __version__
-        from qkvcli.cli.faults import code_of
-        from qkvcli.cli.streams import Streams
+    sys.exit(run(sys.argv[1:], Environment.of_process()))
 
-        line = f"qkvcli {__version__}\n".encode()
-        sys.exit(code_of(lambda: Streams.of_process().write(line) and 0))
+
+def run(words: list[str], environment: Environment) -> int:
+    """Run a command line, and give the code to exit with.
+
+    This is the one place that turns an error into a line on standard error and a code.
+    """
+    code = ExitCode.FINE
     try:
-        from qkvcli.cli.quick import read
+        _perform(words, environment)
+    except QkvError as fault:
+        code = fault.exit_code
+        if code != ExitCode.FINE:
+            environment.report(str(fault))
+    except MemoryError:
+        code = ExitCode.BAD_DATA
+        environment.report("not enough memory for matrices of this size")
+    except OSError as fault:  # Typer's own output: help, the version
+        code = ExitCode.CANNOT_WRITE
+        environment.report(f"standard output: cannot be written: {fault.strerror}")
+    except KeyboardInterrupt:  # also while Python was still importing
+        code = ExitCode.INTERRUPTED
+    environment.settle()
+    return int(code)
 
-        plain = read(sys.argv[1:])
-        if plain is not None:
-            from qkvcli.cli.faults import code_of
 
-            sys.exit(code_of(plain))
-        from qkvcli.cli.app import app
-    except KeyboardInterrupt:  # while Python was still importing
-        sys.exit(ExitCode.INTERRUPTED)
-    app(prog_name="qkvcli")
+def _perform(words: list[str], environment: Environment) -> None:
+    from qkvcli.cli import plain
+    from qkvcli.cli.commands import Line, Version
+
+    line = plain.read(words)
+    if line is None:
+        from qkvcli.cli import typer_app
+
+        line = typer_app.read(words)
+    if isinstance(line, Version):
+        from qkvcli import __version__
+
+        environment.write(f"qkvcli {__version__}\n".encode())
+    elif isinstance(line, Line):
+        from qkvcli.cli.delivery import perform
+
+        perform(line, environment)
 
 
 def _end(number: int, frame: object) -> None:

@@ -1,56 +1,129 @@
-"""The four commands by name, each with examples of its use."""
+"""The commands: a row of a table each, and what they all do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from qkvcli.cli.output import output
-from qkvcli.cli.run import run
-from qkvcli.cli.scores import scores
-from qkvcli.cli.softmax import softmax
+from qkvcli.cli.declare import Option, declared
+from qkvcli.cli.options import AttentionOptions, Display, Sources
+
+GROUPS = (Sources, AttentionOptions, Display)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and what its help shows that it is for."""
+    """A command: what it computes, from what, and what its help says.
 
-    run: Callable[..., None]
+    It computes the steps ``until`` one, and shows those that it ``shows`` (none named: all).
+    It needs the ``inputs``, unless it is given the step that it ``takes``; beside that it
+    needs the ``inputs_beside``. ``piped`` is its format where no terminal is.
+    """
+
+    name: str
+    help: str
     examples: tuple[str, ...]
+    until: Literal["scores", "weights", "output"]
+    inputs: tuple[str, ...]
+    shows: tuple[str, ...] = ()
+    takes: str = ""
+    inputs_beside: tuple[str, ...] = ()
+    piped: str = "csv"
+
+    @property
+    def operand_help(self) -> str:
+        """What the help says of the operand: the step that it takes."""
+        return (
+            f"A file of {self.takes}, or - for standard input; left out, it is standard input "
+            "unless Q and K are given."
+        )
 
 
 COMMANDS = {
-    "scores": Command(
-        scores,
-        (
-            "qkvcli scores",
-            "qkvcli scores -q query.csv -k key.csv --scale sqrt",
-            "qkvcli scores --seed 42 | qkvcli softmax | qkvcli output - --seed 42",
+    command.name: command
+    for command in (
+        Command(
+            name="scores",
+            help="Show the scores Q·Kᵀ, and scaled, capped and masked where asked for.",
+            until="scores",
+            inputs=("query", "key"),
+            shows=("scores", "scaled", "capped", "masked"),
+            examples=(
+                "qkvcli scores",
+                "qkvcli scores -q query.csv -k key.csv --scale sqrt",
+                "qkvcli scores --seed 42 | qkvcli softmax | qkvcli output - --seed 42",
+            ),
         ),
-    ),
-    "softmax": Command(
-        softmax,
-        (
-            "qkvcli softmax scores.csv",
-            "qkvcli scores --seed 42 | qkvcli softmax",
-            "qkvcli softmax -q query.npy -k key.npy --heads 12 --preset bert --head 6",
+        Command(
+            name="softmax",
+            help="Show the weights: the softmax of each row of scores.",
+            until="weights",
+            inputs=("query", "key"),
+            shows=("weights",),
+            takes="scores",
+            examples=(
+                "qkvcli softmax scores.csv",
+                "qkvcli scores --seed 42 | qkvcli softmax",
+                "qkvcli softmax -q query.npy -k key.npy --heads 12 --preset bert --head 6",
+            ),
         ),
-    ),
-    "output": Command(
-        output,
-        (
-            "qkvcli output weights.csv -v value.csv",
-            "qkvcli output - -v value.csv < weights.csv",
-            "qkvcli output -q query.npy -k key.npy -v value.npy --preset gpt -o output.npy",
+        Command(
+            name="output",
+            help="Show the output weights·V: for each query, a mix of the values.",
+            until="output",
+            inputs=("query", "key", "value"),
+            shows=("output",),
+            takes="weights",
+            inputs_beside=("value",),
+            examples=(
+                "qkvcli output weights.csv -v value.csv",
+                "qkvcli output - -v value.csv < weights.csv",
+                "qkvcli output -q query.npy -k key.npy -v value.npy --preset gpt -o output.npy",
+            ),
         ),
-    ),
-    "run": Command(
-        run,
-        (
-            "qkvcli run",
-            "qkvcli run -q query.csv -k key.csv -v value.csv --preset gpt --window 4",
-            "qkvcli run --embeddings x.csv --wq wq.csv --wk wk.csv --wv wv.csv",
-            "qkvcli run -q query.npy -k key.npy -v value.npy --rows 0:3,500000,-2:",
-            'qkvcli run --qkv qkv.npz --labels "The cat sat on the mat" --digits 2',
-            "qkvcli run --seed 42 -f json | jq -c .weights.data[0]",
+        Command(
+            name="run",
+            help="Show every step: the scores, the weights and the output.",
+            until="output",
+            inputs=("query", "key", "value"),
+            piped="table",
+            examples=(
+                "qkvcli run",
+                "qkvcli run -q query.csv -k key.csv -v value.csv --preset gpt --window 4",
+                "qkvcli run --embeddings x.csv --wq wq.csv --wk wk.csv --wv wv.csv",
+                "qkvcli run -q query.npy -k key.npy -v value.npy --rows 0:3,500000,-2:",
+                'qkvcli run --qkv qkv.npz --labels "The cat sat on the mat" --digits 2',
+                "qkvcli run --seed 42 -f json | jq -c .weights.data[0]",
+            ),
         ),
-    ),
+    )
 }
+
+OPTIONS: dict[str, Option] = {
+    field: option for group in GROUPS for field, option in declared(group).items()
+}
+"""Every option, by its field; all commands have all of them."""
+
+
+class Version:
+    """The command line that asks which version this is."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command line that has been read."""
+
+    command: Command
+    sources: Sources = Sources()
+    attention: AttentionOptions = AttentionOptions()
+    display: Display = Display()
+    operand: Path | None = None
+
+    @classmethod
+    def of(cls, command: Command, values: dict[str, Any]) -> "Line":
+        """The line of a command from the values of its options, by field, and its operand."""
+
+        def group(kind: Any) -> Any:
+            return kind(**{field: values[field] for field in declared(kind) if field in values})
+
+        sources, attention, display = map(group, GROUPS)
+        return cls(command, sources, attention, display, values.get("operand"))

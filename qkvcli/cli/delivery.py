@@ -1,108 +1,75 @@
-"""Work to standard output and to a file: as tables, or in a format that programs read."""
+"""A command line carried out: its steps to standard output and to a file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from qkvcli.cli.display import Display
-from qkvcli.cli.progress import Meter
-from qkvcli.cli.streams import Streams
-from qkvcli.core.arrays import Array
-from qkvcli.core.engine import Stage, take
-from qkvcli.core.flow import flows
-from qkvcli.core.prepared import Prepared
-from qkvcli.core.rows import numbered, picked
-from qkvcli.core.steps import Step
+import numpy as np
+
+from qkvcli.cli.commands import Command, Line
+from qkvcli.cli.environment import Environment
+from qkvcli.cli.inputs import operands
+from qkvcli.cli.options import Display
+from qkvcli.cli.terminal import Meter
+from qkvcli.core.compute import steps_of
+from qkvcli.core.fitting import problem_of
+from qkvcli.core.problem import Problem
+from qkvcli.core.steps import ORDER
+from qkvcli.core.views import Selection, edges, rows_named, views
 from qkvcli.errors import UsageError
-from qkvcli.formats.kinds import KINDS
+from qkvcli.formats.registry import FORMATS
 
-_ENDINGS = {**{f".{name}": name for name in KINDS}, ".md": "markdown", ".markdown": "markdown"}
+if TYPE_CHECKING:
+    from qkvcli.render.grids import Room
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be delivered: the steps ``names`` of the work, up to a stage."""
-
-    work: Prepared
-    until: Stage
-    names: tuple[str, ...]
-
-    def some(self, display: Display, height: int | None = None) -> list[Step]:
-        """The steps with the rows that are shown, and no others computed.
-
-        Raises UsageError for a row, a head or a batch that there is not.
-        """
-        rows = self._picked(display)
-        long = height is not None and not display.full and self.work.queries > height
-        if rows is None and long:
-            from qkvcli.render.layout import edges
-
-            rows = numbered(edges(self.work.queries, height))
-        return self._taken(display, rows)
-
-    def check(self, display: Display) -> None:
-        """Raise what showing would raise, at the price of no row at all."""
-        self._picked(display)
-        self._taken(display, numbered([]))
-
-    def _picked(self, display: Display) -> Array | None:
-        if display.rows is None:
-            return None
-        return picked(display.rows, self.work.queries, self.work.labels)
-
-    def _taken(self, display: Display, rows: Array | None) -> list[Step]:
-        steps = [step for step in take(self.work, self.until, rows) if step.name in self.names]
-        _check_chosen(steps, display)
-        return steps
-
-
-Write: TypeAlias = Callable[[Asked, BinaryIO], None]
-"""Puts what is asked for into a binary stream."""
+_ENDINGS = {**{f".{name}": name for name in FORMATS}, ".md": "markdown", ".markdown": "markdown"}
+_AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a prompt's two
+_FEWEST_LINES = 4
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What happens to the work: written to standard output, saved, both or neither."""
+class Plan:
+    """What is to be done with the steps of a command: the formats, None for nothing.
 
-    streams: Streams
+    ``display`` is for what is shown, ``saved`` for what is kept: all of it, with every digit.
+    """
+
+    command: Command
     display: Display
-    show: Write | None
-    save: Write | None
+    shown: str | None
+    kept: str | None
 
-    def __call__(self, asked: Asked) -> None:
-        """Deliver. The file comes first: a reader that leaves early does not cost it.
+    @property
+    def saved(self) -> Display:
+        """The display of a file, which holds the whole; Markdown is rounded as it is shown."""
+        digits = self.display.digits if self.kept == "markdown" else None
+        return replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
 
-        Raises WriteError, ReaderGone, or UsageError for a head or a row that there is not.
-        """
-        if self.show is None or self.save is not None:  # what is only shown checks itself
-            asked.check(self.display)
-        if self.save is not None and self.display.output is not None:
-            from qkvcli.formats.files import saved
-
-            with saved(self.display.output) as stream:
-                self.save(asked, stream)
-        if self.show is not None:
-            self.show(asked, cast(BinaryIO, self.streams))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The steps that the command shows."""
+        return self.command.shows or ORDER
 
 
-def planned(display: Display, streams: Streams, piped: str) -> Delivery:
-    """The delivery that the options ask for; ``piped`` is the format where no terminal is.
+def perform(line: Line, environment: Environment) -> None:
+    """Compute and show what a command line asks for. Raises the errors of all the layers."""
+    plan = planned(line, environment)
+    found = operands(line, environment)
+    deliver(problem_of(line.attention.config, found, line.command.until), plan, environment)
+
+
+def planned(line: Line, environment: Environment) -> Plan:
+    """The plan that the options ask for.
 
     Raises UsageError, before any work is done, for what cannot be delivered.
     """
-    name = display.format or ("table" if streams.on_terminal else piped)
-    if name in KINDS and KINDS[name].binary and streams.on_terminal and not display.quiet:
+    display = line.display
+    name = display.format or ("table" if environment.on_terminal else line.command.piped)
+    if not display.quiet and environment.on_terminal and name in FORMATS and FORMATS[name].binary:
         raise UsageError(f"{name} is not for a terminal's eyes; use -o FILE, or > FILE")
-    show = None if display.quiet else _writer(name, display, streams)
-    save = None
-    if display.output is not None:
-        kept = _kept(display.output, name)
-        digits = display.digits if kept == "markdown" else None
-        whole = replace(display, head=None, batch=None, rows=None, width=None, digits=digits)
-        save = _writer(kept, whole, streams)
-    return Delivery(streams, display, show, save)
+    kept = None if display.output is None else _kept(display.output, name)
+    return Plan(line.command, display, None if display.quiet else name, kept)
 
 
 def _kept(path: Path, shown: str) -> str:
@@ -116,70 +83,93 @@ def _kept(path: Path, shown: str) -> str:
     raise UsageError(f"-o {path}: the ending says the format; use one of {known}")
 
 
-def _check_chosen(steps: list[Step], display: Display) -> None:
-    """Raise UsageError for a head or a batch that no step has."""
-    for what, numbers in (("head", display.head), ("batch", display.batch)):
-        axes = ((step, step.axis(what)) for step in steps)
+def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
+    """Save and show. The file comes first: a reader that leaves early does not cost it.
+
+    Raises WriteError, ReaderGone, or UsageError for a row, a head or a batch that does not
+    exist, before anything is computed.
+    """
+    selection = _selection(problem, plan)
+    if plan.kept is not None and plan.display.output is not None:
+        from qkvcli.formats.files import saved
+
+        with saved(plan.display.output) as stream:
+            _write(plan.kept, problem, plan, plan.saved, Selection(), stream, environment)
+    if plan.shown is not None:
+        stream = cast(BinaryIO, environment)
+        _write(plan.shown, problem, plan, plan.display, selection, stream, environment)
+
+
+def _selection(problem: Problem, plan: Plan) -> Selection:
+    """The rows, heads and batches that are shown. Raises UsageError where one does not exist."""
+    display = plan.display
+    steps = [step for step in problem.outlines(plan.command.until) if step.name in plan.names]
+    for kind, numbers in (("head", display.head), ("batch", display.batch)):
+        axes = ((step, step.axis(kind)) for step in steps)
         there = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
         if numbers is not None and max(numbers) >= there:
-            has = f"they are 0 to {there - 1}" if there else f"what is shown has no {what} axis"
-            raise UsageError(f"--{what}: there is no {what} {max(numbers)}; {has}")
+            has = f"they are 0 to {there - 1}" if there else f"what is shown has no {kind} axis"
+            raise UsageError(f"--{kind}: there is no {kind} {max(numbers)}; {has}")
+    rows = display.rows
+    picked = None if rows is None else rows_named(rows, problem.shape[-2], problem.labels)
+    return Selection(picked, display.head, display.batch)
 
 
-def _writer(name: str, display: Display, streams: Streams) -> Write:
-    if name == "table":
-        return lambda asked, stream: _write_tables(asked, stream, display, streams)
-    if name == "markdown":
-        return lambda asked, stream: _write_markdown(asked, stream, display)
-    return lambda asked, stream: _write_data(asked, stream, name, display, streams)
-
-
-def _write_data(
-    asked: Asked, stream: BinaryIO, name: str, display: Display, streams: Streams
+def _write(
+    name: str,
+    problem: Problem,
+    plan: Plan,
+    display: Display,
+    selection: Selection,
+    stream: BinaryIO,
+    environment: Environment,
 ) -> None:
-    write = KINDS[name].write
-    if display.chooses:
-        steps = [_chosen(step, display) for step in asked.some(display)]
-        return write(steps, stream, display.digits)
-    with Meter(streams) as advance:
-        written = flows(asked.work, asked.until, advance)
-        shown = [step for step in written if step.name in asked.names]
-        return write(shown, stream, display.digits)
+    """The steps that the command shows, in a format, into a stream."""
+    until, names = plan.command.until, plan.names
+    if name == "table":
+        _write_tables(problem, plan, selection, stream, environment)
+    elif name == "markdown":
+        from qkvcli.render.markdown import write_markdown
+
+        room = _room(display, display.width, None)
+        write_markdown(views(problem, until, names, selection), stream, room)
+    elif selection.everything:
+        with Meter(environment) as advance:
+            steps = steps_of(problem, until, advance=advance)
+            shown = [step for step in steps if step.name in names]
+            FORMATS[name].write(shown, stream, display.digits)
+    else:
+        shown = [view.alone(selection) for view in views(problem, until, names, selection)]
+        FORMATS[name].write(shown, stream, display.digits)
 
 
-def _chosen(step: Step, display: Display) -> Step:
-    """A step of the heads, batches and rows asked for alone; an axis of one goes."""
-    array, alone = step.array, []
-    for numbers, axis in (
-        (display.head, step.axis("head")),
-        (display.batch, step.axis("batch")),
-    ):
-        if numbers is not None and axis is not None:
-            array = array.take(numbers, axis=axis)
-            alone += [axis] if len(numbers) == 1 else []
-    labels = step.rows
-    if labels is not None and step.picked is not None:
-        labels = tuple(labels[i] for i in step.picked.tolist())
-    return replace(step, array=array.squeeze(tuple(alone)), rows=labels, picked=None, whole=())
-
-
-def _write_markdown(asked: Asked, stream: BinaryIO, display: Display) -> None:
-    from qkvcli.cli.looks import page
-    from qkvcli.render.markdown import step_markdown
-
-    for step in asked.some(display):
-        for line in step_markdown(step, page(display)):
-            stream.write(f"{line}\n".encode())
-
-
-def _write_tables(asked: Asked, stream: BinaryIO, display: Display, streams: Streams) -> None:
-    from qkvcli.cli.looks import Printer, screen
+def _write_tables(
+    problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
+) -> None:
+    """The steps as tables; of a matrix that is too long, only its edges are computed."""
+    from qkvcli.cli.terminal import Printer
     from qkvcli.render.tables import step_tables
 
-    room = screen(display, streams)
-    printer = Printer(streams)
+    display = plan.display
+    columns, lines = environment.size
+    width = display.width
+    if width is None and (environment.on_terminal or not display.full):
+        width = columns  # nothing bounds what goes whole into a file
+    height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
+    room = replace(_room(display, width, height), plain=environment.plain)
+    if selection.rows is None and not display.full and problem.shape[-2] > height:
+        kept = [i for i in edges(problem.shape[-2], height) if i is not None]
+        selection = replace(selection, rows=np.array(kept, dtype=np.intp))
+    printer = Printer(environment)
     text = BytesIO()
-    for step in asked.some(display, room.height):
-        for block in step_tables(step, room):
+    for view in views(problem, plan.command.until, plan.names, selection):
+        for block in step_tables(view, room):
             text.write(printer(block))
     stream.write(text.getvalue())
+
+
+def _room(display: Display, width: int | None, height: int | None) -> "Room":
+    from qkvcli.render.grids import Room
+
+    room = Room(width, height, full=display.full)
+    return room if display.digits is None else replace(room, digits=display.digits)

@@ -1,120 +1,191 @@
-"""How options are declared and shared: a command takes groups of them, each one frozen value.
+"""The options of the program, in three groups: where from, what is computed, what is shown."""
 
-A command says ``def run(sources: Sources, …)``, and a field of a group, annotated with an
-`Option`, is an option of every command that takes the group. Nothing of Typer is needed to
-declare one: `app` turns them into Typer's, and `quick` reads plain command lines without it.
-"""
-
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-ANY = 2**62
+from qkvcli.cli import declare
+from qkvcli.cli.declare import chosen, count, file, flag, given, listed, option, whole
+from qkvcli.core.config import FLOATS, PRESETS, AttentionConfig
 
+FORMATS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown")
 
-@dataclass(frozen=True)
-class Option:
-    """An option as a person types and reads it.
-
-    ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second
-    name, if any, unsets it.
-    """
-
-    names: tuple[str, ...]
-    panel: str
-    help: str
-    metavar: str | None = None
-    read: Callable[[str], Any] | None = None
+_FROM = "Where Q, K and V come from"
+_MADE = "What Q, K and V are made of"
+_ATTENTION = "The attention"
+_SHOWN = "What is shown"
 
 
 @dataclass(frozen=True)
-class Operand:
-    """A file that stands on the command line without an option before it."""
+class Sources:
+    """Where the matrices come from, and what their tokens are called."""
 
-    metavar: str
-    help: str
-
-
-def option(
-    *names: str, panel: str, help: str, metavar: str, parser: Callable[[str], Any]
-) -> Option:
-    """An option with a value that ``parser`` reads."""
-    return Option(names, panel, help, metavar, parser)
-
-
-def flag(*names: str, panel: str, help: str) -> Option:
-    """An option without a value."""
-    return Option(names, panel, help)
-
-
-def file(*names: str, panel: str, help: str) -> Option:
-    """An option that names a file, or ``-`` for standard input."""
-    return Option(names, panel, help, "FILE", Path)
-
-
-def count(name: str, panel: str, help: str, least: int = 1, most: int = ANY) -> Option:
-    """An option that is a whole number."""
-    return Option((name,), panel, help, "N", whole(least, most))
-
-
-def whole(least: int, most: int = ANY) -> Callable[[str], int]:
-    """Make a reader of whole numbers, whose error says which are meant."""
-
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most or "_" in text:
-            upto = f"from {least} to {most}" if most < ANY else f"from {least} on"
-            wanted = "a whole number" + (f" {upto}" if least > -ANY else "")
-            raise ValueError(f"{text!r} is not {wanted}")
-        return value
-
-    return number
-
-
-def listed(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    """Make a reader of several, parted by commas."""
-
-    def parts(text: str) -> tuple[T, ...]:
-        return tuple(read(part.strip()) for part in text.split(","))
-
-    return parts
+    query: Path | None = file(
+        _FROM, "-q", "--query", help="The queries Q, (…, L_q, d); - is a pipe."
+    )
+    key: Path | None = file(_FROM, "-k", "--key", help="The keys K, (…, L_k, d).")
+    value: Path | None = file(_FROM, "-v", "--value", help="The values V, (…, L_k, d_v).")
+    qkv: Path | None = file(
+        _FROM, "--qkv", help="All three: one .npz or JSON with q, k and v in it."
+    )
+    seed: int | None = count(
+        _FROM, "--seed", "Draw Q, K and V at random; the article's is 42.", 0, 2**32 - 1
+    )
+    length: int | None = count(_FROM, "--length", "Queries to draw, L_q (5).")
+    dim: int | None = count(_FROM, "--dim", "Width of Q and K, d (64).")
+    key_length: int | None = count(
+        _FROM, "--key-length", "Keys and values to draw, L_k (as --length)."
+    )
+    value_dim: int | None = count(_FROM, "--value-dim", "Width of the values, d_v (as --dim).")
+    labels: tuple[str, ...] | None = option(
+        _FROM,
+        "--labels",
+        metavar="TEXT",
+        read=declare.words,
+        help='Names of the tokens: "The cat sat on mat".',
+    )
+    key_labels: tuple[str, ...] | None = option(
+        _FROM,
+        "--key-labels",
+        metavar="TEXT",
+        read=declare.words,
+        help="Names of the keys, where they differ from the queries.",
+    )
+    embeddings: Path | None = file(
+        _MADE, "--embeddings", help="The embeddings X of Q = X·Wq + bq, (…, L, m)."
+    )
+    wq: Path | None = file(_MADE, "--wq", help="Projection to queries, (m, d).")
+    wk: Path | None = file(_MADE, "--wk", help="Projection to keys, (m, d).")
+    wv: Path | None = file(_MADE, "--wv", help="Projection to values, (m, d_v).")
+    bq: Path | None = file(_MADE, "--bq", help="Bias of the queries, (d,).")
+    bk: Path | None = file(_MADE, "--bk", help="Bias of the keys, (d,).")
+    bv: Path | None = file(_MADE, "--bv", help="Bias of the values, (d_v,).")
+    past_key: Path | None = file(_MADE, "--past-key", help="A cache of keys, to go before K.")
+    past_value: Path | None = file(_MADE, "--past-value", help="A cache of values, to go before V.")
 
 
-def chosen(words: Iterable[str]) -> Callable[[str], str]:
-    """Make a reader of one of some words."""
-    known = tuple(words)
+@dataclass(frozen=True)
+class AttentionOptions:
+    """What is done on the way from Q, K and V to the output."""
 
-    def word(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"{text!r} is not one of {', '.join(known)}")
-        return text
+    preset: str | None = option(
+        _ATTENTION,
+        "--preset",
+        metavar="NAME",
+        read=chosen(PRESETS),
+        help="article, bert or gpt: see below; options beside it win.",
+    )
+    scale: Any = option(
+        _ATTENTION,
+        "--scale",
+        metavar="NUMBER",
+        read=declare.scale,
+        help="Multiply the scores: a number, sqrt for 1/√d, or none (as in the article).",
+    )
+    softcap: float | None = option(
+        _ATTENTION,
+        "--softcap",
+        metavar="C",
+        read=declare.above_zero,
+        help="Bend the scores into ±C: C·tanh(scores / C).",
+    )
+    mask: Path | None = file(
+        _ATTENTION, "--mask", help="true/false: what may be seen; numbers: added to the scores."
+    )
+    causal: bool | None = flag(
+        _ATTENTION,
+        "--causal",
+        "--no-causal",
+        help="Hide later tokens: query i sees keys 0 to i + offset.",
+    )
+    window: tuple[int | None, int | None] | None = option(
+        _ATTENTION,
+        "--window",
+        metavar="LEFT[,RIGHT]",
+        read=declare.window,
+        help="Query i sees keys i + offset - LEFT to i + offset + RIGHT; none is no bound.",
+    )
+    offset: int | None = count(
+        _ATTENTION,
+        "--offset",
+        "The position of query 0 among the keys (after a cache; else 0).",
+        -declare.ANY,
+    )
+    valid_length: tuple[int, ...] | None = option(
+        _ATTENTION,
+        "--valid-length",
+        metavar="N[,N…]",
+        read=listed(whole(0)),
+        help="Keys from N on are padding (a number for each batch).",
+    )
+    heads: int | None = count(
+        _ATTENTION, "--heads", "Split Q, K and V into N heads, and merge the output."
+    )
+    kv_heads: int | None = count(
+        _ATTENTION, "--kv-heads", "Heads of K and V, where queries share them."
+    )
+    dtype: Any = option(
+        _ATTENTION,
+        "--dtype",
+        metavar="TYPE",
+        read=chosen(FLOATS),
+        help="Round the inputs to float16, float32 or float64.",
+    )
+    softmax_dtype: Any = option(
+        _ATTENTION,
+        "--softmax-dtype",
+        metavar="TYPE",
+        read=chosen(FLOATS),
+        help="Take the softmax in float16, float32 or float64.",
+    )
 
-    return word
+    @property
+    def config(self) -> AttentionConfig:
+        """The config that the core takes."""
+        asked = {name: value for name, value in given(self).items() if name != "mask"}
+        return AttentionConfig.of(**asked)
 
 
-def declared(group: Any) -> dict[str, Option]:
-    """The options of a group, by their field."""
-    return {field.name: field.type.__metadata__[0] for field in fields(group)}  # type: ignore[union-attr]
+@dataclass(frozen=True)
+class Display:
+    """What is shown, how, and where it is saved."""
 
-
-def given(group: Any) -> dict[str, Any]:
-    """The options of a group that were typed, by their field."""
-    return {
-        field.name: getattr(group, field.name)
-        for field in fields(group)
-        if getattr(group, field.name) != field.default
-    }
-
-
-def typed(field: str) -> str:
-    """A field as a person types it.
-
-    >>> typed("past_key")
-    '--past-key'
-    """
-    return f"--{field.replace('_', '-')}"
+    format: str | None = option(
+        _SHOWN,
+        "-f",
+        "--format",
+        metavar="FORMAT",
+        read=chosen(FORMATS),
+        help=f"What standard output holds: {', '.join(FORMATS[:-1])} or markdown "
+        "(a table on a terminal; in a pipe csv, but run keeps its tables).",
+    )
+    output: Path | None = file(
+        _SHOWN, "-o", "--output", help="Also save, in the format of the file's ending."
+    )
+    digits: int | None = count(
+        _SHOWN, "--digits", "Decimals: 4 in tables, else all that there are.", 0, 17
+    )
+    head: tuple[int, ...] | None = option(
+        _SHOWN,
+        "--head",
+        metavar="N[,N…]",
+        read=listed(whole(0)),
+        help="Show tables of these heads alone.",
+    )
+    batch: tuple[int, ...] | None = option(
+        _SHOWN,
+        "--batch",
+        metavar="N[,N…]",
+        read=listed(whole(0)),
+        help="Show tables of these batches alone.",
+    )
+    rows: str | None = option(
+        _SHOWN,
+        "--rows",
+        metavar="ROWS",
+        read=str,
+        help="Show these queries alone: indexes, slices, labels (0:3,500,-2:).",
+    )
+    full: bool = flag(_SHOWN, "--full", help="Show every row and column.")
+    width: int | None = count(_SHOWN, "--width", "Columns of text for a table (the terminal's).")
+    quiet: bool = flag(_SHOWN, "--quiet", help="Nothing on standard output.")

@@ -13,11 +13,16 @@ a value d_v. Source: Vaswani et al., "Attention Is All You Need", section 3.2.
 array([[0., 2.]])
 >>> softmax(scores(cat, keys)).round(3)             # e⁰, e² of e⁰+e²    (1, 2)
 array([[0.119, 0.881]])
+>>> values = np.array([[10.0], [20.0]])             # one for each key   (2, 1)
+>>> output(softmax(scores(cat, keys)), values).round(1)  # 10·0.119 + 20·0.881
+array([[18.8]])
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
-from qkvcli.core.arrays import Array
+from qkvcli.core.operands import Array
 
 
 def projected(embeddings: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -26,23 +31,30 @@ def projected(embeddings: Array, weight: Array, bias: Array | None = None) -> Ar
     return rows if bias is None else rows + bias  # (…, L, d) + (d,)
 
 
-def split(rows: Array, heads: int) -> Array:
-    """Rows that hold heads side by side, as heads that hold rows."""
+def split_heads(rows: Array, heads: int) -> Array:
+    """Rows that hold heads side by side, as heads that hold rows: a view."""
     *leading, width = rows.shape
     parted = rows.reshape(*leading, heads, width // heads)  # (…, L, H·d) → (…, L, H, d)
     return parted.swapaxes(-2, -3)  # (…, H, L, d)
 
 
-def joined(heads: Array) -> Array:
-    """Heads side by side again: the inverse of `split`."""
+def merge_heads(heads: Array) -> Array:
+    """Heads side by side again: the inverse of `split_heads`."""
     parted = heads.swapaxes(-2, -3)  # (…, H, L, d) → (…, L, H, d)
     *leading, count, width = parted.shape
     return parted.reshape(*leading, count * width)  # (…, L, H·d)
 
 
-def shared(heads: Array, group: int) -> Array:
-    """Each head of K or V, once for every one of the ``group`` query heads that share it."""
-    return heads if group == 1 else heads.repeat(group, axis=-3)  # (…, G, L, d) → (…, H, L, d)
+def by_group(
+    product: Callable[[Array, Array], Array], heads: Array, shared: Array, group: int
+) -> Array:
+    """`scores` or `output`, where each head of K or V serves ``group`` heads; none is copied."""
+    if group == 1:
+        return product(heads, shared)
+    *leading, count, rows, width = heads.shape
+    parted = heads.reshape(*leading, count // group, group, rows, width)  # (…, G, H/G, L_q, ·)
+    result = product(parted, shared[..., None, :, :])  # with (…, G, 1, L_k, ·)
+    return result.reshape(*result.shape[:-4], count, *result.shape[-2:])  # (…, H, L_q, ·)
 
 
 def scores(query: Array, key: Array) -> Array:
@@ -50,20 +62,26 @@ def scores(query: Array, key: Array) -> Array:
     return query @ key.swapaxes(-1, -2)  # (…, L_q, d)·(…, d, L_k) → (…, L_q, L_k)
 
 
-def scaled(scores: Array, scale: float) -> Array:
+def scaled(scores: Array, scale: float, out: Array | None = None) -> Array:
     """Scores brought to a smaller range, usually by 1/√d."""
-    return scores * scale  # (…, L_q, L_k)
+    return np.multiply(scores, scale, out=out)  # (…, L_q, L_k)
 
 
-def capped(scores: Array, cap: float) -> Array:
-    """Scores bent so that none is beyond ±cap, and small ones stay as they are."""
-    return cap * np.tanh(scores / cap)  # (…, L_q, L_k)
+def capped(scores: Array, softcap: float, out: Array | None = None) -> Array:
+    """Scores bent so that none is beyond ±softcap, and small ones stay as they are."""
+    bent = np.tanh(np.divide(scores, softcap, out=out), out=out)  # (…, L_q, L_k)
+    return np.multiply(softcap, bent, out=out)  # (…, L_q, L_k)
 
 
-def masked(scores: Array, visible: Array, bias: Array | None = None) -> Array:
+def masked(
+    scores: Array, visible: Array, bias: Array | None = None, out: Array | None = None
+) -> Array:
     """Scores with a bias added, and −∞ where a query may not see a key."""
-    biased = scores if bias is None else scores + bias  # (…, L_q, L_k)
-    return np.where(visible, biased, -np.inf)  # (…, L_q, L_k)
+    hidden = scores.copy() if out is None else out  # (…, L_q, L_k); ``out`` is the scores
+    if bias is not None:
+        hidden += bias  # (…, L_q, L_k)
+    np.copyto(hidden, -np.inf, where=~visible)
+    return hidden
 
 
 def softmax(scores: Array) -> Array:
@@ -73,6 +91,14 @@ def softmax(scores: Array) -> Array:
     shares: Array = np.exp(scores - peak)  # (…, L_q, L_k), the largest is e⁰ = 1
     total: Array = shares.sum(axis=-1, keepdims=True)  # (…, L_q, 1)
     return shares / np.where(total == 0, 1, total)  # (…, L_q, L_k), each row sums to 1
+
+
+def log_sum_exp(scores: Array) -> Array:
+    """The logarithm of what the softmax divides a row by; −∞ for a row with no key left."""
+    peak = scores.max(axis=-1, keepdims=True, initial=-np.inf)  # (…, L_q, 1)
+    peak = np.where(np.isneginf(peak), 0, peak)
+    total: Array = np.exp(scores - peak).sum(axis=-1)  # (…, L_q)
+    return np.log(total) + peak[..., 0]  # (…, L_q)
 
 
 def output(weights: Array, value: Array) -> Array:

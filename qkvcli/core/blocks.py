@@ -7,24 +7,25 @@ the reference moves and the sums so far shrink to match:
 
     output = Σ e^(score − reference)·V  /  Σ e^(score − reference)
 
-Sources: Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018),
-algorithm 3; Dao et al., "FlashAttention" (2022), algorithm 1. Theirs moves the reference
-to the largest score at every block; here it moves only where it must.
+The sum below the line is the row's normalizer. Sources: Milakov and Gimelshein, "Online
+normalizer calculation for softmax" (2018), algorithm 3; Dao et al., "FlashAttention"
+(2022), algorithm 1. Theirs moves the reference to the running maximum at every block; here
+it moves only where it must.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import takewhile
+from threading import Event
+from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core import attention as arithmetic
-from qkvcli.core.arrays import Array
-from qkvcli.core.masks import Frame
-from qkvcli.core.parallel import stopping
-
-QUERIES, KEYS = 1024, 256
-"""Queries and keys in a block: its scores stay in a core's own cache."""
+from qkvcli.core import attention
+from qkvcli.core.operands import Array
+from qkvcli.core.problem import Problem, needed
+from qkvcli.core.score_steps import ScoreStep
+from qkvcli.core.threads import check
 
 _LARGE = 24.0
 """Products larger than this are summed in float64: beyond it, float32 would be seen."""
@@ -34,126 +35,131 @@ _FAR = 30.0
 overflow: shares are then up to e³⁰."""
 
 
-@dataclass(frozen=True, eq=False)
-class Head:
-    """One head: query (L_q, d), key (L_k, d) and value (L_k, d_v), and what hides keys."""
+class Mixed(NamedTuple):
+    """Some queries' output (n, d_v), and the logarithm of each one's sum of e^score (n,)."""
 
-    query: Array
-    key: Array
-    value: Array
-    scale: float
-    softcap: float | None
-    frame: Frame
+    output: Array
+    log_sum_exp: Array
 
 
 class Blocks:
-    """A head made ready for blocks: what all blocks of queries share."""
+    """One matrix's problem (no leading axes), made ready: what all blocks of queries share.
 
-    def __init__(self, head: Head, queries: int, keys: int) -> None:
-        self.head = head
+    ``queries`` and ``keys`` are the sizes of a block.
+    """
+
+    def __init__(self, problem: Problem, queries: int, keys: int) -> None:
+        self.query, self.key, self.value = (
+            needed(operand, name).array
+            for operand, name in (
+                (problem.query, "query"),
+                (problem.key, "key"),
+                (problem.value, "value"),
+            )
+        )
         self.queries, self.keys = queries, keys
-        starts = range(0, len(head.key), keys)
-        self.longest = [_length(head.key[j : j + keys]).max(initial=0) for j in starts]
-        largest = _length(head.query).max(initial=0) * max(self.longest, default=0)
+        self.visibility = problem.visibility
+        self.before = list(takewhile(lambda step: step.linear, problem.score_steps))
+        self.after = problem.score_steps[len(self.before) :]
+        starts = range(0, len(self.key), keys)
+        self.longest = [_length(self.key[j : j + keys]).max(initial=0) for j in starts]
+        largest = _length(self.query).max(initial=0) * max(self.longest, default=0)
+        for step in self.before:
+            largest = step.bound(largest)
         # float32 leaves a score of 80 no more than five digits behind the point
-        self.kind = np.float64 if largest * abs(head.scale) > _LARGE else head.key.dtype
-        self.spoilt = [not np.isfinite(head.value[j : j + keys]).all() for j in starts]
-        sizes = np.abs(head.value, where=np.isfinite(head.value), out=np.zeros_like(head.value))
-        sums = float(sizes.max(initial=1)) * max(len(head.key), 1)
-        self.far = min(_FAR, math.log(np.finfo(head.value.dtype).max) - math.log(sums) - 2)
+        self.dtype = np.float64 if largest > _LARGE else self.key.dtype
+        self.spoilt = [not np.isfinite(self.value[j : j + keys]).all() for j in starts]
+        sizes = np.abs(self.value, where=np.isfinite(self.value), out=np.zeros_like(self.value))
+        sums = float(sizes.max(initial=1)) * max(len(self.key), 1)
+        self.far = min(_FAR, math.log(np.finfo(self.value.dtype).max) - math.log(sums) - 2)
 
     def parts(self) -> list[slice]:
         """The blocks of queries, each of which `output` does on its own."""
-        count = len(self.head.query)
+        count = len(self.query)
         return [slice(i, min(i + self.queries, count)) for i in range(0, count, self.queries)]
 
-    def output(self, part: slice) -> Array:
-        """A block of queries' output, (n, d_v)."""
+    def output(self, part: slice, stop: Event) -> Mixed:
+        """A block of queries' output. Raises CalledOffError once ``stop`` is set."""
         with np.errstate(all="ignore"):
-            return self._output(part)
+            return self._output(part, stop)
 
-    def _output(self, part: slice) -> Array:
-        head = self.head
-        n, d = part.stop - part.start, head.query.shape[1]
-        kind = head.query.dtype
-        query = np.zeros((n, d + 1), self.kind)  # (n, d + 1): the last column is −reference
-        np.multiply(head.query[part], head.scale, out=query[:, :d])
+    def _output(self, part: slice, stop: Event) -> Mixed:
+        n, d = part.stop - part.start, self.query.shape[1]
+        dtype = self.query.dtype
+        query = np.zeros((n, d + 1), self.dtype)  # (n, d + 1): the last column is −reference
+        query[:, :d] = self.query[part]
+        for step in self.before:
+            step(query[:, :d], part, slice(0, d), out=query[:, :d])
         length = _length(query[:, :d])  # (n,)
-        total = np.zeros(n, kind)  # Σ of shares (n,)
-        mixed = np.zeros((n, head.value.shape[1]), kind)  # Σ of shares·V (n, d_v)
-        room = np.empty((n, self.keys), kind)
-        ones = np.ones(self.keys, kind)
-        key = np.ones((self.keys, d + 1), self.kind)  # (m, d + 1): its last column takes −reference
-        rows = np.arange(part.start, part.stop)
-        for keys, all_seen in self._seen(part):
-            if stopping.is_set():
-                break
-            block = keys.start // self.keys
+        normalizer = np.zeros(n, dtype)  # Σ of shares (n,)
+        mixed = np.zeros((n, self.value.shape[1]), dtype)  # Σ of shares·V (n, d_v)
+        room = np.empty((n, self.keys), dtype)
+        ones = np.ones(self.keys, dtype)
+        key = np.ones(
+            (self.keys, d + 1), self.dtype
+        )  # (m, d + 1): its last column takes −reference
+        for block, keys in self._seen(part):
+            check(stop)
+            steps = [step for step in self.after if not step.skips(part, keys)]
             shares = room[:, : keys.stop - keys.start]  # (n, m): scores first, in place
-            key[: shares.shape[1], :d] = head.key[keys]
-            visible, bias = (None, None) if all_seen else head.frame.combined(rows, keys)
-            exact = shares if self.kind == kind else np.empty(shares.shape, self.kind)
-            if bias is None and (total > 0).all() and self._near(query, length, block):
-                self._scores(query, key[: shares.shape[1]], exact)  # less the reference
-                if visible is not None:
-                    np.copyto(exact, -np.inf, where=~visible)
+            key[: shares.shape[1], :d] = self.key[keys]
+            exact = shares if self.dtype == dtype else np.empty(shares.shape, self.dtype)
+            near = (normalizer > 0).all() and self._near(query, length, block, steps)
+            if near and all(step.shifts for step in steps):
+                np.matmul(query, key[: shares.shape[1]].T, out=exact)  # (n, m): less the reference
+                _apply(steps, exact, part, keys)
             else:
-                reference = query[:, -1].copy()
-                query[:, -1] = 0
-                self._scores(query, key[: shares.shape[1]], exact)
-                if bias is not None:
-                    exact += bias
-                if visible is not None:
-                    np.copyto(exact, -np.inf, where=~visible)
-                query[:, -1] = reference
-                self._move(query, exact, total, mixed)
+                np.matmul(query[:, :d], key[: shares.shape[1], :d].T, out=exact)  # (n, m)
+                _apply(steps, exact, part, keys)
+                if not near:
+                    _move(query, exact, normalizer, mixed)
+                exact += query[:, d:]
             if exact is not shares:
                 shares[...] = exact
             np.exp(shares, out=shares)  # (n, m)
-            total += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
-            value = head.value[keys]  # (m, d_v)
-            mixed += arithmetic.output(shares, value) if self.spoilt[block] else shares @ value
-        shared: Array = mixed / np.where(total == 0, 1, total)[:, None]  # (n, d_v)
-        return shared
+            normalizer += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
+            value = self.value[keys]  # (m, d_v)
+            mixed += attention.output(shares, value) if self.spoilt[block] else shares @ value
+        output = mixed / np.where(normalizer == 0, 1, normalizer)[:, None]  # (n, d_v)
+        return Mixed(output, np.log(normalizer) - query[:, d])
 
-    def _near(self, query: Array, length: Array, block: int) -> bool:
+    def _near(self, query: Array, length: Array, block: int, steps: list[ScoreStep]) -> bool:
         """Whether no score of a block of keys can stand far above its row's reference."""
-        cap = self.head.softcap
-        largest = length * self.longest[block] if cap is None else cap
+        largest = length * self.longest[block]
+        for step in steps:
+            largest = step.bound(largest)
         return bool((largest + query[:, -1] <= self.far).all())
 
-    def _scores(self, query: Array, key: Array, out: Array) -> None:
-        """Scores, less the reference that stands in the query's last column, into ``out``."""
-        cap = self.head.softcap
-        if cap is None:
-            np.matmul(query, key.T, out=out)  # (n, d + 1)·(d + 1, m) → (n, m)
-            return
-        np.matmul(query[:, :-1], key[:, :-1].T, out=out)
-        np.divide(out, cap, out=out)
-        np.tanh(out, out=out)
-        np.multiply(out, cap, out=out)
-        out += query[:, -1:]
-
-    def _move(self, query: Array, scores: Array, total: Array, mixed: Array) -> None:
-        """Bring each row's reference up to its largest score; at first, to it exactly."""
-        begun = total > 0
-        before = -query[:, -1]
-        peak = scores.max(axis=1)  # (n,)
-        first = np.where(np.isneginf(peak), 0, peak)
-        reference = np.where(begun, np.maximum(before, peak), first)
-        scores -= reference[:, None]
-        query[:, -1] = -reference
-        shrunk = np.where(begun, np.exp(before - reference), 1)
-        total *= shrunk.astype(total.dtype)
-        mixed *= shrunk[:, None].astype(total.dtype)
-
-    def _seen(self, part: slice) -> Iterator[tuple[slice, bool]]:
-        """The blocks of keys that some query sees, and whether all of it is seen by all."""
-        first, last = self.head.frame.bounds(part)
-        for j in range(0, len(self.head.key), self.keys):
-            keys = slice(j, min(j + self.keys, len(self.head.key)))
+    def _seen(self, part: slice) -> Iterator[tuple[int, slice]]:
+        """The blocks of keys that some query of the part sees, and their numbers."""
+        count = len(self.key)
+        first, last = 0, count - 1
+        if self.visibility is not None:
+            reach = self.visibility.reach(part)
+            first, last = reach.first, reach.last
+        for block, start in enumerate(range(0, count, self.keys)):
+            keys = slice(start, min(start + self.keys, count))
             if keys.stop > first and keys.start <= last:
-                yield keys, self.head.frame.all_seen(part, keys)
+                yield block, keys
+
+
+def _apply(steps: list[ScoreStep], scores: Array, rows: slice, keys: slice) -> None:
+    """The score steps on a tile, in place."""
+    for step in steps:
+        step(scores, rows, keys, out=scores)
+
+
+def _move(query: Array, scores: Array, normalizer: Array, mixed: Array) -> None:
+    """Bring each row's reference up to its largest score; at first, to it exactly."""
+    begun = normalizer > 0
+    before = -query[:, -1]
+    peak = scores.max(axis=1)  # (n,)
+    first = np.where(np.isneginf(peak), 0, peak)
+    reference = np.where(begun, np.maximum(before, peak), first)
+    query[:, -1] = -reference
+    shrunk = np.where(begun, np.exp(before - reference), 1)
+    normalizer *= shrunk.astype(normalizer.dtype)
+    mixed *= shrunk[:, None].astype(normalizer.dtype)
 
 
 def _length(vectors: Array) -> Array:

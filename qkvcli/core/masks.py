@@ -1,160 +1,225 @@
-"""Which keys each query may see."""
+"""Where the queries and the keys stand, and which keys each query may see."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 
-from qkvcli.core.arrays import Array, Labelled
-from qkvcli.core.description import Attention
+from qkvcli.core.config import AttentionConfig
+from qkvcli.core.operands import Array, Operand, Shape
+from qkvcli.core.shapes import matrix_at
 from qkvcli.errors import ShapeError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """Where the queries stand among the keys, and what is hidden from them.
+class Positions:
+    """Key j stands at position j, query i at position ``rows[i]`` + ``offset``.
 
-    Query i stands at place i + ``offset``. ``offset`` and ``lengths`` are one number, or
-    one for each batch in the shape (B, 1, …, 1) that broadcasts with the scores. ``mask``
-    is the user's own, boolean or numbers, with (L_q or 1, L_k or 1) for its last axes;
-    one that is shorter than the keys hides the rest.
+    ``rows`` (L_q,) are the numbers of the queries among all that were given, ``keys`` is
+    L_k. ``offset`` (1, 1) is one number, or one for each batch (B, 1, …, 1).
     """
 
-    attention: Attention
+    rows: Array
     keys: int
     offset: Array
+
+    def of_queries(self, part: slice) -> Array:
+        """The positions of some queries, (…, n, 1)."""
+        positions: Array = self.rows[part, None] + self.offset
+        return positions
+
+    def of_keys(self, part: slice) -> Array:
+        """The positions of some keys, (m,)."""
+        return np.arange(part.start, part.stop)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What some queries see.
+
+    Keys from ``first`` to ``last`` are those that any of them may see, keys from
+    ``all_from`` to ``all_to`` those that each of them sees.
+    """
+
+    first: int
+    last: int
+    all_from: int
+    all_to: int
+
+
+@dataclass(frozen=True, eq=False)
+class Visibility:
+    """Which keys each query may see, by all the masks together.
+
+    ``sides`` is the window to the left and to the right. ``lengths`` (1, 1) or
+    (B, 1, …, 1) says from which key on there is only padding. ``mask`` is the user's own,
+    boolean or numbers, with (L_q or 1, L_k or 1) for its last axes; one that is shorter
+    than the keys hides the rest.
+    """
+
+    positions: Positions
+    causal: bool = False
+    sides: tuple[int | None, int | None] = (None, None)
     lengths: Array | None = None
     mask: Array | None = None
+    _reaches: dict[tuple[int, int], Reach] = field(default_factory=dict, init=False)
+
+    @property
+    def windowed(self) -> bool:
+        """Whether there is a window."""
+        return self.sides != (None, None)
 
     @property
     def hides(self) -> bool:
         """Whether there is anything to mask at all."""
-        return self.attention.places or self.lengths is not None or self.mask is not None
+        return bool(self.terms)
 
-    def parts(self, rows: Array, keys: slice) -> Iterator[tuple[str, Array]]:
-        """Each mask by the name that a title gives it, for some queries and some keys.
-
-        Boolean ones say what may be seen; numbers are to be added.
-        """
-        place = rows[:, None] + self.offset  # (…, n, 1)
-        j = np.arange(keys.start, keys.stop)  # (m,)
-        if self.attention.causal:
-            yield "causal mask", j <= place
-        if self.attention.window is not None:
-            left, right = self.attention.window
-            near = np.ones(np.broadcast_shapes(place.shape, j.shape), dtype=np.bool_)
-            if left is not None:
-                near &= place - left <= j
-            if right is not None:
-                near &= j <= place + right
-            yield "window", near
+    @property
+    def terms(self) -> tuple[tuple[str, Shape], ...]:
+        """Each mask's name, as a title has it, and the shape that it broadcasts from."""
+        keys = self.positions.keys
+        whole = (*self.positions.offset.shape[:-2], len(self.positions.rows), keys)
+        found: list[tuple[str, Shape]] = []
+        if self.causal:
+            found.append(("causal mask", whole))
+        if self.windowed:
+            found.append(("window", whole))
         if self.lengths is not None:
-            yield "valid length", j < self.lengths
+            batches = self.lengths.shape[:-1] if self.lengths.ndim > 2 else ()
+            found.append(("valid length", (*batches, keys)))
         if self.mask is not None:
-            yield "mask", self._own(self.mask, rows, keys)
+            found.append(("mask", (*self.mask.shape[:-1], keys)))
+        return tuple(found)
 
-    def combined(self, rows: Array, keys: slice) -> tuple[Array, Array | None]:
-        """What may be seen, and what is added to it, by all the masks together."""
-        visible = np.ones((len(rows), keys.stop - keys.start), dtype=np.bool_)
-        bias = None
-        for _, part in self.parts(rows, keys):
-            if part.dtype == np.bool_:
-                visible = visible & part
-            else:  # −∞ hides: added to a score of ∞ it would be NaN
-                visible = visible & ~np.isneginf(part)
-                bias = part
-        return visible, bias
+    def span(self, part: slice) -> tuple[Array | None, Array | None]:
+        """The first and the last key that some queries see by their positions, (…, n, 1).
 
-    def bounds(self, rows: slice) -> tuple[int, int]:
-        """The first and the last key that any of these queries may see, by their places.
-
-        For one batch: ``offset`` and ``lengths`` are single numbers.
+        None where nothing bounds that side. The causal mask, the window and the valid
+        length are said here, and nowhere else.
         """
-        left, right = self.attention.window or (None, None)
-        first, last = 0, self.keys - 1
-        if left is not None:
-            first = max(first, rows.start + int(self.offset) - left)
-        if self.attention.causal:
-            right = 0 if right is None else min(right, 0)
+        position = self.positions.of_queries(part)
+        left, right = self.sides
+        last = []
+        if self.causal:
+            last.append(position)
         if right is not None:
-            last = min(last, rows.stop - 1 + int(self.offset) + right)
+            last.append(position + right)
         if self.lengths is not None:
-            last = min(last, int(self.lengths) - 1)
-        return first, last
-
-    def all_seen(self, rows: slice, keys: slice) -> bool:
-        """Whether each of these queries sees each of these keys, as it is. For one batch."""
-        if self.mask is not None:
-            return False
-        left, right = self.attention.window or (None, None)
-        if self.attention.causal:
-            right = 0 if right is None else min(right, 0)
+            last.append(self.lengths - 1)
         return (
-            (left is None or keys.start >= rows.stop - 1 + int(self.offset) - left)
-            and (right is None or keys.stop - 1 <= rows.start + int(self.offset) + right)
-            and (self.lengths is None or keys.stop <= int(self.lengths))
+            None if left is None else position - left,
+            reduce(np.minimum, last) if last else None,
         )
 
-    def at(self, index: tuple[int, ...]) -> "Frame":
-        """The frame of one matrix among the leading axes."""
+    def combined(self, part: slice, keys: slice) -> tuple[Array, Array | None]:
+        """For some queries and keys: what may be seen, and what is added to the scores."""
+        j = self.positions.of_keys(keys)
+        first, last = self.span(part)
+        visible = np.ones((len(self.positions.rows[part]), len(j)), dtype=np.bool_)
+        if last is not None:
+            visible = visible & (j <= last)
+        if first is not None:
+            visible = visible & (j >= first)
+        if self.mask is None:
+            return visible, None
+        own = self._own(self.mask, part, keys)
+        if own.dtype == np.bool_:
+            return visible & own, None
+        return visible & ~np.isneginf(own), own  # −∞ hides: added to a score of ∞ it would be NaN
 
-        def one(array: Array, kept: int) -> Array:
-            leading = array.shape[: array.ndim - kept]
-            place = index[len(index) - len(leading) :]
-            at = tuple(0 if n == 1 else i for n, i in zip(leading, place, strict=True))
-            matrix: Array = array[at]
-            return matrix
+    def reach(self, part: slice) -> Reach:
+        """What some queries of a single matrix see by their positions."""
+        known = self._reaches.get((part.start, part.stop))
+        if known is None:
+            first, last = self.span(part)
+            end = self.positions.keys - 1
+            known = Reach(
+                0 if first is None else max(int(first.min()), 0),
+                end if last is None else min(int(last.max()), end),
+                0 if first is None else int(first.max()),
+                end if last is None else int(last.min()),
+            )
+            self._reaches[part.start, part.stop] = known
+        return known
 
+    def sees_all(self, part: slice, keys: slice) -> bool:
+        """Whether each of these queries sees each of these keys, as it is."""
+        reach = self.reach(part)
+        return self.mask is None and reach.all_from <= keys.start and keys.stop - 1 <= reach.all_to
+
+    def for_rows(self, rows: Array) -> "Visibility":
+        """That of some of the queries alone."""
+        mask = self.mask
+        if mask is not None and mask.shape[-2] != 1:
+            mask = mask[..., rows, :]
+        kept = replace(self.positions, rows=self.positions.rows[rows])
+        return replace(self, positions=kept, mask=mask)
+
+    def for_axis(self, axis: int, numbers: Array | slice) -> "Visibility":
+        """That of some indexes of a leading axis, which is counted from the end."""
+
+        def some(array: Array | None) -> Array | None:
+            if array is None or array.ndim < -axis or array.shape[axis] == 1:
+                return array
+            chosen: Array = array[(..., numbers, *[slice(None)] * (-axis - 1))]
+            return chosen
+
+        offset = some(self.positions.offset)
+        assert offset is not None
+        positions = replace(self.positions, offset=offset)
+        return replace(self, positions=positions, lengths=some(self.lengths), mask=some(self.mask))
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Visibility":
+        """That of one matrix among the leading axes."""
         return replace(
             self,
-            offset=self.offset if self.offset.ndim == 0 else one(self.offset, 2).reshape(()),
-            lengths=self.lengths
-            if self.lengths is None or self.lengths.ndim == 0
-            else one(self.lengths, 2).reshape(()),
-            mask=None if self.mask is None else one(self.mask, 2),
+            positions=replace(self.positions, offset=matrix_at(self.positions.offset, index)),
+            lengths=None if self.lengths is None else matrix_at(self.lengths, index),
+            mask=None if self.mask is None else matrix_at(self.mask, index),
         )
 
-    def _own(self, mask: Array, rows: Array, keys: slice) -> Array:
+    def _own(self, mask: Array, part: slice, keys: slice) -> Array:
         if mask.shape[-2] != 1:
-            mask = mask[..., rows, :]
-        if mask.shape[-1] == 1 and self.keys != 1:
+            mask = mask[..., part, :]
+        if mask.shape[-1] == 1 and self.positions.keys != 1:
             return np.broadcast_to(mask, (*mask.shape[:-1], keys.stop - keys.start))
-        part = mask[..., keys]
-        short = keys.stop - keys.start - part.shape[-1]
+        own = mask[..., keys]
+        short = keys.stop - keys.start - own.shape[-1]
         if not short:
-            return part
-        hidden = False if part.dtype == np.bool_ else -np.inf
-        return np.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, short)], constant_values=hidden)
+            return own
+        hidden = False if own.dtype == np.bool_ else -np.inf
+        return np.pad(own, [(0, 0)] * (own.ndim - 1) + [(0, short)], constant_values=hidden)
 
 
-def framed(
-    attention: Attention, shape: tuple[int, ...], mask: Labelled | None, past: int = 0
-) -> Frame:
-    """The frame for scores of a shape (…, L_q, L_k), with ``past`` keys from a cache.
+def visibility(
+    config: AttentionConfig, shape: Shape, mask: Operand | None = None, past: int = 0
+) -> Visibility:
+    """What is visible in scores of a shape (…, L_q, L_k), with ``past`` keys from a cache.
 
-    Raises ShapeError where a mask or the valid lengths don't fit the shape.
+    Raises ShapeError or UsageError where a mask or the valid lengths don't fit the shape.
     """
     queries, keys = shape[-2:]
-    lengths = _lengths(attention, shape)
-    if attention.offset is not None:
-        offset = np.asarray(attention.offset)
+    lengths = _lengths(config, shape)
+    if config.offset is not None:
+        offset = np.array([[config.offset]])
     elif lengths is not None:
         offset = lengths - queries
     else:
-        offset = np.asarray(past)
+        offset = np.array([[past]])
     own = None if mask is None else _checked(mask, shape)
-    return Frame(attention, keys, offset, lengths, own)
+    positions = Positions(np.arange(queries), keys, offset)
+    return Visibility(positions, config.causal, config.sides, lengths, own)
 
 
-def _lengths(attention: Attention, shape: tuple[int, ...]) -> Array | None:
-    if attention.valid_length is None:
+def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:
+    if config.valid_length is None:
         return None
-    lengths: Array = np.array(attention.valid_length)
+    lengths: Array = np.array(config.valid_length)
     if lengths.max(initial=0) > shape[-1]:
         raise ShapeError(f"valid length {lengths.max()} is more than the {shape[-1]} keys")
     if len(lengths) == 1:
-        return lengths.reshape(())
-    batched = len(shape) > (3 if attention.heads else 2)
+        return lengths.reshape(1, 1)
+    batched = len(shape) > (3 if config.heads else 2)
     if not batched or shape[0] != len(lengths):
         raise UsageError(
             f"valid length names {len(lengths)}, one a batch, and the scores are {shape}"
@@ -162,7 +227,7 @@ def _lengths(attention: Attention, shape: tuple[int, ...]) -> Array | None:
     return lengths.reshape(-1, *[1] * (len(shape) - 1))
 
 
-def _checked(mask: Labelled, shape: tuple[int, ...]) -> Array:
+def _checked(mask: Operand, shape: Shape) -> Array:
     """The mask with two axes at least, if it broadcasts to scores of the shape."""
     array = mask.array if mask.array.ndim > 1 else mask.array.reshape(1, -1)
     keys = shape[-1] if array.shape[-1] not in (1, shape[-1]) else array.shape[-1]
@@ -172,6 +237,6 @@ def _checked(mask: Labelled, shape: tuple[int, ...]) -> Array:
         if np.broadcast_shapes((*array.shape[:-1], keys), shape) != shape:
             raise ValueError
     except ValueError:
-        what = f"{mask.described('mask')} and scores {shape}"
+        what = f"{mask.described} and scores {shape}"
         raise ShapeError(f"{what}: the mask must broadcast to the scores") from None
     return array

@@ -1,43 +1,193 @@
-"""What attention starts from."""
+"""What attention starts from: arrays with their labels and origins; Q, K and V as given."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from qkvcli.core.arrays import Labelled
+import numpy.typing as npt
+
+from qkvcli.errors import UsageError
+
+Array: TypeAlias = npt.NDArray[Any]
+Labels: TypeAlias = tuple[str, ...] | None
+Shape: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Operands:
-    """Q, K and V, or a step that someone else has done, and what goes with them.
+ACTS_ON = {
+    **dict.fromkeys(("query", "wq", "bq", "key", "wk", "bk", "past_key"), ("scores",)),
+    "mask": ("masked",),
+    **dict.fromkeys(("value", "wv", "bv", "past_value"), ("output",)),
+}
+"""The step that each operand, by the name of its option, has a part in."""
 
-    Given ``weights`` take the place of all before them, given ``scores`` of Q·Kᵀ.
-    ``past_key`` and ``past_value`` go before K and V along the tokens. With ``wq``, the
-    query given is X of Q = X·Wq (+ bq); likewise the key and the value. ``mask`` is
-    boolean (true may be seen) or numbers (added to the scores).
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """An array with what a person calls it.
+
+    ``name`` says what it is used as ("query", "wq", "scaled"); ``rows`` and ``columns``
+    label the last two axes; ``origin`` says where it came from, in words that fit an error
+    ("q.npy", "standard input", "seed 42").
+
+    >>> import numpy as np
+    >>> Operand(np.zeros((4, 5)), "query", origin="q.npy").described
+    'query (4, 5) from q.npy'
     """
 
-    query: Labelled | None = None
-    key: Labelled | None = None
-    value: Labelled | None = None
-    scores: Labelled | None = None
-    weights: Labelled | None = None
-    past_key: Labelled | None = None
-    past_value: Labelled | None = None
-    wq: Labelled | None = None
-    wk: Labelled | None = None
-    wv: Labelled | None = None
-    bq: Labelled | None = None
-    bk: Labelled | None = None
-    bv: Labelled | None = None
-    mask: Labelled | None = None
+    array: Array
+    name: str = ""
+    rows: Labels = None
+    columns: Labels = None
+    origin: str = ""
 
-    def given(self) -> dict[str, Labelled]:
-        """Those that are there, by name."""
-        return {name: one for name, one in vars(self).items() if one is not None}
+    @property
+    def shape(self) -> Shape:
+        """The array's shape."""
+        return self.array.shape
 
-    def numeric(self) -> dict[str, Labelled]:
-        """Those whose type decides that of the results: all but the mask."""
-        return {name: one for name, one in self.given().items() if name != "mask"}
+    @property
+    def described(self) -> str:
+        """The operand in an error's words."""
+        name = self.name.replace("_", " ")
+        return f"{name} {self.shape}" + (f" from {self.origin}" if self.origin else "")
 
-    def with_(self, **changed: Labelled | None) -> "Operands":
-        """The same, with others in some places."""
-        return replace(self, **changed)
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """Q, K or V as it is given.
+
+    ``given`` is the matrix itself, (…, L, d), or the embeddings X, (…, L, m), where there
+    is a ``weight`` (m, d) to project them with, and perhaps a ``bias`` (d,). ``past`` is a
+    cache of earlier tokens, which goes before it.
+    """
+
+    given: Operand
+    weight: Operand | None = None
+    bias: Operand | None = None
+    past: Operand | None = None
+
+
+PARTS = {
+    "query": ("wq", "bq", ""),
+    "key": ("wk", "bk", "past_key"),
+    "value": ("wv", "bv", "past_value"),
+}
+"""The names of what Q, K and V are made of: projection, bias and cache."""
+
+
+def input_of(name: str, find: Callable[[str], Operand | None]) -> Input | None:
+    """Q, K or V with its parts, each of which ``find`` has by its name, or None."""
+    given = find(name)
+    if given is None:
+        return None
+    weight, bias, past = PARTS[name]
+    return Input(given, find(weight), find(bias), find(past) if past else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """All that is given: Q, K and V, or a step that was computed elsewhere.
+
+    Given ``weights`` take the place of all steps before them, given ``scores`` that of
+    Q·Kᵀ (or, by their name, of "scaled", "capped" or "masked"). ``mask`` is boolean (true
+    may be seen) or numbers (added to the scores).
+    """
+
+    query: Input | None = None
+    key: Input | None = None
+    value: Input | None = None
+    scores: Operand | None = None
+    weights: Operand | None = None
+    mask: Operand | None = None
+
+    @classmethod
+    def of(cls, find: Callable[[str], Operand | None]) -> "Operands":
+        """The operands, each of which ``find`` has by its name, or None."""
+        return cls(
+            query=input_of("query", find),
+            key=input_of("key", find),
+            value=input_of("value", find),
+            scores=find("scores"),
+            weights=find("weights"),
+            mask=find("mask"),
+        )
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Those of Q, K and V that are given."""
+        return tuple(side for side in (self.query, self.key, self.value) if side is not None)
+
+    def numeric(self) -> Iterator[Operand]:
+        """Those whose dtype decides the result's: all but the mask."""
+        for side in self.inputs:
+            parts = (side.given, side.weight, side.bias, side.past)
+            yield from (part for part in parts if part is not None)
+        yield from (step for step in (self.scores, self.weights) if step is not None)
+
+    def labelled(
+        self, rows: Labels, keys: Labels, said: tuple[str, str] = ("labels", "key_labels")
+    ) -> "Operands":
+        """The operands with labels for the queries and for the keys.
+
+        Those of the queries name the keys too where there are as many. ``said`` are the
+        names of the two options in an error. Raises UsageError where there are more labels
+        than tokens, or fewer.
+        """
+        found = self
+        if rows is not None:
+            query = found.query and replace(
+                found.query, given=_named(found.query.given, "rows", rows, said[0])
+            )
+            found = replace(
+                found,
+                query=query,
+                scores=found.scores and _named(found.scores, "rows", rows, said[0]),
+                weights=found.weights and _named(found.weights, "rows", rows, said[0]),
+            )
+        if keys is not None:
+            found = replace(
+                found,
+                scores=found.scores and _named(found.scores, "columns", keys, said[1]),
+                weights=found.weights and _named(found.weights, "columns", keys, said[1]),
+            )
+            return replace(found, key=found.key and _named_keys(found.key, keys, said[1]))
+        if rows is None:
+            return found
+        key = found.key
+        if key is not None and _tokens(key.past) + _tokens(key.given) == len(rows):
+            key = _named_keys(key, rows, said[0])
+        return replace(
+            found,
+            key=key,
+            scores=found.scores and _columns_named(found.scores, rows),
+            weights=found.weights and _columns_named(found.weights, rows),
+        )
+
+
+def _named(operand: Operand, side: str, labels: tuple[str, ...], said: str) -> Operand:
+    if operand.array.ndim < 2:  # the check of shapes says what is wrong with it
+        return operand
+    count = operand.shape[-2 if side == "rows" else -1]
+    if count != len(labels):
+        what = "queries" if side == "rows" else "keys"
+        raise UsageError(f"{said} names {len(labels)}, and there are {count} {what}")
+    return replace(operand, rows=labels) if side == "rows" else replace(operand, columns=labels)
+
+
+def _columns_named(step: Operand, labels: tuple[str, ...]) -> Operand:
+    """A step whose keys have the labels, if there are as many."""
+    return replace(step, columns=labels) if step.shape[-1:] == (len(labels),) else step
+
+
+def _named_keys(key: Input, labels: tuple[str, ...], said: str) -> Input:
+    """The keys with their labels, those of a cache first."""
+    before = _tokens(key.past)
+    total = before + _tokens(key.given)
+    if len(labels) != total:
+        raise UsageError(f"{said} names {len(labels)}, and there are {total} keys")
+    past = key.past and replace(key.past, rows=labels[:before])
+    return replace(key, past=past, given=replace(key.given, rows=labels[before:]))
+
+
+def _tokens(operand: Operand | None) -> int:
+    return operand.shape[-2] if operand is not None and operand.array.ndim > 1 else 0

@@ -2,100 +2,111 @@
 
 import numpy as np
 
-from qkvcli.core.arrays import Labelled
+from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.errors import ShapeError
 
 
-def check_axes(role: str, operand: Labelled, axes: str) -> None:
+def check_axes(operand: Operand, axes: str) -> None:
     """Raise ShapeError unless there are two axes or more.
 
-    >>> check_axes("query", Labelled(np.zeros(3)), "L_q, d")
+    >>> check_axes(Operand(np.zeros(3), "query"), "L_q, d")
     Traceback (most recent call last):
     qkvcli.errors.ShapeError: query (3,): needs the axes (…, L_q, d); a single row is (1, 3)
     """
     if operand.array.ndim < 2:
         hint = f"; a single row is (1, {operand.shape[0]})" if operand.array.ndim else ""
-        raise ShapeError(f"{operand.described(role)}: needs the axes (…, {axes}){hint}")
+        raise ShapeError(f"{operand.described}: needs the axes (…, {axes}){hint}")
 
 
-def check_same(one: Labelled, role: str, other: Labelled, other_role: str, axis: int) -> None:
-    """Raise ShapeError unless two arrays agree on an axis counted from the end."""
-    if one.shape[axis] != other.shape[axis]:
-        rule = {-1: "the last axes must agree", -2: "there must be one row of values for each key"}
-        raise ShapeError(f"{_pair(one, role, other, other_role)}: {rule[axis]}")
+def check_width(query: Operand, key: Operand) -> None:
+    """Raise ShapeError unless queries and keys are as wide as each other."""
+    if query.shape[-1] != key.shape[-1]:
+        raise ShapeError(f"{_pair(query, key)}: the last axes must agree")
 
 
-def check_weights(weights: Labelled, value: Labelled) -> None:
-    """Raise ShapeError unless weights (…, L_q, L_k) meet a value (…, L_k, d_v) for each key."""
-    if weights.shape[-1] != value.shape[-2]:
-        pair = _pair(weights, "weights", value, "value")
-        raise ShapeError(f"{pair}: there must be one row of values for each key")
+def check_values(keys: Operand, count: int, value: Operand) -> None:
+    """Raise ShapeError unless there are ``count`` rows of values, one for each key."""
+    if count != value.shape[-2]:
+        raise ShapeError(f"{_pair(keys, value)}: there must be one row of values for each key")
 
 
-def group_of(one: Labelled, role: str, other: Labelled, other_role: str) -> int:
-    """How many heads of ``one`` (query, weights) share each head of ``other`` (key, value).
+def group_of(heads: Operand, shared: Operand, leading: Shape | None = None) -> int:
+    """How many heads of ``heads`` (query, weights) share each head of ``shared`` (key, value).
 
-    The axes before the last two must broadcast, but for the head axis at −3, where the
-    first may have a multiple of the second's. Raises ShapeError.
+    The axes before the last two must broadcast, except for the head axis at −3, where the
+    first may have a multiple of the second's. ``leading`` are the axes before the last two
+    where they are not those of ``heads`` alone. Raises ShapeError.
 
-    >>> group_of(Labelled(np.zeros((9, 4, 2))), "query", Labelled(np.zeros((3, 4, 2))), "key")
+    >>> group_of(Operand(np.zeros((9, 4, 2)), "query"), Operand(np.zeros((3, 4, 2)), "key"))
     3
     """
-    return group_within(one.shape[:-2], one, role, other, other_role)
-
-
-def group_within(
-    leading: tuple[int, ...], one: Labelled, role: str, other: Labelled, other_role: str
-) -> int:
-    """The same, where the leading axes are not those of ``one`` alone."""
-    others = other.shape[:-2]
+    leading = heads.shape[:-2] if leading is None else leading
+    others = shared.shape[:-2]
     group = 1
     if leading and others and others[-1] > 1 and leading[-1] % others[-1] == 0:
         group = max(leading[-1] // others[-1], 1)
-    if group > 1:
-        others = (*others[:-1], leading[-1])
     try:
-        np.broadcast_shapes(leading, others)
+        broadcast_leading(leading, others, group)
     except ValueError:
-        pair = _pair(one, role, other, other_role)
         hint = "or the heads at axis -3 be a multiple" if leading and others else "or be left out"
         rule = f"the axes before the last two must broadcast, {hint}"
-        raise ShapeError(f"{pair}: {rule}") from None
+        raise ShapeError(f"{_pair(heads, shared)}: {rule}") from None
     return group
 
 
-def check_joined(weights: Labelled, heads: int) -> None:
-    """Raise ShapeError unless weights have the heads that are to be joined."""
+def broadcast_leading(leading: Shape, others: Shape, group: int) -> Shape:
+    """The leading axes of a product whose second operand's heads each serve ``group`` heads."""
+    if group > 1:
+        others = (*others[:-1], others[-1] * group)
+    return np.broadcast_shapes(leading, others)
+
+
+def matrix_at(array: Array, index: tuple[int, ...], group: int = 1) -> Array:
+    """One matrix (a view) of an array whose leading axes broadcast, or are shared at −3.
+
+    >>> matrix_at(np.arange(4).reshape(2, 1, 2, 1), (1, 5, 3), group=2).tolist()
+    Traceback (most recent call last):
+    IndexError: index 5 is out of bounds for axis 0 with size 2
+    >>> matrix_at(np.arange(4).reshape(2, 2, 1), (9, 3), group=2).tolist()
+    [[2], [3]]
+    """
+    leading = array.shape[:-2]
+    place = list(index[len(index) - len(leading) :])
+    if place:
+        place[-1] //= group
+    matrix: Array = array[tuple(0 if n == 1 else i for n, i in zip(leading, place, strict=True))]
+    return matrix
+
+
+def check_merged(weights: Operand, heads: int) -> None:
+    """Raise ShapeError unless weights have the heads that are to be merged."""
     if weights.array.ndim < 3 or weights.shape[-3] != heads:
         axis = "the axis before the last two must be that of the heads"
-        raise ShapeError(f"{weights.described('weights')} and {heads} heads: {axis}")
+        raise ShapeError(f"{weights.described} and {heads} heads: {axis}")
 
 
-def check_split(role: str, operand: Labelled, heads: int) -> None:
-    """Raise ShapeError unless the last axis parts into so many heads."""
+def check_split(operand: Operand, heads: int) -> None:
+    """Raise ShapeError unless the last axis splits into so many heads."""
     if operand.shape[-1] % heads:
-        columns = f"{operand.shape[-1]} columns do not part into {heads} heads"
-        raise ShapeError(f"{operand.described(role)}: {columns}")
+        columns = f"{operand.shape[-1]} columns do not split into {heads} heads"
+        raise ShapeError(f"{operand.described}: {columns}")
 
 
-def check_projection(role: str, rows: Labelled, weight: Labelled, bias: Labelled | None) -> None:
+def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None) -> None:
     """Raise ShapeError unless X·W + b exists: (…, L, m), (m, d) and (d,)."""
-    name = f"w{role[0]}"
-    if weight.array.ndim != 2 or rows.shape[-1] != weight.shape[0]:
-        pair = _pair(rows, "embeddings", weight, name)
-        raise ShapeError(f"{pair}: the last axis of one must be the first of the other")
+    if weight.array.ndim != 2 or embeddings.shape[-1] != weight.shape[0]:
+        rule = "the last axis of one must be the first of the other"
+        raise ShapeError(f"{_pair(embeddings, weight)}: {rule}")
     if bias is not None and bias.array.size != weight.shape[1]:
-        pair = _pair(weight, name, bias, f"b{role[0]}")
-        raise ShapeError(f"{pair}: there must be one number for each column")
+        raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
 
 
-def check_past(role: str, past: Labelled, now: Labelled) -> None:
+def check_past(past: Operand, now: Operand) -> None:
     """Raise ShapeError unless a cache goes before ``now`` along the tokens."""
     fits = past.array.ndim == now.array.ndim and past.array.ndim > 1
     if not fits or (*past.shape[:-2], past.shape[-1]) != (*now.shape[:-2], now.shape[-1]):
-        pair = _pair(past, f"past {role}", now, role)
-        raise ShapeError(f"{pair}: all axes but that of the tokens must agree")
+        raise ShapeError(f"{_pair(past, now)}: all axes but that of the tokens must agree")
 
 
-def _pair(one: Labelled, role: str, other: Labelled, other_role: str) -> str:
-    return f"{one.described(role)} and {other.described(other_role)}"
+def _pair(first: Operand, second: Operand) -> str:
+    return f"{first.described} and {second.described}"

@@ -1,177 +1,108 @@
-"""What attention went through: named steps, each an array with how it came about."""
+"""The steps of attention: each has a name, a formula and a shape, and numbers when looked at."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, overload
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from qkvcli.core.arrays import Array, Labels
+from qkvcli.core.operands import Array, Labels, Shape
 
 SCORES = ("scores", "scaled", "capped", "masked")
 """The steps up to the softmax, in their order."""
-EVERY = ("query", "key", "value", *SCORES, "weights", "output")
+ORDER = ("query", "key", "value", *SCORES, "weights", "output")
+"""All steps, in their order."""
 
+Stage: TypeAlias = Literal["scores", "weights", "output"]
+"""How far to compute: to the last step before the softmax, through it, or to the end."""
 
-class Written(Protocol):
-    """A step as a writer sees it: its rows come in parts, and need not all be held."""
-
-    @property
-    def name(self) -> str:
-        """What the step is called."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the whole."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of its numbers."""
-
-    @property
-    def rows(self) -> Labels:
-        """The names of the axis −2."""
-
-    @property
-    def columns(self) -> Labels:
-        """The names of the last axis."""
-
-    def parts(self) -> Iterator[Array]:
-        """All rows in their order, in parts (n, columns)."""
+Parts: TypeAlias = Iterator[Array]
+"""The rows of a matrix in their order, in parts (n, columns)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One intermediate matrix.
+class Outline:
+    """What is known of a step before it is computed.
 
-    ``formula`` says how it came from the steps before ("softmax(scores)"), ``operands``
-    the shapes that went in, as they stand in the formula. ``rows`` and ``columns`` name
-    the last two axes of the whole. ``array`` holds all of it, or only the rows ``picked``
-    of the ``whole`` shape. Of the leading axes the last counts heads, where ``heads``, and
-    those before it batches. NumPy takes a step for its array.
+    ``formula`` says how it comes from the steps before ("softmax(scores)"), ``terms`` the
+    shapes that go in with the signs between them, as they stand in the formula. ``rows``
+    and ``columns`` label the last two axes. Of the leading axes the last counts heads,
+    where ``heads``, and those before it batches.
     """
 
     name: str
     formula: str
-    operands: tuple[tuple[int, ...], ...]
-    array: Array
+    terms: tuple[Shape | str, ...]
+    shape: Shape
+    dtype: np.dtype[Any]
     rows: Labels = None
     columns: Labels = None
-    picked: Array | None = None
-    whole: tuple[int, ...] = ()
     heads: bool = True
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the whole."""
-        return self.whole or self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of its numbers."""
-        return self.array.dtype
 
     def axis(self, kind: str) -> int | None:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""
         axis = {"head": -3 if self.heads else 0, "batch": -4 if self.heads else -3}[kind]
         return axis if axis and len(self.shape) >= -axis else None
 
-    def parts(self) -> Iterator[Array]:
-        """All rows in their order, as one part (n, columns)."""
-        yield self.array.reshape(int(np.prod(self.array.shape[:-1])), self.array.shape[-1])
+    @property
+    def count(self) -> int:
+        """How many rows there are in all the matrices together."""
+        return math.prod(self.shape[:-1])
+
+    def computed_by(self, make: Callable[[], Parts]) -> "Step":
+        """The step, whose parts ``make`` computes."""
+        known = {known.name: getattr(self, known.name) for known in fields(Outline)}
+        return Step(**known, make=make)
+
+
+@dataclass(frozen=True, eq=False)
+class Step(Outline):
+    """One intermediate matrix: held, or computed when its numbers are looked at.
+
+    NumPy takes a step for its array.
+
+    >>> step = Step.held("weights", np.array([[0.25, 0.75]]), formula="softmax(scores)")
+    >>> step
+    Step(weights = softmax(scores), (1, 2) float64)
+    >>> np.asarray(step).sum()
+    np.float64(1.0)
+    """
+
+    make: Callable[[], Parts] = field(default=lambda: iter(()), repr=False)
+
+    @classmethod
+    def held(cls, name: str, array: Array, formula: str = "", **known: Any) -> "Step":
+        """A step whose array is here already."""
+        outline = Outline(name, formula, known.pop("terms", ()), array.shape, array.dtype, **known)
+        return outline.computed_by(lambda: iter([array.reshape(outline.count, array.shape[-1])]))
+
+    @cached_property
+    def array(self) -> Array:
+        """All of it, computed at the first look and held from then on."""
+        parts = self.make()
+        first = next(parts, None)
+        if first is not None and len(first) == self.count:
+            return first.reshape(self.shape)
+        whole = np.empty(self.shape, self.dtype)
+        flat = whole.reshape(self.count, self.shape[-1])
+        done = 0
+        while first is not None:
+            flat[done : done + len(first)] = first
+            done += len(first)
+            first = next(parts, None)
+        return whole
+
+    def parts(self) -> Parts:
+        """All rows in their order, in parts (n, columns); not held, unless they are already."""
+        if "array" in vars(self):
+            return iter([self.array.reshape(self.count, self.shape[-1])])
+        return self.make()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype, copy=copy)
 
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """A step that is computed while it is written, since it is too large to hold."""
-
-    step: Step
-    compute: Callable[[], Iterator[Array]]
-
-    @property
-    def name(self) -> str:
-        """What the step is called."""
-        return self.step.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the whole."""
-        return self.step.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of its numbers."""
-        return self.step.dtype
-
-    @property
-    def rows(self) -> Labels:
-        """The names of the axis −2."""
-        return self.step.rows
-
-    @property
-    def columns(self) -> Labels:
-        """The names of the last axis."""
-        return self.step.columns
-
-    def parts(self) -> Iterator[Array]:
-        """All rows in their order, in parts (n, columns)."""
-        return self.compute()
-
-
-class Steps(Sequence[Step]):
-    """The steps in the order in which they were taken, also by name.
-
-    >>> steps = Steps([Step("scores", "Q·Kᵀ", ((1, 2), (2, 1)), np.ones((1, 1)))])
-    >>> steps.names, steps["scores"].formula, steps.scores
-    (('scores',), 'Q·Kᵀ', array([[1.]]))
-    """
-
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._steps = tuple(steps)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the steps are called, in order."""
-        return tuple(step.name for step in self._steps)
-
-    @overload
-    def __getitem__(self, which: int | str) -> Step: ...
-    @overload
-    def __getitem__(self, which: slice) -> "Steps": ...
-    def __getitem__(self, which: int | str | slice) -> "Step | Steps":
-        if isinstance(which, slice):
-            return Steps(self._steps[which])
-        if not isinstance(which, str):
-            return self._steps[which]
-        for step in self._steps:
-            if step.name == which:
-                return step
-        raise KeyError(f"no step {which!r}; there are {', '.join(self.names)}")
-
-    def __iter__(self) -> Iterator[Step]:
-        return iter(self._steps)
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
     def __repr__(self) -> str:
-        return f"Steps({', '.join(f'{step.name} {step.array.shape}' for step in self)})"
-
-    @property
-    def scores(self) -> Array:
-        """The dot products Q·Kᵀ, (…, L_q, L_k)."""
-        return self["scores"].array
-
-    @property
-    def weights(self) -> Array:
-        """The softmax over the keys, (…, L_q, L_k)."""
-        return self["weights"].array
-
-    @property
-    def output(self) -> Array:
-        """The mixed values, (…, L_q, d_v)."""
-        return self["output"].array
+        return f"Step({self.name} = {self.formula}, {self.shape} {self.dtype})"

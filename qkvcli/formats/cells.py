@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from qkvcli.core.arrays import Array, Labels
+from qkvcli.core.operands import Array, Labels
 from qkvcli.errors import DataError
 
 SPACE = " "

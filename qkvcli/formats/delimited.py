@@ -11,15 +11,17 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 
-from qkvcli.core.arrays import Array, Labelled
-from qkvcli.errors import DataError
-from qkvcli.formats.cells import SPACE, checked_labels
+from qkvcli.core.operands import Array, Operand
+from qkvcli.core.steps import Step
+from qkvcli.errors import DataError, WriteError
+from qkvcli.formats.cells import SPACE, checked_labels, lines_of
 from qkvcli.formats.document import Document
-from qkvcli.formats.lines import Line, labelled
+from qkvcli.formats.lines import Line, numbers_and_labels
 from qkvcli.formats.source import Source
 
 _SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")
@@ -32,7 +34,7 @@ def read_delimited(source: Source, delimiter: str) -> Document:
     return {"": lambda: matrix}
 
 
-def _read(source: Source, delimiter: str) -> Labelled:
+def _read(source: Source, delimiter: str) -> Operand:
     declared = _SHAPE.match(source.start(500).decode("utf-8-sig", "ignore"))
     shape = tuple(map(int, declared[1].split())) if declared else None
     if shape is not None and (len(shape) < 2 or max(shape) > sys.maxsize // 8):
@@ -45,19 +47,19 @@ def _read(source: Source, delimiter: str) -> Labelled:
         text = source.text()
         body = text[declared.end() :] if declared else text
         if not body.strip() and shape is not None and 0 in shape:
-            return Labelled(np.zeros(shape), origin=source.name)
+            return Operand(np.zeros(shape), origin=source.name)
         quick = _with_labels(body, delimiter)
         if quick is not None:
             array, rows, columns = quick
         else:
             lines = list(_lines(body, delimiter, source.name, skipped))
-            array, rows, columns = labelled(lines, delimiter, source.name)
+            array, rows, columns = numbers_and_labels(lines, delimiter, source.name)
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
-    return Labelled(
+    return Operand(
         array,
-        checked_labels(rows, array.shape[-2], source.name),
-        checked_labels(columns, array.shape[-1], source.name),
+        rows=checked_labels(rows, array.shape[-2], source.name),
+        columns=checked_labels(columns, array.shape[-1], source.name),
         origin=source.name,
     )
 
@@ -151,3 +153,47 @@ def _reshaped(
     if rows != rows[: shape[-2]] * (len(rows) // shape[-2]):
         raise DataError(f"{name}: each matrix must have the same labels before its rows")
     return whole, rows[: shape[-2]]
+
+
+def write_delimited(
+    steps: Sequence[Step], stream: BinaryIO, digits: int | None, delimiter: str
+) -> None:
+    """The last step as text, part by part."""
+    step = steps[-1]
+    *_, queries, width = step.shape
+    if len(step.shape) != 2 or 0 in step.shape:
+        stream.write(f"# shape {' '.join(map(str, step.shape))}\n".encode())
+    if 0 in step.shape:
+        return
+    labels: list[str] = []
+    if step.rows is not None or step.columns is not None:
+        corner = [] if delimiter == SPACE else [""]
+        columns = step.columns or tuple(map(str, range(width)))
+        stream.write(_label_line([*corner, *columns], delimiter).encode())
+        rows = step.rows or map(str, range(queries))
+        labels = [_label_line([label], delimiter)[:-1] + delimiter for label in rows]
+    done = 0
+    for part in step.parts():
+        lines = lines_of(part, digits, delimiter)
+        if labels:
+            lines = [labels[i % queries] + line for i, line in enumerate(lines, done)]
+        stream.write(("\n".join(lines) + "\n").encode())
+        done += len(part)
+
+
+def _label_line(cells: list[str], delimiter: str) -> str:
+    """Labels as a line. Raises WriteError for one that would not be read as it was."""
+    for cell in cells[1:] if cells[:1] == [""] else cells:
+        if not cell.strip() or (delimiter == SPACE and "\n" in cell):
+            what = "a line break in it" if cell.strip() else "nothing to see in it"
+            raise WriteError(f"a label with {what} cannot be written here; use JSON")
+    if delimiter == SPACE:
+        return SPACE.join(_quoted(cell) for cell in cells) + "\n"
+    text = io.StringIO()
+    # a carriage return wants quotes too, which only a terminator that has one brings about
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace('"', '""') + '"' if '"' in word or word.split() != [word] else word

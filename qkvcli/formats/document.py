@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from qkvcli.core.arrays import Labelled
+from qkvcli.core.operands import Operand
 from qkvcli.core.steps import SCORES
 from qkvcli.errors import DataError
 
-Document: TypeAlias = Mapping[str, Callable[[], Labelled]]
+Document: TypeAlias = Mapping[str, Callable[[], Operand]]
 """Name to reader; a format that names nothing has the one name ""."""
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -26,7 +26,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 _KNOWN = {name for names in NAMES.values() for name in names}
 
 
-def choose(document: Document, role: str, where: str) -> Labelled:
+def choose(document: Document, role: str, where: str) -> Operand:
     """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
 
     A matrix without a name, or alone under a name that means nothing to us, is taken as

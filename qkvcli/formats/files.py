@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from qkvcli.core.arrays import Labelled
+from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.document import Document, choose
-from qkvcli.formats.kinds import kind_by_ending, kind_by_start
+from qkvcli.formats.registry import format_by_ending, format_by_start
 from qkvcli.formats.source import Source
 
 
@@ -20,16 +20,16 @@ def read_document(source: Source) -> Document:
 
     Raises DataError, which names the file and, where there is one, the line and the cell.
     """
-    kind = kind_by_ending(source.path) if source.path else None
-    if kind is None:
+    known = format_by_ending(source.path) if source.path else None
+    if known is None:
         start = source.start()
         if not start:
             raise DataError(f"{source.name}: empty; there is no matrix in it")
-        kind = kind_by_start(start)
-    return kind.read(source)
+        known = format_by_start(start)
+    return known.read(source)
 
 
-def read_matrix(source: Source, role: str) -> Labelled:
+def read_matrix(source: Source, role: str) -> Operand:
     """The matrix that plays ``role`` ("query", "scores", …) in what ``source`` holds."""
     return choose(read_document(source), role, source.name)
 
@@ -72,6 +72,8 @@ def _part_of(path: Path) -> BinaryIO:
 def _said_of(path: Path) -> Iterator[None]:
     try:
         yield
+    except WriteError:  # an OSError that names its file already
+        raise
     except OSError as fault:
         raise WriteError(f"{path}: cannot be written: {fault.strerror or fault}") from None
 

@@ -6,15 +6,17 @@ or by name, are read as well.
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from qkvcli.core.arrays import Array, Labelled, Labels
+from qkvcli.core.operands import Array, Labels, Operand
+from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import checked_labels, number
+from qkvcli.formats.cells import checked_labels, lines_of, number
 from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
@@ -60,7 +62,7 @@ def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return held
 
 
-def _matrix(entry: Any, where: str, source: Source) -> Labelled:
+def _matrix(entry: Any, where: str, source: Source) -> Operand:
     held = entry if isinstance(entry, dict) else {"data": entry}
     if "data" not in held:
         raise DataError(f'{where}: an object without "data"')
@@ -73,7 +75,7 @@ def _matrix(entry: Any, where: str, source: Source) -> Labelled:
         raise DataError(f'{where}: "shape" is {shape}, and the data are {list(array.shape)}')
     rows = _labels(held, "rows", array.shape[-2:-1], where)
     columns = _labels(held, "columns", array.shape[-1:], where)
-    return Labelled(array, rows, columns, origin=source.name)
+    return Operand(array, rows=rows, columns=columns, origin=source.name)
 
 
 def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str) -> Labels:
@@ -131,3 +133,47 @@ def _place(path: tuple[int, ...]) -> str:
     if len(path) == 1:
         names = ("row",)
     return "".join(f", {name} {i + 1}" for name, i in zip(names, path, strict=True))
+
+
+def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
+    """Every step by its name, one row of numbers a line."""
+    for i, step in enumerate(steps):
+        stream.write(b"{" if i == 0 else b",\n ")
+        stream.write(f"{json.dumps(step.name)}: {{{_head(step)}".encode())
+        for text in _nested(step, digits):
+            stream.write(text.encode())
+        stream.write(b"}")
+    stream.write(b"}\n")
+
+
+def _head(step: Step) -> str:
+    head = {"shape": list(step.shape), "rows": step.rows, "columns": step.columns}
+    kept = ((name, value) for name, value in head.items() if value is not None)
+    return "".join(f'"{k}": {json.dumps(v, ensure_ascii=False)}, ' for k, v in kept) + '"data": '
+
+
+def _nested(step: Step, digits: int | None) -> Iterator[str]:
+    """The rows, with a bracket wherever an axis before the last begins or ends."""
+    if 0 in step.shape:
+        yield json.dumps(np.zeros(step.shape).tolist())
+        return
+    axes = np.cumprod(step.shape[-2::-1]).tolist()  # rows in one index of each axis, inner first
+    done = 0
+    for part in step.parts():
+        lines = _rows(part, digits)
+        for i, line in enumerate(lines, done):
+            begun = sum(i % rows == 0 for rows in axes)
+            ended = sum((i + 1) % rows == 0 for rows in axes)
+            comma = ",\n" + " " * (len(axes) - begun + 1) if i else ""
+            lines[i - done] = f"{comma}{'[' * begun}[{line}]{']' * ended}"
+        yield "".join(lines)
+        done += len(part)
+
+
+def _rows(part: Array, digits: int | None) -> list[str]:
+    """Each row's numbers; those that JSON lacks as strings."""
+    lines = lines_of(part, digits, ", ")
+    for i in np.flatnonzero(~np.isfinite(part).all(axis=1)):
+        cells = lines[i].split(", ")
+        lines[i] = ", ".join(f'"{cell}"' if cell in _WORDS else cell for cell in cells)
+    return lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qkvcli.core.arrays import Array
+from qkvcli.core.operands import Array
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import SPACE, is_number, number
 
@@ -21,7 +21,7 @@ class Line:
     cells: list[str]
 
 
-def labelled(
+def numbers_and_labels(
     lines: list[Line], delimiter: str, name: str
 ) -> tuple[Array, list[str] | None, list[str] | None]:
     """The numbers, and what stands before the rows and above the columns."""

@@ -1,14 +1,16 @@
 """NumPy's own files: .npy holds one array, .npz several by name."""
 
 import io
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from qkvcli.core.arrays import Labelled
+from qkvcli.core.operands import Operand
+from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
@@ -22,7 +24,7 @@ def read_npy(source: Source) -> Document:
             array = np.load(io.BytesIO(source.content), allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{source.name}: is an .npz archive; rename it so that its ending says so")
-    return {"": lambda: Labelled(array, origin=source.name)}
+    return {"": lambda: Operand(array, origin=source.name)}
 
 
 def read_npz(source: Source) -> Document:
@@ -40,12 +42,12 @@ def _mapped(source: Source) -> Any:
         return None
 
 
-def _member(source: Source, name: str) -> Labelled:
+def _member(source: Source, name: str) -> Operand:
     with _archive(source) as archive:
         array = archive[name]
     if not isinstance(array, np.ndarray):
         raise DataError(f"{source.name}: {name} is not a NumPy array")
-    return Labelled(array, origin=source.name)
+    return Operand(array, origin=source.name)
 
 
 @contextmanager
@@ -80,3 +82,28 @@ def _faults(source: Source, kind: str) -> Iterator[None]:
         elif "allow_pickle" in reason:  # NumPy takes any other bytes for a pickle
             reason = f"it does not begin as {kind} files do; its ending may be wrong"
         raise DataError(f"{source.name}: not a whole {kind} file: {reason}") from None
+
+
+def write_npy(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
+    """The last step's array, with every digit."""
+    _write(steps[-1], stream)
+
+
+def write_npz(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
+    """Every step's array by its name, with every digit."""
+    with zipfile.ZipFile(stream, "w") as archive:
+        for step in steps:
+            member = zipfile.ZipInfo(f"{step.name}.npy")  # its date is always the same
+            with archive.open(member, "w", force_zip64=True) as inside:
+                _write(step, inside)
+
+
+def _write(step: Step, stream: IO[bytes]) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(step.dtype),
+        "fortran_order": False,
+        "shape": step.shape,
+    }
+    np.lib.format.write_array_header_1_0(stream, header)
+    for part in step.parts():
+        stream.write(np.ascontiguousarray(part).data.cast("B") if part.size else b"")

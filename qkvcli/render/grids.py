@@ -1,20 +1,38 @@
-"""The text of a table: which columns fit, and what stands in each cell."""
+"""The text of a table: which rows and columns fit, and what stands in each cell."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from qkvcli.core.arrays import Array, Labels
-from qkvcli.core.steps import Step
-from qkvcli.render.layout import Room, edges, gaps
-from qkvcli.render.numbers import aligned, formatted
-from qkvcli.render.symbols import ascii_only, printable
+from qkvcli.core.operands import Array, Labels
+from qkvcli.core.views import View, edges
+from qkvcli.render.text import DIGITS, aligned, ascii_only, formatted, printable
 
 GAP = 2
 """Blank columns between two cells."""
 _LABEL = 16
 """Where a label is longer than this and than the numbers under it, its end is left out."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much is shown: columns of text, lines (None: no bound), decimals.
+
+    ``full`` shows every row and column, in several grids where one is too wide; ``plain``
+    keeps to ASCII.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    digits: int = DIGITS
+    full: bool = False
+    plain: bool = False
+
+    @property
+    def ellipsis(self) -> str:
+        """What stands where something is left out."""
+        return "..." if self.plain else "…"
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,28 @@ class Grid:
         return sum(self.widths) + GAP * (len(self.header) - 1)
 
 
-def grids(step: Step, index: tuple[int, ...], room: Room) -> list[Grid]:
-    """One matrix of a step as a grid that fits the room, or as several that show all of it."""
-    matrix, count = step.array[index], step.shape[-2]
-    if step.picked is None:
+def gaps(picked: Array, count: int) -> list[int | None]:
+    """The rows picked of ``count``; None stands for those that are left out.
+
+    >>> gaps(np.array([0, 1, 8]), 9), gaps(np.array([4]), 9)
+    ([0, 1, None, 8], [None, 4, None])
+    """
+    shown: list[int | None] = []
+    before = -1
+    for i in picked.tolist():
+        shown += [i] if i == before + 1 else [None, i]
+        before = i
+    return shown if before == count - 1 else [*shown, None]
+
+
+def grids(view: View, matrix: Array, room: Room) -> list[Grid]:
+    """One matrix of a view as a grid that fits the room, or as several that show all of it."""
+    step, count = view.step, view.step.shape[-2]
+    if view.rows is None:
         shown = edges(count, None if room.full else room.height)
         lines = matrix[[i for i in shown if i is not None]]
     else:
-        shown, lines = gaps(step.picked, count), matrix
+        shown, lines = gaps(view.rows, count), matrix
     candidates = _candidates(matrix.shape[1], room)
     table = _Table(lines, step.rows, step.columns, shown, candidates, room)
     if step.name == "weights":

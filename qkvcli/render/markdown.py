@@ -1,22 +1,32 @@
 """Steps as Markdown tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
-from qkvcli.core.steps import Step
-from qkvcli.render.grids import Grid, grids
-from qkvcli.render.layout import Room
-from qkvcli.render.titles import matrix_title, title
+from qkvcli.core.views import View
+from qkvcli.render.grids import Grid, Room, grids
+from qkvcli.render.text import matrix_title, title
+
+ENDINGS = (".md", ".markdown")
+WHOLE = Room()
 
 
-def step_markdown(step: Step, room: Room) -> Iterator[str]:
-    """A step as Markdown, line by line: its title, then a table for each matrix."""
-    words = title(step)
+def write_markdown(views: Iterable[View], stream: BinaryIO, room: Room = WHOLE) -> None:
+    """Steps as Markdown: for each its title, then a table for each matrix."""
+    for view in views:
+        for line in step_markdown(view, room):
+            stream.write(f"{line}\n".encode())
+
+
+def step_markdown(view: View, room: Room) -> Iterator[str]:
+    """A step as Markdown, line by line."""
+    words = title(view.step)
     yield f"**{words.name}** = {words.formula}   {words.shapes}"
     yield ""
-    for index in room.indexes(step):
+    for index, matrix in view.matrices():
         if index:
-            yield from (f"**{matrix_title(index, step.heads)}**", "")
-        for grid in grids(step, index, room):
+            yield from (f"**{matrix_title(index, view.step.heads)}**", "")
+        for grid in grids(view, matrix, room):
             yield from _table(grid)
             yield ""
 

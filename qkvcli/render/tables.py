@@ -8,11 +8,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qkvcli.core.steps import Step
-from qkvcli.render.grids import GAP, Grid, grids
-from qkvcli.render.layout import Room
-from qkvcli.render.symbols import ascii_only
-from qkvcli.render.titles import matrix_title, title
+from qkvcli.core.steps import Outline
+from qkvcli.core.views import View
+from qkvcli.render.grids import GAP, Grid, Room, grids
+from qkvcli.render.text import ascii_only, matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "magenta", "magenta", "bold"  # seen on light and dark
@@ -26,18 +25,18 @@ class Block:
     width: int = 0
 
 
-def step_tables(step: Step, room: Room) -> Iterator[Block]:
+def step_tables(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
-    yield _heading(step, room)
-    for index in room.indexes(step):
+    yield _heading(view.step, room)
+    for index, matrix in view.matrices():
         if index:
-            yield _line(Text(matrix_title(index, step.heads), style=_NAME))
-        for grid in grids(step, index, room):
+            yield _line(Text(matrix_title(index, view.step.heads), style=_NAME))
+        for grid in grids(view, matrix, room):
             yield Block(_table(grid, room.plain), grid.width)
             yield Block("")
 
 
-def _heading(step: Step, room: Room) -> Block:
+def _heading(step: Outline, room: Room) -> Block:
     """The title; where it is too long for the room it breaks before the shapes."""
     words = title(step)
     shown = ascii_only if room.plain else str

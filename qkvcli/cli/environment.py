@@ -1,29 +1,31 @@
-"""Standard input, output and error, and what the terminal behind them can do."""
+"""All that surrounds one run of the program: its three streams, the terminal, the variables."""
 
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from qkvcli.errors import DataError, ReaderGone, UsageError, WriteError
-from qkvcli.formats.source import Source
 
 _SIGNS = "·ᵀ→…×√─"
 
 
 @dataclass
-class Streams:
-    """The three streams of one run of the program."""
+class Environment:
+    """The streams and the variables; a test hands in others."""
 
     stdin: TextIO | None
     stdout: TextIO | None
     stderr: TextIO | None
+    variables: Mapping[str, str] = field(default_factory=dict)
     taken: bool = False
 
     @classmethod
-    def of_process(cls) -> "Streams":
-        """The process's own, as they are now: tests put others there."""
-        return cls(sys.stdin, sys.stdout, sys.stderr)
+    def of_process(cls) -> "Environment":
+        """The process's own."""
+        return cls(sys.stdin, sys.stdout, sys.stderr, os.environ)
 
     @property
     def on_terminal(self) -> bool:
@@ -36,27 +38,39 @@ class Streams:
         return self.stdin is not None and self.stdin.isatty()
 
     @property
-    def size(self) -> os.terminal_size:
-        """Columns and lines; COLUMNS and LINES say otherwise, and 80 by 24 is the guess."""
-        from shutil import get_terminal_size
+    def watched(self) -> bool:
+        """Whether a person looks at standard error."""
+        return self.stderr is not None and self.stderr.isatty()
 
-        return get_terminal_size()
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines; COLUMNS and LINES say otherwise, and 80 by 24 is the guess."""
+        columns, lines = (self._number(name) for name in ("COLUMNS", "LINES"))
+        if self.stdout is not None and self.on_terminal and not (columns and lines):
+            with suppress(OSError, ValueError):
+                terminal = os.get_terminal_size(self.stdout.fileno())
+                columns, lines = columns or terminal.columns, lines or terminal.lines
+        return columns or 80, lines or 24
+
+    def _number(self, name: str) -> int:
+        text = self.variables.get(name, "")
+        return int(text) if text.isdecimal() and len(text) < 10 else 0
 
     @property
     def colour(self) -> bool:
         """Colour and bold: for a terminal that has them, unless NO_COLOR is set."""
-        if os.environ.get("NO_COLOR"):
+        if self.variables.get("NO_COLOR"):
             return False
-        capable = os.environ.get("TERM") not in ("dumb", "unknown")
-        return bool(os.environ.get("FORCE_COLOR")) or (self.on_terminal and capable)
+        capable = self.variables.get("TERM") not in ("dumb", "unknown")
+        return bool(self.variables.get("FORCE_COLOR")) or (self.on_terminal and capable)
 
     @property
     def plain(self) -> bool:
         """Whether the signs of a title cannot be shown, and ASCII must do."""
-        spoken = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+        spoken = (self.variables.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
         if next(filter(None, spoken), "") in ("C", "POSIX"):
             return True
-        if os.environ.get("TERM") == "linux" and self.on_terminal:  # its font has no ᵀ
+        if self.variables.get("TERM") == "linux" and self.on_terminal:  # its font has no ᵀ
             return True
         try:
             _SIGNS.encode(self._spoken)
@@ -73,15 +87,18 @@ class Streams:
     def _spoken(self) -> str:
         return getattr(self.stdout, "encoding", None) or "utf-8"
 
-    def take_input(self) -> Source:
-        """All of standard input, for the one operand that reads it."""
+    def take_input(self) -> bytes:
+        """All of standard input, for the one operand that reads it.
+
+        Raises UsageError where another has read it, DataError where it can't be read.
+        """
         if self.taken:
             raise UsageError("standard input can be read for one operand only; name files")
         self.taken = True
         if self.stdin is None:
             raise DataError("standard input is closed")
         try:
-            return Source("standard input", data=self.stdin.buffer.read())
+            return self.stdin.buffer.read()
         except OSError as fault:
             raise DataError(f"standard input: cannot be read: {fault.strerror}") from None
 
@@ -91,7 +108,9 @@ class Streams:
             raise WriteError("standard output is closed")
         try:
             self.stdout.flush()
-            self.stdout.buffer.write(data)
+            left = memoryview(data)
+            while left:  # an unbuffered stream may take less than it is given
+                left = left[self.stdout.buffer.write(left) or 0 :]
             self.stdout.buffer.flush()
             return len(data)
         except BrokenPipeError:
@@ -113,9 +132,11 @@ class Streams:
                 self._forget_output()
 
     def report(self, message: str) -> None:
-        """One line on standard error."""
+        """One line on standard error, without anything that a terminal would obey."""
         if self.stderr is not None:
-            print(f"qkvcli: {message}", file=self.stderr)
+            from qkvcli.render.text import printable
+
+            print(f"qkvcli: {printable(' '.join(message.splitlines()))}", file=self.stderr)
 
     def _forget_output(self) -> None:
         """Send what is left in the buffer nowhere, or Python tries it again, loudly, at the end."""

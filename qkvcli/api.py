@@ -1,0 +1,420 @@
+"""The library: typed functions on arrays, and their results as steps.
+
+Each takes what NumPy takes for an array: lists, memory-mapped files, PyTorch tensors, pandas
+frames. The options mean what `AttentionConfig` says, wherever they stand.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    TypedDict,
+    overload,
+)
+
+import numpy as np
+import numpy.typing as npt
+
+from qkvcli.core.compute import output_into, steps_of
+from qkvcli.core.config import AttentionConfig, DtypeLike, Lengths, Preset, Scale, Window
+from qkvcli.core.dtypes import working_dtype
+from qkvcli.core.fitting import problem_of
+from qkvcli.core.operands import Array, Labels, Operand, Operands
+from qkvcli.core.steps import Step
+from qkvcli.core.views import View, rows_named
+from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Matrix: TypeAlias = npt.ArrayLike
+Rows: TypeAlias = str | int | slice | Sequence[int] | npt.NDArray[np.integer[Any]] | None
+Names: TypeAlias = str | Sequence[str] | None
+
+
+class Steps(Sequence[Step]):
+    """The steps of an attention, in order; by number, and as a mapping by name.
+
+    Each is computed when its numbers are looked at.
+
+    >>> steps = attend([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]])
+    >>> list(steps.keys()), "scaled" in steps, dict(steps)["weights"]
+    (['scores', 'weights', 'output'], False, Step(weights = softmax(scores), (1, 2) float64))
+    """
+
+    def __init__(self, steps: Sequence[Step], config: AttentionConfig | None = None) -> None:
+        self._steps = tuple(steps)
+        self.config = config or AttentionConfig()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the steps are called, in order."""
+        return tuple(step.name for step in self._steps)
+
+    def keys(self) -> tuple[str, ...]:
+        """The names again, as a mapping has them."""
+        return self.names
+
+    def values(self) -> tuple[Step, ...]:
+        """The steps, as a mapping has them."""
+        return self._steps
+
+    def items(self) -> tuple[tuple[str, Step], ...]:
+        """The names and the steps."""
+        return tuple((step.name, step) for step in self._steps)
+
+    @overload
+    def __getitem__(self, which: int | str) -> Step: ...
+    @overload
+    def __getitem__(self, which: slice) -> "Steps": ...
+    def __getitem__(self, which: int | str | slice) -> "Step | Steps":
+        if isinstance(which, slice):
+            return Steps(self._steps[which], self.config)
+        if not isinstance(which, str):
+            return self._steps[which]
+        for step in self._steps:
+            if step.name == which:
+                return step
+        raise KeyError(f"no step {which!r}; there are {', '.join(self.names)}")
+
+    def __contains__(self, which: object) -> bool:
+        return which in self.names if isinstance(which, str) else which in self._steps
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __repr__(self) -> str:
+        return f"Steps({', '.join(f'{step.name} {step.shape}' for step in self)})"
+
+    @property
+    def scores(self) -> Array:
+        """The dot products Q·Kᵀ, (…, L_q, L_k)."""
+        return self["scores"].array
+
+    @property
+    def weights(self) -> Array:
+        """The softmax over the keys, (…, L_q, L_k)."""
+        return self["weights"].array
+
+    @property
+    def output(self) -> Array:
+        """The mixed values, (…, L_q, d_v)."""
+        return self["output"].array
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, whole or not at all, in the format of its ending, with every digit.
+
+        .npz, .json and .md hold every step, .npy, .csv, .tsv and .txt the last one. Large
+        steps are computed while they are written. Raises WriteError where the system
+        refuses, UsageError for an ending that does not exist.
+        """
+        from qkvcli.formats.files import saved
+        from qkvcli.formats.registry import FORMATS, format_by_ending
+        from qkvcli.render import markdown
+
+        target = Path(path)
+        known = format_by_ending(target)
+        if known is None and target.suffix.lower() not in markdown.ENDINGS:
+            endings = ", ".join(f".{name}" for name in (*FORMATS, "md"))
+            raise UsageError(f"{path}: the ending says the format; use one of {endings}")
+        with saved(target) as stream:
+            if known is None:
+                markdown.write_markdown(map(View.whole, self), stream)
+            else:
+                known.write(self, stream)
+
+
+def attend(
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    *,
+    preset: Preset | None = None,
+    scale: Scale = None,
+    softcap: SupportsFloat | None = None,
+    mask: Matrix | None = None,
+    causal: bool | None = None,
+    window: Window = None,
+    offset: SupportsIndex | None = None,
+    valid_length: Lengths = None,
+    heads: SupportsIndex | None = None,
+    kv_heads: SupportsIndex | None = None,
+    past_key: Matrix | None = None,
+    past_value: Matrix | None = None,
+    wq: Matrix | None = None,
+    wk: Matrix | None = None,
+    wv: Matrix | None = None,
+    bq: Matrix | None = None,
+    bk: Matrix | None = None,
+    bv: Matrix | None = None,
+    dtype: DtypeLike = None,
+    softmax_dtype: DtypeLike = None,
+    rows: Rows = None,
+    labels: Names = None,
+    key_labels: Names = None,
+) -> Steps:
+    """Attention, with every step on the way to the output.
+
+    query (…, L_q, d), key (…, L_k, d), value (…, L_k, d_v) → output (…, L_q, d_v), in the
+    inputs' dtype. With wq (m, d) and bq (d,), ``query`` is X (…, L_q, m) of X·Wq + bq;
+    likewise key and value. ``rows`` (numbers, a slice, or text: "0:3,sat") are the queries
+    wanted, ``labels`` the tokens' names. Options: `AttentionConfig`. A step is computed when
+    it is looked at. Raises ShapeError, DataError, UsageError (all ValueErrors).
+    Source: Vaswani et al., "Attention Is All You Need", section 3.2.1.
+
+    >>> steps = attend([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]], scale="sqrt")
+    >>> steps.names
+    ('scores', 'scaled', 'weights', 'output')
+    >>> steps.weights, steps.output
+    (array([[0.5, 0.5]]), array([[2., 4.]]))
+    >>> steps["scaled"].formula, steps["scaled"].array
+    ('scores × 1/√2', array([[0., 0.]]))
+    """
+    config, operands = _asked(locals())
+    operands = operands.labelled(_labels(labels), _labels(key_labels))
+    problem = problem_of(config, operands)
+    if rows is not None:
+        problem = problem.with_rows(_rows(rows, problem.shape[-2], problem.labels))
+    return Steps(steps_of(problem), config)
+
+
+class _Options(TypedDict, total=False):
+    """The options of `attention`, for its two ways of being typed."""
+
+    preset: Preset | None
+    scale: Scale
+    softcap: SupportsFloat | None
+    mask: Matrix | None
+    causal: bool | None
+    window: Window
+    offset: SupportsIndex | None
+    valid_length: Lengths
+    heads: SupportsIndex | None
+    kv_heads: SupportsIndex | None
+    past_key: Matrix | None
+    past_value: Matrix | None
+    wq: Matrix | None
+    wk: Matrix | None
+    wv: Matrix | None
+    bq: Matrix | None
+    bk: Matrix | None
+    bv: Matrix | None
+    dtype: DtypeLike
+    softmax_dtype: DtypeLike
+    out: Array | None
+
+
+@overload
+def attention(
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    *,
+    lse: Literal[False] = False,
+    **options: "Unpack[_Options]",
+) -> Array: ...
+@overload
+def attention(
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    *,
+    lse: Literal[True],
+    **options: "Unpack[_Options]",
+) -> tuple[Array, Array]: ...
+def attention(
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    *,
+    preset: Preset | None = None,
+    scale: Scale = None,
+    softcap: SupportsFloat | None = None,
+    mask: Matrix | None = None,
+    causal: bool | None = None,
+    window: Window = None,
+    offset: SupportsIndex | None = None,
+    valid_length: Lengths = None,
+    heads: SupportsIndex | None = None,
+    kv_heads: SupportsIndex | None = None,
+    past_key: Matrix | None = None,
+    past_value: Matrix | None = None,
+    wq: Matrix | None = None,
+    wk: Matrix | None = None,
+    wv: Matrix | None = None,
+    bq: Matrix | None = None,
+    bk: Matrix | None = None,
+    bv: Matrix | None = None,
+    dtype: DtypeLike = None,
+    softmax_dtype: DtypeLike = None,
+    out: Array | None = None,
+    lse: bool = False,
+) -> Array | tuple[Array, Array]:
+    """The output alone, without the matrix of weights: for any length, on all cores.
+
+    Shapes, options and errors as in `attend`. ``out`` (a memory-mapped file too) is an array
+    of the output's shape to write it into. With ``lse``, also the logarithm of each row's
+    sum of e^score, (…, H, L_q); −∞ for a query that sees no key.
+    Source: Dao et al., "FlashAttention" (2022), algorithm 1.
+
+    >>> attention([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]])
+    array([[2., 4.]])
+    >>> attention([[0, 0]], [[1, 2]] * 8, [[5]] * 8, lse=True)[1].round(4)  # log(8·e⁰)
+    array([2.0794])
+    """
+    problem = problem_of(*_asked(locals()))
+    outline = problem.outlines()[-1]
+    if out is None:
+        out = np.empty(outline.shape, outline.dtype)
+    elif out.shape != outline.shape:
+        raise ShapeError(f"out {out.shape}: the output is {outline.shape}")
+    elif not np.can_cast(outline.dtype, out.dtype, "same_kind"):
+        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}")
+    logarithms = np.empty((*problem.leading, problem.shape[-2]), working_dtype(problem.dtype))
+    output_into(problem, out, logarithms if lse else None)
+    return (out, logarithms) if lse else out
+
+
+def scores(
+    query: Matrix,
+    key: Matrix,
+    *,
+    preset: Preset | None = None,
+    scale: Scale = None,
+    softcap: SupportsFloat | None = None,
+    mask: Matrix | None = None,
+    causal: bool | None = None,
+    window: Window = None,
+    offset: SupportsIndex | None = None,
+    valid_length: Lengths = None,
+    heads: SupportsIndex | None = None,
+    kv_heads: SupportsIndex | None = None,
+    past_key: Matrix | None = None,
+    wq: Matrix | None = None,
+    wk: Matrix | None = None,
+    bq: Matrix | None = None,
+    bk: Matrix | None = None,
+    dtype: DtypeLike = None,
+) -> Array:
+    """Q·Kᵀ, and scaled, capped and masked where asked for.
+
+    query (…, L_q, d), key (…, L_k, d) → (…, L_q, L_k); the axes before the last two
+    broadcast, and at −3 the heads of the query may be a multiple of the key's. The dtype is
+    the inputs' own; float64 for integers and booleans; float16 is worked on in float32.
+    Options and errors as in `attend`. Source: Vaswani et al., section 3.2.1.
+
+    >>> scores([[1, 0], [0, 2]], [[1, 1], [3, 4]])
+    array([[1., 3.],
+           [2., 8.]])
+    >>> scores([[1, 0], [0, 2]], [[1, 1], [3, 4]], scale=0.5, causal=True)
+    array([[ 0.5, -inf],
+           [ 1. ,  4. ]])
+    """
+    problem = problem_of(*_asked(locals()), "scores")
+    return steps_of(problem, "scores")[-1].array
+
+
+def softmax(
+    scores: Matrix,
+    *,
+    scale: SupportsFloat | Literal["none"] | None = None,
+    softcap: SupportsFloat | None = None,
+    mask: Matrix | None = None,
+    causal: bool = False,
+    window: Window = None,
+    offset: SupportsIndex | None = None,
+    valid_length: Lengths = None,
+    dtype: DtypeLike = None,
+    softmax_dtype: DtypeLike = None,
+) -> Array:
+    """The weights: each row of scores as shares of 1.
+
+    scores (…, L_q, L_k) → the same shape. What the options ask for is done to the scores
+    first. The row's maximum is taken off, so that no exponential is above 1; a row that is
+    −∞ throughout, or empty, gives zeros. Dtypes and errors as in `scores`.
+    Source: Vaswani et al., section 3.2.1.
+
+    >>> softmax([[0, 0, -np.inf], [-np.inf, -np.inf, -np.inf]])
+    array([[0.5, 0.5, 0. ],
+           [0. , 0. , 0. ]])
+    """
+    problem = problem_of(*_asked(locals()), "weights")
+    return steps_of(problem, "weights")[-1].array
+
+
+def output(
+    weights: Matrix,
+    value: Matrix,
+    *,
+    heads: SupportsIndex | None = None,
+    kv_heads: SupportsIndex | None = None,
+    past_value: Matrix | None = None,
+    wv: Matrix | None = None,
+    bv: Matrix | None = None,
+    dtype: DtypeLike = None,
+) -> Array:
+    """weights·V: for each query, the values mixed by its row of weights.
+
+    weights (…, L_q, L_k), value (…, L_k, d_v) → (…, L_q, d_v). A key of weight 0 adds
+    nothing, also where its value is inf or NaN. Options, dtypes and errors as in `attend`.
+    Source: Vaswani et al., section 3.2.1.
+
+    >>> output([[0.5, 0.5, 0], [0, 0, 1]], [[10, 0], [20, 2], [7, 7]])
+    array([[15.,  1.],
+           [ 7.,  7.]])
+    """
+    problem = problem_of(*_asked(locals()))
+    return steps_of(problem)[-1].array
+
+
+def _operand(name: str, given: Any) -> Operand:
+    """What a person gives, as an operand. Raises DataError, which names it."""
+    if type(given).__name__ == "MaskedArray":
+        raise DataError(f"{name}: a masked array; fill it, and give what is hidden as mask=")
+    try:
+        if hasattr(given, "detach"):  # a PyTorch tensor, with a gradient or on another device
+            given = given.detach().cpu()
+        if "bfloat16" in str(getattr(given, "dtype", "")):  # NumPy has no such type
+            given = given.float() if hasattr(given, "float") else given.astype(np.float32)
+        array = np.asarray(given)
+    except Exception as fault:  # whatever another library raises
+        raise DataError(f"{name} is not a matrix: {fault}") from None
+    return Operand(array, name)
+
+
+def _asked(given: dict[str, Any]) -> tuple[AttentionConfig, Operands]:
+    """A function's own arguments, by their names, as a config and operands."""
+
+    def find(name: str) -> Operand | None:
+        return None if given.get(name) is None else _operand(name, given[name])
+
+    options = {option.name: given.get(option.name) for option in fields(AttentionConfig)}
+    config = AttentionConfig.of(given.get("preset"), **options)
+    return config, Operands.of(find)
+
+
+def _labels(labels: Names) -> Labels:
+    """Labels in a text are parted at white space."""
+    if labels is None:
+        return None
+    return tuple(labels.split() if isinstance(labels, str) else map(str, labels))
+
+
+def _rows(rows: Any, count: int, labels: Labels) -> Array:
+    """The numbers of the rows wanted. Raises UsageError for one that does not exist."""
+    if isinstance(rows, str):
+        return rows_named(rows, count, labels, "rows")
+    try:
+        return np.atleast_1d(np.arange(count)[rows])
+    except IndexError as fault:
+        raise UsageError(f"rows: {fault}") from None

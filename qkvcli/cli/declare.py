@@ -1,0 +1,156 @@
+"""How options are declared, and how their values are read from text.
+
+A field of a group of options says what a person types and reads, once; `plain` and
+`typer_app` both read command lines from that. Nothing of Typer is needed for it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+ANY = 2**62
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option as a person types and reads it.
+
+    ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second
+    name, if any, unsets it.
+    """
+
+    names: tuple[str, ...]
+    panel: str
+    help: str
+    metavar: str | None = None
+    read: Callable[[str], Any] | None = None
+
+
+def option(panel: str, *names: str, metavar: str, read: Callable[[str], Any], help: str) -> Any:
+    """A field that is an option with a value, which ``read`` makes of its text."""
+    return _field(Option(names, panel, help, metavar, read), None)
+
+
+def flag(panel: str, *names: str, help: str) -> Any:
+    """A field that is an option without a value; None where it may also be unset."""
+    return _field(Option(names, panel, help), None if len(names) > 1 else False)
+
+
+def file(panel: str, *names: str, help: str) -> Any:
+    """A field that is an option with a file, or ``-`` for standard input."""
+    return _field(Option(names, panel, help, "FILE", Path), None)
+
+
+def count(panel: str, name: str, help: str, least: int = 1, most: int = ANY) -> Any:
+    """A field that is an option with a whole number."""
+    return _field(Option((name,), panel, help, "N", whole(least, most)), None)
+
+
+def _field(declared: Option, default: Any) -> Any:
+    return field(default=default, metadata={"option": declared})
+
+
+def declared(group: Any) -> dict[str, Option]:
+    """The options of a group, by their field."""
+    return {field.name: field.metadata["option"] for field in fields(group)}
+
+
+def given(group: Any) -> dict[str, Any]:
+    """The options of a group that were typed, by their field."""
+    return {
+        field.name: getattr(group, field.name)
+        for field in fields(group)
+        if getattr(group, field.name) != field.default
+    }
+
+
+def typed(field: str) -> str:
+    """A field as a person types it.
+
+    >>> typed("past_key")
+    '--past-key'
+    """
+    return f"--{field.replace('_', '-')}"
+
+
+def whole(least: int, most: int = ANY) -> Callable[[str], int]:
+    """Make a reader of whole numbers, whose error says which are meant."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most or "_" in text:
+            upto = f"from {least} to {most}" if most < ANY else f"from {least} on"
+            wanted = "a whole number" + (f" {upto}" if least > -ANY else "")
+            raise ValueError(f"{text!r} is not {wanted}")
+        return value
+
+    return read
+
+
+def listed(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """Make a reader of several values, parted by commas."""
+    return lambda text: tuple(read(part.strip()) for part in text.split(","))
+
+
+def chosen(words: Iterable[str]) -> Callable[[str], str]:
+    """Make a reader of one of some words."""
+    known = tuple(words)
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"{text!r} is not one of {', '.join(known)}")
+        return text
+
+    return read
+
+
+def number(text: str) -> float:
+    """Read a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if "_" in text or value - value != 0:  # 1_000, inf and nan are for Python to read, not us
+        raise ValueError(f"{text!r} is not a finite number such as 0.125")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """Read a number above 0."""
+    value = number(text)
+    if value <= 0:
+        raise ValueError(f"{text!r} is not above 0")
+    return value
+
+
+def scale(text: str) -> float | str:
+    """Read a scale: a number, or the words for two of them."""
+    if text in ("none", "sqrt"):
+        return text
+    try:
+        return number(text)
+    except ValueError:
+        wanted = "none, sqrt or a number such as 0.125"
+        raise ValueError(f"{text!r} is not {wanted}") from None
+
+
+def window(text: str) -> tuple[int | None, int | None]:
+    """Read a left and perhaps a right, each a number or none."""
+    sides = listed(lambda side: None if side == "none" else whole(0)(side))(text)
+    if len(sides) > 2:
+        raise ValueError(f"{text!r} is not LEFT or LEFT,RIGHT")
+    return sides[0], sides[1] if len(sides) == 2 else None
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read labels, which are parted at white space."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the labels are not UTF-8 text") from None
+    return tuple(text.split())

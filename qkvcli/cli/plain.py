@@ -1,0 +1,47 @@
+"""Plain command lines, read without Typer, whose import takes longer than the work.
+
+Only what is right is read here: help, completion, and anything that is not a known option
+with a good value is left to Typer, which says what is wrong with it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qkvcli.cli.commands import COMMANDS, OPTIONS, Line, Version
+from qkvcli.cli.declare import Option
+
+_NAMES = {name: field for field, option in OPTIONS.items() for name in option.names}
+
+
+def read(words: list[str]) -> Line | Version | None:
+    """What a command line asks for; None where Typer is to read it."""
+    if words == ["--version"]:
+        return Version()
+    if not words or words[0] not in COMMANDS:
+        return None
+    command = COMMANDS[words[0]]
+    values: dict[str, Any] = {}
+    rest = iter(words[1:])
+    for word in rest:
+        name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+        if name in _NAMES:
+            field = _NAMES[name]
+            try:
+                values[field] = _value(OPTIONS[field], name, text if equals else None, rest)
+            except (ValueError, StopIteration):
+                return None
+        elif command.takes and "operand" not in values and word and (word == "-" or word[0] != "-"):
+            values["operand"] = Path(word)
+        else:
+            return None
+    return Line.of(command, values)
+
+
+def _value(option: Option, name: str, text: str | None, rest: Iterator[str]) -> Any:
+    """An option's value; its text stands after an equals sign or is the next word."""
+    if option.read is None:
+        if text is not None:
+            raise ValueError(name)
+        return option.names.index(name) == 0
+    return option.read(next(rest) if text is None else text)

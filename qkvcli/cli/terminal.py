@@ -1,0 +1,86 @@
+"""What a person sees: tables as text, and on standard error how far long work has come."""
+
+import time
+from io import StringIO
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from qkvcli.cli.environment import Environment
+
+if TYPE_CHECKING:
+    from qkvcli.render.tables import Block
+
+_PATIENCE = 0.5  # seconds of silence
+_WIDEST = 10**6
+
+
+class Printer:
+    """What Rich makes of a block, with the width that it needs, so that nothing is cut."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.encoding = environment.encoding
+        self.text = StringIO()
+        from rich.console import Console
+
+        self.console = Console(
+            file=self.text,
+            width=_WIDEST,
+            force_terminal=environment.colour,
+            color_system="standard" if environment.colour else None,
+            legacy_windows=False,
+            highlight=False,
+            emoji=False,
+            markup=False,
+        )
+
+    def __call__(self, block: "Block") -> bytes:
+        """A block's bytes, in the encoding of the stream."""
+        self.text.seek(0)
+        self.text.truncate()
+        self.console.print(block.content, width=max(block.width, 1))
+        lines = (line.rstrip() for line in self.text.getvalue().splitlines())
+        return "".join(f"{line}\n" for line in lines).encode(self.encoding, "replace")
+
+
+class Meter:
+    """A bar that shows up only where a terminal is there and the work takes long."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.started = time.monotonic()
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say that so many parts of so many are done."""
+        if not self.environment.watched or time.monotonic() - self.started < _PATIENCE:
+            return
+        if self.bar is None:
+            self._start(total)
+        self.bar.update(self.task, completed=done, total=total)
+
+    def _start(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=self.environment.stderr),
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=total)
+        self.bar.start()

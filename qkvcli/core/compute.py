@@ -1,0 +1,175 @@
+"""From a problem to its steps: computed at once where that is little, else part by part.
+
+A step that is too large to hold is computed while it is written: scores and weights some
+rows at a time, the output by `blocks`, on all cores.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from itertools import product
+from threading import Event
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from qkvcli.core import attention
+from qkvcli.core.dense import dense
+from qkvcli.core.operands import Array, Shape
+from qkvcli.core.problem import Problem
+from qkvcli.core.steps import Outline, Parts, Stage, Step
+
+Advance: TypeAlias = Callable[[int, int], None]
+"""Told how much of how much is done."""
+
+Place: TypeAlias = tuple[tuple[int, ...], slice]
+"""Some rows of one matrix: its leading index, and which rows."""
+
+
+Mixture: TypeAlias = tuple[Place, Array, Array | None]
+"""Some rows' place, their output, and the logarithm of each one's sum of e^score."""
+
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Up to how many scores all steps are held; how large parts and blocks are otherwise.
+
+    ``part`` counts numbers in a part of a matrix; ``queries`` and ``keys`` are those of a
+    block, whose scores stay in a core's own cache.
+    """
+
+    held: int = 2**20
+    part: int = 2**21
+    queries: int = 1024
+    keys: int = 256
+
+
+SIZES = Sizes()
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody how far the work is."""
+
+
+def steps_of(
+    problem: Problem,
+    until: Stage = "output",
+    sizes: Sizes = SIZES,
+    advance: Advance = silent,
+) -> tuple[Step, ...]:
+    """The steps up to a stage, each computed when its numbers are looked at."""
+    if problem.size <= sizes.held:
+        arrays = cache(lambda: dense(problem, until))  # all at once, at the first look
+
+        def whole(name: str) -> Parts:
+            array = arrays()[name]
+            return iter([array.reshape(math.prod(array.shape[:-1]), array.shape[-1])])
+
+        return tuple(
+            outline.computed_by(partial(whole, outline.name)) for outline in problem.outlines(until)
+        )
+    return tuple(_large(problem, outline, sizes, advance) for outline in problem.outlines(until))
+
+
+def _large(problem: Problem, outline: Outline, sizes: Sizes, advance: Advance) -> Step:
+    """One step of a large problem, for itself alone."""
+    if isinstance(outline, Step):  # a projection: it is small, and here already
+        return outline
+    if outline.name == "output":
+
+        def output() -> Parts:
+            whole = np.empty(outline.shape, outline.dtype)
+            output_into(problem, whole, None, sizes, advance)
+            yield whole.reshape(outline.count, outline.shape[-1])
+
+        return outline.computed_by(output)
+
+    def rows() -> Parts:
+        until: Stage = "weights" if outline.name == "weights" else "scores"
+        for _, found in _by_rows(problem, until, problem.shape[:-2], sizes, advance):
+            yield found[outline.name]
+
+    return outline.computed_by(rows)
+
+
+def output_into(
+    problem: Problem,
+    out: Array,
+    log_sum_exp: Array | None = None,
+    sizes: Sizes = SIZES,
+    advance: Advance = silent,
+) -> None:
+    """The output, written into an array of its shape, block by block.
+
+    ``log_sum_exp`` (…, H, L_q) takes the logarithm of each row's sum of e^score.
+    """
+    if problem.size <= sizes.held and log_sum_exp is None:
+        out[...] = dense(problem)["output"]
+        return
+    apart = out if problem.merged is None else attention.split_heads(out, problem.merged)
+    mixtures = _by_blocks if problem.in_blocks else _by_dense_rows
+    with np.errstate(all="ignore"):  # too large for float16 is inf there, log 0 is −inf
+        for (index, rows), output, logarithm in mixtures(problem, sizes, advance):
+            place: tuple[int | slice, ...] = (*index, rows)
+            apart[place] = output
+            if log_sum_exp is not None:
+                log_sum_exp[place] = logarithm
+
+
+def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mixture]:
+    """Every block of queries of every matrix: its place, output and log-sum-exp."""
+    from qkvcli.core.blocks import Blocks, Mixed
+
+    @lru_cache(maxsize=4)  # a few matrices are worked on at once
+    def blocks(index: tuple[int, ...]) -> Blocks:
+        return Blocks(problem.with_matrix(index), sizes.queries, sizes.keys)
+
+    def job(place: Place, stop: Event) -> Mixed:
+        index, rows = place
+        return blocks(index).output(rows, stop)
+
+    places = _places(problem.leading, problem.shape[-2], sizes.queries)
+    for place, mixed in _in_order(job, places, advance):
+        yield place, mixed.output, mixed.log_sum_exp
+
+
+def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mixture]:
+    """The same, where the weights are given or have a dtype of their own."""
+    last = problem.score_steps[-1].name if problem.score_steps else "scores"
+    for place, found in _by_rows(problem.apart(), "output", problem.leading, sizes, advance):
+        scores = found.get(last)
+        yield place, found["output"], None if scores is None else attention.log_sum_exp(scores)
+
+
+def _by_rows(
+    problem: Problem, until: Stage, leading: Shape, sizes: Sizes, advance: Advance
+) -> Iterator[tuple[Place, dict[str, Array]]]:
+    """Every step of some rows after the other, one matrix after the other."""
+
+    def job(place: Place, stop: Event) -> dict[str, Array]:
+        index, rows = place
+        part = problem.with_matrix(index).with_rows(np.arange(rows.start, rows.stop))
+        return dense(part, until)
+
+    *_, queries, keys = problem.shape
+    places = _places(leading, queries, max(sizes.part // max(keys, 1), 1))
+    return _in_order(job, places, advance)
+
+
+def _places(leading: Shape, queries: int, rows: int) -> list[Place]:
+    """All matrices' rows, so many at a time."""
+    parts = [slice(i, min(i + rows, queries)) for i in range(0, queries, rows)]
+    return list(product(np.ndindex(*leading), parts))
+
+
+def _in_order(
+    job: Callable[[Place, Event], Done], places: list[Place], advance: Advance
+) -> Iterator[tuple[Place, Done]]:
+    from qkvcli.core.threads import ordered
+
+    for done, (place, result) in enumerate(zip(places, ordered(job, places), strict=True), 1):
+        advance(done, len(places))
+        yield place, result

@@ -1,0 +1,223 @@
+"""The attention that is asked for, as one frozen value."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, cast
+
+if TYPE_CHECKING:  # reading a command line imports this module, and not NumPy
+    import numpy as np
+
+from qkvcli.errors import ShapeError, UsageError
+
+Scale: TypeAlias = SupportsFloat | Literal["none", "sqrt"] | None
+Window: TypeAlias = SupportsIndex | tuple[SupportsIndex | None, SupportsIndex | None] | None
+Lengths: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | None
+FloatName: TypeAlias = Literal["float16", "float32", "float64"]
+DtypeLike: TypeAlias = "FloatName | type[np.floating[Any]] | np.dtype[np.floating[Any]] | None"
+Preset: TypeAlias = Literal["article", "bert", "gpt"]
+
+FLOATS: tuple[FloatName, ...] = ("float16", "float32", "float64")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "article": {},
+    "bert": {"scale": "sqrt"},
+    "gpt": {"scale": "sqrt", "causal": True},
+}
+"""What the article, and the models that it speaks of, do: options of `AttentionConfig`."""
+
+
+def _option(default: Any, *acts_on: str) -> Any:
+    """An option, and the steps that it has a part in."""
+    return field(default=default, metadata={"acts_on": acts_on})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """What is done to the dot products on the way to the output; nothing, by default.
+
+    scale          None or "none" for bare dot products, "sqrt" for 1/√d of one head
+                   (Vaswani et al., section 3.2.1), or a number
+    softcap        C: the scores become C·tanh(scores / C) (Gemma 2 report, section 2)
+    causal         query i sees keys 0 … i + offset
+    window         (left, right): query i sees keys i + offset − left … i + offset + right;
+                   None on a side for no bound there; a number alone is the left
+                   (Longformer, section 3.1; ONNX Attention, left_window_size)
+    offset         the position of query 0 among the keys; None for the length of a cache,
+                   or valid_length − L_q, or 0
+    valid_length   N, or one for each batch: keys from N on are padding
+    heads          split the last axis of Q, K and V into so many heads, and merge the output
+    kv_heads       heads of K and V, where queries share them (grouped-query attention:
+                   Ainslie et al., section 2.2); as ``heads`` where None
+    dtype          round the inputs to it: "float16", "float32" or "float64"
+    softmax_dtype  take the softmax in it
+
+    >>> AttentionConfig(scale="sqrt").scale_of(64), AttentionConfig(window=3).sides
+    (0.125, (3, None))
+
+    Raises UsageError for a value that is none of these.
+    """
+
+    scale: Scale = _option(None, "scaled")
+    softcap: SupportsFloat | None = _option(None, "capped")
+    causal: bool = _option(False, "masked")
+    window: Window = _option(None, "masked")
+    offset: SupportsIndex | None = _option(None, "masked")
+    valid_length: Lengths = _option(None, "masked")
+    heads: SupportsIndex | None = _option(None, "scores", "output")
+    kv_heads: SupportsIndex | None = _option(None, "scores", "output")
+    dtype: DtypeLike = _option(None, "scores", "scaled", "capped", "masked", "weights", "output")
+    softmax_dtype: DtypeLike = _option(None, "weights")
+
+    def __post_init__(self) -> None:
+        """Bring what a person may write to one form. Raises UsageError."""
+        self._set("scale", _scale(self.scale))
+        if self.softcap is not None:
+            self._set("softcap", _number("softcap", self.softcap))
+            if self.cap is not None and self.cap <= 0:
+                raise UsageError(f"softcap {self.softcap} is not above 0")
+        self._set("causal", _truth("causal", self.causal))
+        self._set("window", _window(self.window))
+        self._set("offset", None if self.offset is None else _whole("offset", self.offset))
+        self._set("valid_length", _lengths(self.valid_length))
+        for name in ("heads", "kv_heads"):
+            if getattr(self, name) is not None:
+                self._set(name, _whole(name, getattr(self, name), 1))
+        if self.kv_heads is not None and self.heads is None:
+            raise UsageError("kv heads are for a split into heads; give the number of heads too")
+        if self.split is not None and self.split[0] % self.split[1]:
+            raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} of K and V evenly")
+        for name in ("dtype", "softmax_dtype"):
+            self._set(name, _dtype(name, getattr(self, name)))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, preset: str | None = None, **options: Any) -> "AttentionConfig":
+        """Options over those of a preset; an option that is None leaves the preset's.
+
+        >>> AttentionConfig.of("gpt", scale="none", softcap=None).causal
+        True
+
+        Raises UsageError for a preset or a value that does not exist.
+        """
+        if preset is not None and preset not in PRESETS:
+            raise UsageError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+        asked = {name: value for name, value in options.items() if value is not None}
+        return cls(**{**PRESETS[preset or "article"], **asked})
+
+    def changed(self) -> dict[str, tuple[str, ...]]:
+        """The options that ask for something, each with the steps that it acts on."""
+        return {
+            option.name: option.metadata["acts_on"]
+            for option in fields(self)
+            if getattr(self, option.name) != option.default
+        }
+
+    @property
+    def cap(self) -> float | None:
+        """The softcap as a number."""
+        return cast("float | None", self.softcap)
+
+    @property
+    def sides(self) -> tuple[int | None, int | None]:
+        """How far a query sees to the left and to the right of its position."""
+        return cast("tuple[int | None, int | None]", self.window or (None, None))
+
+    @property
+    def split(self) -> tuple[int, int] | None:
+        """How many heads the queries, and the keys and values, are split into."""
+        heads, shared = (cast("int | None", n) for n in (self.heads, self.kv_heads))
+        return None if heads is None else (heads, shared or heads)
+
+    def scale_of(self, width: int | None) -> float:
+        """The factor for queries that are ``width`` wide.
+
+        Raises UsageError where 1/√d is asked for and nothing says what d is, ShapeError
+        where d is 0.
+        """
+        if self.scale != "sqrt":
+            return cast(float, self.scale or 0.0)
+        if width is None:
+            raise UsageError(
+                "scale sqrt needs the queries' width d, and scores alone don't tell it; "
+                "give the query too, or the number itself (for d = 64 it is 0.125)"
+            )
+        if width == 0:
+            raise ShapeError("scale sqrt is 1/√d, and the queries have no columns: d is 0")
+        return 1 / math.sqrt(width)
+
+    def scale_formula(self, width: int | None) -> str:
+        """The factor as a title writes it.
+
+        >>> [AttentionConfig(scale=s).scale_formula(64) for s in ("sqrt", 0.5)]
+        ['1/√64', '0.5']
+        """
+        return f"1/√{width}" if self.scale == "sqrt" else f"{self.scale_of(width):g}"
+
+
+def _scale(given: Any) -> float | Literal["sqrt"] | None:
+    if given is None or (isinstance(given, str) and given == "none"):
+        return None
+    if isinstance(given, str) and given == "sqrt":
+        return "sqrt"
+    return _number("scale", given)
+
+
+def _number(name: str, given: Any) -> float:
+    """A finite number of any type (NumPy's too) as a float."""
+    try:
+        value = math.nan if isinstance(given, (bool, str)) else float(given)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        what = "none, sqrt or a finite number" if name == "scale" else "a finite number"
+        raise UsageError(f"{name} {given!r} is not {what}")
+    return value
+
+
+def _whole(name: str, given: Any, least: int | None = None) -> int:
+    """A whole number of any type as an int."""
+    words = name.replace("_", " ")
+    try:
+        value = given.__index__()
+    except (AttributeError, TypeError):
+        raise UsageError(f"{words} {given!r} is not a whole number") from None
+    if least is not None and value < least:
+        raise UsageError(f"{words} {value} is less than {least}")
+    return int(value)
+
+
+def _truth(name: str, given: Any) -> bool:
+    if type(given).__name__ not in ("bool", "bool_"):  # Python's own and NumPy's
+        raise UsageError(f"{name} {given!r} is neither True nor False")
+    return bool(given)
+
+
+def _window(given: Any) -> tuple[int | None, int | None] | None:
+    if given is None:
+        return None
+    sides = tuple(given) if isinstance(given, Iterable) else (given, None)
+    if len(sides) != 2:
+        raise UsageError(f"window {given!r} is not a left and a right")
+    left, right = (None if side is None else _whole("window", side, 0) for side in sides)
+    return left, right
+
+
+def _lengths(given: Any) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    try:
+        lengths = tuple(given)
+    except TypeError:  # one number, of any type
+        lengths = (given,)
+    return tuple(_whole("valid_length", length, 0) for length in lengths)
+
+
+def _dtype(name: str, given: Any) -> FloatName | None:
+    """A dtype's name, also where NumPy's own type was given."""
+    known = getattr(given, "name", None) or getattr(given, "__name__", None) or given
+    if known is not None and known not in FLOATS:
+        raise UsageError(f"{name.replace('_', ' ')} {given!r} is not one of {', '.join(FLOATS)}")
+    return cast("FloatName | None", known)

@@ -1,0 +1,147 @@
+"""A config and operands made into a problem, if they fit together."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qkvcli.core.config import AttentionConfig
+from qkvcli.core.dtypes import Float, own_dtype, result_dtype, rounded
+from qkvcli.core.inputs import assembled, check_partners, projected
+from qkvcli.core.masks import visibility
+from qkvcli.core.operands import Operand, Operands
+from qkvcli.core.problem import Groups, Problem
+from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
+from qkvcli.core.shapes import (
+    broadcast_leading,
+    check_axes,
+    check_merged,
+    check_values,
+    check_width,
+    group_of,
+)
+from qkvcli.core.steps import ORDER, SCORES, Stage
+from qkvcli.errors import UsageError
+
+
+def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "output") -> Problem:
+    """The problem that a config and operands make, if they fit together.
+
+    Raises ShapeError, DtypeError or UsageError, before any product over tokens is taken.
+    """
+    check_partners(operands.query, operands.key, operands.value)
+    if operands.mask is not None:
+        own_dtype(operands.mask)
+    own = result_dtype(operands.numeric())
+    result: Float = np.dtype(config.dtype) if config.dtype else own
+    ready: dict[str, Any] = {}
+    projections = []
+    of_queries, of_keys = config.split or (None, None)
+    sides = (("query", operands.query), ("key", operands.key), ("value", operands.value))
+    for name, side in sides:
+        if side is None:
+            continue
+        side, step = projected(side, name, result)
+        if step is not None:
+            projections.append(replace(step, heads=config.split is None))
+        ready[name] = assembled(side, of_queries if name == "query" else of_keys)
+    given = {"scores": operands.scores, "weights": operands.weights}
+    ready |= {name: rounded(step, result) for name, step in given.items() if step is not None}
+    problem = Problem(config, result, **ready, projections=tuple(projections))
+    _check_in_time(problem, operands.mask, until)
+    problem = replace(problem, groups=_groups(problem))
+    if problem.weights is not None:
+        return problem
+    past = operands.key.past.shape[-2] if operands.key and operands.key.past else 0
+    return replace(problem, score_steps=_score_steps(problem, operands.mask, past))
+
+
+def check_in_time(
+    asked: Mapping[str, Collection[str]],
+    given: str,
+    until: str = "output",
+    used: Iterable[str] = (),
+) -> None:
+    """Raise UsageError for an option that has no part in what follows a step that is given.
+
+    ``asked`` has the steps that each option acts on. ``used`` are steps before the given
+    one that play a part all the same.
+
+    >>> check_in_time({"causal": ("masked",)}, "scores")
+    >>> check_in_time({"causal": ("masked",)}, "weights")
+    Traceback (most recent call last):
+    qkvcli.errors.UsageError: causal comes before the weights, and those are given; leave it out
+    """
+    follow = {*ORDER[ORDER.index(given) + 1 : ORDER.index(until) + 1], *used}
+    for option, acts_on in asked.items():
+        if not follow & set(acts_on):
+            words = f"{given} scores" if given in SCORES[1:] else given
+            what = f"{option.replace('_', ' ')} comes before the {words}, and those are given"
+            raise UsageError(f"{what}; leave it out")
+
+
+def _check_in_time(problem: Problem, mask: Operand | None, until: Stage) -> None:
+    given = problem.weights or problem.scores
+    if given is None:
+        return
+    asked = problem.config.changed() | ({} if mask is None else {"mask": ("masked",)})
+    width_known = problem.weights is None and (problem.query or problem.key) is not None
+    last = {"scores": "masked"}.get(until, until)
+    check_in_time(asked, given.name, last, ("scores",) if width_known else ())
+
+
+def _score_steps(problem: Problem, mask: Operand | None, past: int) -> tuple[ScoreStep, ...]:
+    """What is done to the scores, in the one order."""
+    config, steps = problem.config, list[ScoreStep]()
+    if config.scale is not None:
+        width = _width(problem)
+        steps.append(Scale(config.scale_of(width), config.scale_formula(width)))
+    if config.cap is not None:
+        steps.append(Softcap(config.cap))
+    seen = visibility(config, problem.shape, mask, past)
+    if seen.hides:
+        steps.append(Mask(seen))
+    return tuple(steps)
+
+
+def _width(problem: Problem) -> int | None:
+    """The width d of one head, where anything tells it.
+
+    Raises UsageError where scores have heads, and what should tell the width has none.
+    """
+    scores = problem.scores
+    side = problem.query or problem.key
+    if side is None:
+        return None
+    if scores is not None and scores.array.ndim > max(side.array.ndim, 2):
+        what = f"the scores {scores.shape} have heads, and {side.shape} has none"
+        raise UsageError(f"{what}; say how many with --heads")
+    return side.shape[-1]
+
+
+def _groups(problem: Problem) -> Groups:
+    """How heads are shared, once the shapes fit. Raises ShapeError."""
+    query, key, value = problem.query, problem.key, problem.value
+    weights, scores = problem.weights, problem.scores
+    if weights is not None:
+        check_axes(weights, "L_q, L_k")
+        if problem.merged is not None:
+            check_merged(weights, problem.merged)
+        if value is None:
+            return Groups()
+        check_values(weights, weights.shape[-1], value)
+        return Groups(1, group_of(weights, value))
+    if scores is not None:
+        check_axes(scores, "L_q, L_k")
+        return Groups()
+    if query is None or key is None:
+        return Groups()
+    check_width(query, key)
+    of_key = group_of(query, key)
+    if value is None:
+        return Groups(of_key)
+    check_values(key, key.shape[-2], value)
+    leading = broadcast_leading(query.shape[:-2], key.shape[:-2], of_key)
+    widest = query if leading == query.shape[:-2] else key
+    return Groups(of_key, group_of(widest, value, leading))

@@ -1,0 +1,281 @@
+"""Operands and score steps that fit together: all that is known before a product is taken."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+
+from qkvcli.core.config import AttentionConfig
+from qkvcli.core.dtypes import Float, working_dtype
+from qkvcli.core.masks import Visibility
+from qkvcli.core.operands import Array, Labels, Operand, Shape
+from qkvcli.core.score_steps import Mask, ScoreStep
+from qkvcli.core.shapes import broadcast_leading, matrix_at
+from qkvcli.core.steps import Outline, Stage, Step
+from qkvcli.errors import UsageError
+
+
+class Groups(NamedTuple):
+    """How many query heads share each head of K, and of V."""
+
+    key: int = 1
+    value: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Operands that fit together, in the working dtype, and what is to be done to them.
+
+    ``query``, ``key`` and ``value`` are projected, split into heads, and have their cache
+    before them. ``scores`` or ``weights`` stand where those steps were given. ``projections``
+    are the steps that made Q, K and V; ``score_steps`` are those from Q·Kᵀ to the softmax.
+    ``dtype`` is that of the results. The ``with_`` methods give the problem of a part.
+    """
+
+    config: AttentionConfig
+    dtype: Float
+    query: Operand | None = None
+    key: Operand | None = None
+    value: Operand | None = None
+    scores: Operand | None = None
+    weights: Operand | None = None
+    projections: tuple[Step, ...] = ()
+    groups: Groups = Groups()
+    score_steps: tuple[ScoreStep, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the scores, (…, L_q, L_k)."""
+        given = self.weights or self.scores
+        if given is not None:
+            return given.shape
+        query, key = needed(self.query, "query"), needed(self.key, "key")
+        leading = broadcast_leading(query.shape[:-2], key.shape[:-2], self.groups.key)
+        return (*leading, query.shape[-2], key.shape[-2])
+
+    @property
+    def size(self) -> int:
+        """How many scores there are."""
+        return math.prod(self.shape)
+
+    @property
+    def leading(self) -> Shape:
+        """The leading axes of the output, before its heads are merged."""
+        value = needed(self.value, "value")
+        return broadcast_leading(self.shape[:-2], value.shape[:-2], self.groups.value)
+
+    @property
+    def labels(self) -> Labels:
+        """The labels of the queries, where they have any."""
+        named = self.weights or self.scores or self.query
+        return None if named is None else named.rows
+
+    @property
+    def visibility(self) -> Visibility | None:
+        """What the mask hides, where there is one."""
+        masks = (step.visibility for step in self.score_steps if isinstance(step, Mask))
+        return next(masks, None)
+
+    @property
+    def merged(self) -> int | None:
+        """How many heads of the output are merged, where they are."""
+        return None if self.config.split is None else self.config.split[0]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the output can be computed without the weights."""
+        computed = self.scores is None and self.weights is None
+        softmax = self.config.softmax_dtype
+        return computed and (softmax is None or softmax == working_dtype(self.dtype).name)
+
+    def outlines(self, until: Stage = "output") -> tuple[Outline, ...]:
+        """Every step up to a stage, as it is known before it is computed."""
+        found: list[Outline] = list(self.projections)
+        if self.weights is None:
+            found += self._score_outlines()
+            if until == "scores":
+                return tuple(found)
+            softmax = self.config.softmax_dtype
+            before = self.score_steps[-1].name if self.score_steps else self._given
+            formula = f"softmax({before})" + (f" in {softmax}" if softmax else "")
+            found.append(self._score_outline("weights", formula, (self.shape,)))
+        if until == "output":
+            found.append(self._output_outline())
+        return tuple(found)
+
+    @property
+    def _given(self) -> str:
+        """Which of the steps up to the softmax was given."""
+        return "scores" if self.scores is None else self.scores.name
+
+    def _score_outlines(self) -> list[Outline]:
+        found = []
+        if self.scores is None:
+            query, key = needed(self.query, "query"), needed(self.key, "key")
+            turned = (*key.shape[:-2], key.shape[-1], key.shape[-2])
+            found.append(self._score_outline("scores", "Q·Kᵀ", (query.shape, "·", turned)))
+        before = self._given
+        for step in self.score_steps:
+            more = [part for term in step.terms for part in (" + ", term)]
+            terms = (self.shape, *more)
+            found.append(self._score_outline(step.name, step.formula(before), terms))
+            before = step.name
+        return found
+
+    def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
+        columns = self.scores.columns if self.scores else needed(self.key, "key").rows
+        return Outline(name, formula, terms, self.shape, self.dtype, self.labels, columns)
+
+    def _output_outline(self) -> Outline:
+        value = needed(self.value, "value")
+        shape = (*self.leading, self.shape[-2], value.shape[-1])
+        formula = "weights·V"
+        if self.merged is not None:
+            *leading, heads, rows, width = shape
+            shape, formula = (*leading, rows, heads * width), f"join({formula})"
+        return Outline(
+            "output",
+            formula,
+            (self.shape, "·", value.shape),
+            shape,
+            self.dtype,
+            self.labels,
+            value.columns,
+            heads=self.merged is None,
+        )
+
+    def with_rows(self, rows: Array) -> "Problem":
+        """The problem of some queries alone: a row of attention needs no other row."""
+        return self._part(
+            lambda operand: _rows_of(operand, rows),
+            self.key,
+            self.value,
+            lambda step: step.for_rows(rows),
+            projections=tuple(
+                _step_rows(step, rows) if step.name == "query" else step
+                for step in self.projections
+            ),
+        )
+
+    def with_heads(self, numbers: tuple[int, ...]) -> "Problem":
+        """The problem of some heads of the scores alone; those of the output are not merged."""
+        key, of_key = _shared(self.key, numbers, self.groups.key)
+        value, of_value = _shared(self.value, numbers, self.groups.value)
+        return self.apart()._part(
+            lambda operand: _along(operand, -3, numbers),
+            key,
+            value,
+            lambda step: step.for_axis(-3, _index_of(numbers)),
+            groups=Groups(of_key, of_value),
+        )
+
+    def with_batches(self, numbers: tuple[int, ...]) -> "Problem":
+        """The problem of some batches alone."""
+        return self._part(
+            lambda operand: _along(operand, -4, numbers),
+            None if self.key is None else _along(self.key, -4, numbers),
+            None if self.value is None else _along(self.value, -4, numbers),
+            lambda step: step.for_axis(-4, _index_of(numbers)),
+        )
+
+    def with_matrix(self, index: tuple[int, ...]) -> "Problem":
+        """The problem of one matrix among the leading axes: views, which have none."""
+
+        def at(operand: Operand, group: int = 1) -> Operand:
+            return replace(operand, array=matrix_at(operand.array, index, group))
+
+        deep = self.value is not None and self.value.array.ndim - 2 > len(index)
+        value = None if deep else self.value  # then only weights are asked for
+        return self.apart()._part(
+            at,
+            None if self.key is None else at(self.key, self.groups.key),
+            None if value is None else at(value, self.groups.value),
+            lambda step: step.for_matrix(index),
+            groups=Groups(),
+            projections=(),
+        )
+
+    def apart(self) -> "Problem":
+        """The same, with the heads of its output not merged."""
+        return replace(self, config=replace(self.config, heads=None, kv_heads=None))
+
+    def _part(
+        self,
+        queries: Callable[[Operand], Operand],
+        key: Operand | None,
+        value: Operand | None,
+        steps: Callable[[ScoreStep], ScoreStep],
+        groups: Groups | None = None,
+        projections: tuple[Step, ...] | None = None,
+    ) -> "Problem":
+        """Other keys and values, and what ``queries`` and ``steps`` make of the rest."""
+        return replace(
+            self,
+            query=None if self.query is None else queries(self.query),
+            scores=None if self.scores is None else queries(self.scores),
+            weights=None if self.weights is None else queries(self.weights),
+            key=key,
+            value=value,
+            score_steps=tuple(map(steps, self.score_steps)),
+            groups=self.groups if groups is None else groups,
+            projections=self.projections if projections is None else projections,
+        )
+
+
+def needed(operand: Operand | None, name: str) -> Operand:
+    """An operand that the work can't do without. Raises UsageError."""
+    if operand is None:
+        raise UsageError(f"no {name} was given")
+    return operand
+
+
+def _rows_of(operand: Operand, rows: Array) -> Operand:
+    """Some rows of an operand, with their labels."""
+    labels = operand.rows and tuple(operand.rows[i] for i in rows.tolist())
+    return replace(operand, array=operand.array[..., rows, :], rows=labels)
+
+
+def _step_rows(step: Step, rows: Array) -> Step:
+    """Some rows of a step that is held, with their labels."""
+    labels = step.rows and tuple(step.rows[i] for i in rows.tolist())
+    return Step.held(
+        step.name,
+        step.array[..., rows, :],
+        step.formula,
+        terms=step.terms,
+        rows=labels,
+        columns=step.columns,
+        heads=step.heads,
+    )
+
+
+def _index_of(numbers: tuple[int, ...]) -> Array | slice:
+    """Some indexes of an axis: as a slice, which gives a view, where they follow each other."""
+    first, last = numbers[0], numbers[-1]
+    if numbers == tuple(range(first, last + 1)):
+        return slice(first, last + 1)
+    return np.array(numbers)
+
+
+def _along(operand: Operand, axis: int, numbers: tuple[int, ...]) -> Operand:
+    """Some indexes of a leading axis; all, where it is missing or broadcasts."""
+    if operand.array.ndim < -axis or operand.shape[axis] == 1:
+        return operand
+    array: Array = operand.array[(..., _index_of(numbers), *[slice(None)] * (-axis - 1))]
+    return replace(operand, array=array)
+
+
+def _shared(
+    operand: Operand | None, numbers: tuple[int, ...], group: int
+) -> tuple[Operand | None, int]:
+    """The heads of K or V that some heads of the scores use, and how many share each."""
+    if operand is None:
+        return None, 1
+    runs = [(head, len(list(run))) for head, run in groupby(n // group for n in numbers)]
+    heads, sizes = zip(*runs, strict=True)
+    if len(set(sizes)) > 1 or len(set(heads)) < len(heads):  # shared unevenly: each on its own
+        return _along(operand, -3, tuple(n // group for n in numbers)), 1
+    return _along(operand, -3, heads), sizes[0] if len(heads) > 1 else 1

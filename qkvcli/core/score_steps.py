@@ -1,0 +1,133 @@
+"""What is done to scores before the softmax: each step written once, for any tile of them.
+
+A tile is some queries' scores for some keys. `dense` hands over whole matrices, `blocks` a
+block of keys at a time, and both go through the same list. What a step says of itself
+(``linear``, ``shifts``, `ScoreStep.bound`) tells `blocks` what it may do ahead of time; a
+new step that says nothing is computed as it is written. The model for this is PyTorch's
+FlexAttention, whose ``score_mod`` and ``mask_mod`` are written once for every kernel.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qkvcli.core import attention
+from qkvcli.core.masks import Visibility
+from qkvcli.core.operands import Array, Shape
+
+
+class ScoreStep:
+    """One step on the way from Q·Kᵀ to the softmax."""
+
+    name: ClassVar[str]
+    linear: ClassVar[bool] = False
+    """Whether it may be done to the queries, before the product, with the same result."""
+    shifts: ClassVar[bool] = False
+    """Whether a number that is taken off the scores before it may as well be taken off after."""
+
+    def formula(self, before: str) -> str:
+        """What is computed from the step ``before``, as a title has it."""
+        raise NotImplementedError
+
+    @property
+    def terms(self) -> tuple[Shape, ...]:
+        """The shapes of what is added to the scores."""
+        return ()
+
+    def bound(self, largest: Array) -> Array:
+        """How large a result can be, if no score is larger than ``largest`` (n,)."""
+        return np.full_like(largest, np.inf)
+
+    def skips(self, rows: slice, keys: slice) -> bool:
+        """Whether it leaves a tile as it is."""
+        return False
+
+    def for_rows(self, rows: Array) -> "ScoreStep":
+        """The step for some of the queries alone."""
+        return self
+
+    def for_axis(self, axis: int, numbers: "Array | slice") -> "ScoreStep":
+        """The step for some indexes of a leading axis, which is counted from the end."""
+        return self
+
+    def for_matrix(self, index: tuple[int, ...]) -> "ScoreStep":
+        """The step for one matrix among the leading axes."""
+        return self
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        """The step, done to a tile of scores (…, n, m); in place where ``out`` is the scores."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Scale(ScoreStep):
+    """Scores × a number; ``written`` is the number as a title has it."""
+
+    factor: float
+    written: str
+    name: ClassVar[str] = "scaled"
+    linear: ClassVar[bool] = True
+
+    def formula(self, before: str) -> str:
+        return f"{before} × {self.written}"
+
+    def bound(self, largest: Array) -> Array:
+        return largest * abs(self.factor)
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        return attention.scaled(scores, self.factor, out)
+
+
+@dataclass(frozen=True)
+class Softcap(ScoreStep):
+    """Scores bent into ±C: C·tanh(scores / C) (Gemma 2 report, section 2)."""
+
+    cap: float
+    name: ClassVar[str] = "capped"
+
+    def formula(self, before: str) -> str:
+        return f"{self.cap:g}·tanh({before} / {self.cap:g})"
+
+    def bound(self, largest: Array) -> Array:
+        return np.minimum(largest, self.cap)
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        return attention.capped(scores, self.cap, out)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask(ScoreStep):
+    """A bias added, and −∞ where a query may not see a key."""
+
+    visibility: Visibility
+    name: ClassVar[str] = "masked"
+    shifts: ClassVar[bool] = True
+
+    def formula(self, before: str) -> str:
+        return " + ".join([before, *(name for name, _ in self.visibility.terms)])
+
+    @property
+    def terms(self) -> tuple[Shape, ...]:
+        return tuple(shape for _, shape in self.visibility.terms)
+
+    def bound(self, largest: Array) -> Array:
+        mask = self.visibility.mask
+        biased = mask is not None and mask.dtype != np.bool_
+        return super().bound(largest) if biased else largest
+
+    def for_rows(self, rows: Array) -> "Mask":
+        return Mask(self.visibility.for_rows(rows))
+
+    def for_axis(self, axis: int, numbers: Array | slice) -> "Mask":
+        return Mask(self.visibility.for_axis(axis, numbers))
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Mask":
+        return Mask(self.visibility.for_matrix(index))
+
+    def skips(self, rows: slice, keys: slice) -> bool:
+        return self.visibility.sees_all(rows, keys)
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        visible, bias = self.visibility.combined(rows, keys)
+        return attention.masked(scores, visible, bias, out)

@@ -1,0 +1,98 @@
+"""Many pieces of work on all cores, their results in order; BLAS held to one thread meanwhile."""
+
+import ctypes
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+
+import numpy as np
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class CalledOffError(Exception):
+    """Raised inside a piece of work that nobody waits for any more."""
+
+
+def check(stop: Event) -> None:
+    """Raise CalledOffError where the work is called off."""
+    if stop.is_set():
+        raise CalledOffError
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """``job`` of every item, on one thread a core, in the order of the items.
+
+    A job is given the event of this call, which is set when the work is called off: the
+    iterator closed, or an exception (Ctrl-C too) on the way. No more than two results a
+    core wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
+    the work is done in this thread and BLAS uses the cores.
+
+    >>> list(ordered(lambda n, stop: n * n, range(5)))
+    [0, 1, 4, 9, 16]
+    """
+    stop = Event()
+    with _one_blas_thread(len(items) > 1 and cores() > 1) as held:
+        if not held:
+            for item in items:
+                yield job(item, stop)
+            return
+        with ThreadPoolExecutor(cores()) as pool:
+            try:
+                waiting: deque[Future[Result]] = deque()
+                for item in items:
+                    waiting.append(pool.submit(job, item, stop))
+                    if len(waiting) > 2 * cores():
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            except BaseException:  # GeneratorExit too: what runs is told, what waits is dropped
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+@contextmanager
+def _one_blas_thread(wanted: bool) -> Iterator[bool]:
+    """Whether NumPy's BLAS is held to one thread inside; left alone where that can't be done."""
+    getter, setter = _openblas("get_num_threads"), _openblas("set_num_threads")
+    if not wanted or getter is None or setter is None:
+        yield False
+        return
+    before = getter()
+    setter(1)
+    try:
+        yield True
+    finally:
+        setter(before)
+
+
+_NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")
+
+
+@cache
+def _openblas(action: str) -> Callable[..., Any] | None:
+    """A function of the OpenBLAS that NumPy's wheels bring along (and have loaded)."""
+    package = Path(np.__file__).parent
+    for folder in (package.parent / "numpy.libs", package / ".dylibs"):
+        for path in sorted(folder.glob("*openblas*")):
+            library = ctypes.CDLL(str(path))
+            for name in _NAMES:
+                if hasattr(library, name.format(action)):
+                    found: Callable[..., Any] = getattr(library, name.format(action))
+                    return found
+    return None

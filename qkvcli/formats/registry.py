@@ -1,0 +1,101 @@
+"""The formats by name: how each is told, read and written."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import BinaryIO
+
+from qkvcli.core.steps import Step
+from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.document import Document
+from qkvcli.formats.source import Source
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that programs read: its name, on the command line and as a file's ending.
+
+    ``module`` has ``read_NAME`` and ``write_NAME``, and is imported when it is used. Text
+    with a ``delimiter`` shares one reader and one writer. A ``binary`` format is not for a
+    terminal.
+    """
+
+    name: str
+    module: str
+    delimiter: str | None = None
+    binary: bool = False
+
+    def read(self, source: Source) -> Document:
+        """What a source holds. Raises DataError."""
+        function = self._function("read")
+        document: Document = (
+            function(source) if self.delimiter is None else function(source, self.delimiter)
+        )
+        return document
+
+    def write(self, steps: Sequence[Step], stream: BinaryIO, digits: int | None = None) -> None:
+        """The steps into a stream, with so many decimals (None: every digit)."""
+        more = () if self.delimiter is None else (self.delimiter,)
+        self._function("write")(steps, stream, digits, *more)
+
+    def _function(self, action: str) -> Callable[..., Document]:
+        name = self.name if self.delimiter is None else "delimited"
+        found: Callable[..., Document] = getattr(
+            import_module(f"qkvcli.formats.{self.module}"), f"{action}_{name}"
+        )
+        return found
+
+
+CSV = Format("csv", "delimited", ",")
+TSV = Format("tsv", "delimited", "\t")
+TXT = Format("txt", "delimited", SPACE)
+JSON = Format("json", "json_text")
+NPY = Format("npy", "numpy_files", binary=True)
+NPZ = Format("npz", "numpy_files", binary=True)
+
+FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ)}
+
+_JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
+"""How JSON that holds matrices begins; "[CLS]" is a label."""
+
+
+def format_by_ending(path: Path) -> Format | None:
+    """The format that a file's ending names; case does not matter.
+
+    >>> format_by_ending(Path("Q.CSV")).name, format_by_ending(Path("q.dat"))
+    ('csv', None)
+    """
+    return FORMATS.get(path.suffix.lower().removeprefix("."))
+
+
+def format_by_start(start: bytes) -> Format:
+    r"""The format that a file's first bytes tell.
+
+    >>> starts = (b"\x93NUMPY", b"PK\x03\x04", b' {"q": 1}', b"1,2", b"1 2")
+    >>> [format_by_start(start).name for start in starts]
+    ['npy', 'npz', 'json', 'csv', 'txt']
+    """
+    if start.startswith(b"\x93NUMPY"):
+        return NPY
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return NPZ
+    text = start.decode("utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore")
+    text = text.removeprefix("\ufeff")
+    if _JSON.match(text):
+        return JSON
+    lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
+    ends = {_parted_by(line) for line in lines}
+    known = next((delimiter for delimiter in "\t, " if delimiter in ends), None)
+    if known is None:  # no line ends in a number: what follows will say where that is
+        known = next((delimiter for delimiter in ",\t" if delimiter in text), SPACE)
+    return {",": CSV, "\t": TSV, SPACE: TXT}[known]
+
+
+def _parted_by(line: str) -> str | None:
+    """What stands before the number at a line's end, where no label is likely to be."""
+    if all(map(is_number, line.split())) and " " in line:
+        return SPACE  # also where tabs are among the blanks
+    parted = ((delimiter, line.rsplit(delimiter, 1)) for delimiter in "\t, ")
+    return next((d for d, cells in parted if len(cells) == 2 and is_number(cells[1])), None)

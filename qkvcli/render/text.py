@@ -1,0 +1,111 @@
+"""The text that stands in tables: numbers, labels and titles, as a person reads them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qkvcli.core.operands import Array
+from qkvcli.core.steps import Outline
+
+DIGITS = 4
+
+
+def formatted(block: Array, digits: int = DIGITS) -> list[list[str]]:
+    """The numbers of a matrix, all in one notation.
+
+    Scientific where fixed decimals would show nothing but zeros, or more than eight
+    digits before the point.
+
+    >>> formatted(np.array([[0.5, -np.inf], [12.25, -0.00001]]), 2)
+    [['0.50', '-inf'], ['12.25', '0.00']]
+    >>> formatted(np.array([[1e-9, 2e20]]), 2)
+    [['1.00e-09', '2.00e+20']]
+    """
+    sizes = np.abs(block[np.isfinite(block) & (block != 0)].astype(np.float64))
+    largest = sizes.max(initial=0)
+    scientific = largest >= 1e8 or (0 < largest < 0.5 * 10.0**-digits)
+    notation = f".{digits}{'e' if scientific else 'f'}"
+    return [[_text(value, notation) for value in row] for row in block.tolist()]
+
+
+def aligned(column: list[str]) -> list[str]:
+    """The texts padded on the right so that, flush right, their decimal points line up.
+
+    >>> aligned(["1.5e+9", "1.5e+10", "-inf"])
+    ['1.5e+9 ', '1.5e+10', '-inf']
+    """
+    tails = [len(text) - text.index(".") if "." in text else 0 for text in column]
+    longest = max(tails, default=0)
+    return [
+        text + " " * (longest - tail if tail else 0)
+        for text, tail in zip(column, tails, strict=True)
+    ]
+
+
+def _text(value: float, notation: str) -> str:
+    text = f"{value:{notation}}"
+    # a small negative number rounds to "-0.00", which reads as a mistake
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+_PLAIN = str.maketrans(
+    {"·": ".", "ᵀ": "^T", "→": "->", "…": "...", "×": "x", "√": "sqrt", "∞": "inf", "−": "-"}
+)
+
+
+def ascii_only(text: str) -> str:
+    """The text in ASCII; a letter that has no stand-in becomes a question mark.
+
+    >>> ascii_only("scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)")
+    'scores = Q.K^T   (5, 64).(64, 5) -> (5, 5)'
+    """
+    return text.translate(_PLAIN).encode("ascii", "replace").decode()
+
+
+_JOINERS = "\u200c\u200d"  # ordinary in Persian and Hindi words, and within emoji
+
+
+def printable(label: str) -> str:
+    r"""A label on one line, with nothing in it that a terminal would obey.
+
+    >>> printable("a\nb\x1b[31m")
+    'a\\nb\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in label)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+@dataclass(frozen=True)
+class Title:
+    """The three parts of "scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)"."""
+
+    name: str
+    formula: str
+    shapes: str
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.formula}   {self.shapes}"
+
+
+def title(step: Outline) -> Title:
+    """The title of a step.
+
+    >>> step = Outline("scores", "Q·Kᵀ", ((5, 64), "·", (64, 5)), (5, 5), np.dtype(float))
+    >>> str(title(step))
+    'scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)'
+    """
+    return Title(step.name, step.formula, f"{''.join(map(str, step.terms))} → {step.shape}")
+
+
+def matrix_title(index: tuple[int, ...], heads: bool = True) -> str:
+    """Which of a step's matrices one is: the last leading axis counts heads, if it has them.
+
+    >>> matrix_title((3,)), matrix_title((0, 3)), matrix_title((1, 0), heads=False)
+    ('head 3', 'batch 0, head 3', 'batch 1 0')
+    """
+    *batches, head = index if heads else (*index, 0)
+    named = [f"batch {' '.join(map(str, batches))}"] if batches else []
+    return ", ".join([*named, *([f"head {head}"] if heads else [])])
