@@ -43,18 +43,18 @@ def run(words: list[str], environment: Environment) -> int:
 
 def _perform(words: list[str], environment: Environment) -> None:
     from qkvcli.cli import plain
-    from qkvcli.cli.commands import Line, Version
 
     line = plain.read(words)
+    if isinstance(line, plain.Version):
+        from qkvcli import __version__
+
+        environment.write(f"qkvcli {__version__}\n".encode())
+        return
     if line is None:
         from qkvcli.cli import typer_app
 
         line = typer_app.read(words)
-    if isinstance(line, Version):
-        from qkvcli import __version__
-
-        environment.write(f"qkvcli {__version__}\n".encode())
-    elif isinstance(line, Line):
+    if line is not None:
         from qkvcli.cli.delivery import perform
 
         perform(line, environment)

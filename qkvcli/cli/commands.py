@@ -1,8 +1,7 @@
 """The commands: a row of a table each, and what they all do."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from qkvcli.cli.declare import Option, declared
 from qkvcli.cli.options import AttentionOptions, Display, Sources
@@ -10,8 +9,7 @@ from qkvcli.cli.options import AttentionOptions, Display, Sources
 GROUPS = (Sources, AttentionOptions, Display)
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command: what it computes, from what, and what its help says.
 
     It computes the steps ``until`` one, and shows those that it ``shows`` (none named: all).
@@ -104,12 +102,7 @@ OPTIONS: dict[str, Option] = {
 """Every option, by its field; all commands have all of them."""
 
 
-class Version:
-    """The command line that asks which version this is."""
-
-
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A command line that has been read."""
 
     command: Command

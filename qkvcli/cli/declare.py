@@ -5,16 +5,15 @@ A field of a group of options says what a person types and reads, once; `plain` 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 ANY = 2**62
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """An option as a person types and reads it.
 
     ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second

@@ -1,9 +1,9 @@
 """A command line carried out: its steps to standard output and to a file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -28,8 +28,7 @@ _AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a p
 _FEWEST_LINES = 4
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to be done with the steps of a command: the formats, None for nothing.
 
     ``display`` is for what is shown, ``saved`` for what is kept: all of it, with every digit.
@@ -156,10 +155,10 @@ def _write_tables(
     if width is None and (environment.on_terminal or not display.full):
         width = columns  # nothing bounds what goes whole into a file
     height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
-    room = replace(_room(display, width, height), plain=environment.plain)
+    room = _room(display, width, height)._replace(plain=environment.plain)
     if selection.rows is None and not display.full and problem.shape[-2] > height:
         kept = [i for i in edges(problem.shape[-2], height) if i is not None]
-        selection = replace(selection, rows=np.array(kept, dtype=np.intp))
+        selection = selection._replace(rows=np.array(kept, dtype=np.intp))
     printer = Printer(environment)
     text = BytesIO()
     for view in views(problem, plan.command.until, plan.names, selection):
@@ -172,4 +171,4 @@ def _room(display: Display, width: int | None, height: int | None) -> "Room":
     from qkvcli.render.grids import Room
 
     room = Room(width, height, full=display.full)
-    return room if display.digits is None else replace(room, digits=display.digits)
+    return room if display.digits is None else room._replace(digits=display.digits)

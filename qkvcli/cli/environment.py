@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from qkvcli.errors import DataError, ReaderGone, UsageError, WriteError
@@ -12,15 +11,19 @@ from qkvcli.errors import DataError, ReaderGone, UsageError, WriteError
 _SIGNS = "·ᵀ→…×√─"
 
 
-@dataclass
 class Environment:
     """The streams and the variables; a test hands in others."""
 
-    stdin: TextIO | None
-    stdout: TextIO | None
-    stderr: TextIO | None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    taken: bool = False
+    def __init__(
+        self,
+        stdin: TextIO | None,
+        stdout: TextIO | None,
+        stderr: TextIO | None,
+        variables: Mapping[str, str],
+    ) -> None:
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.variables = variables
+        self.taken = False  # whether standard input has been read
 
     @classmethod
     def of_process(cls) -> "Environment":

@@ -6,27 +6,33 @@ with a good value is left to Typer, which says what is wrong with it.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qkvcli.cli.commands import COMMANDS, OPTIONS, Line, Version
-from qkvcli.cli.declare import Option
+if TYPE_CHECKING:
+    from qkvcli.cli.commands import Line
+    from qkvcli.cli.declare import Option
 
-_NAMES = {name: field for field, option in OPTIONS.items() for name in option.names}
+
+class Version:
+    """The command line that asks which version this is."""
 
 
-def read(words: list[str]) -> Line | Version | None:
+def read(words: list[str]) -> "Line | Version | None":
     """What a command line asks for; None where Typer is to read it."""
     if words == ["--version"]:
         return Version()
+    from qkvcli.cli.commands import COMMANDS, OPTIONS, Line
+
     if not words or words[0] not in COMMANDS:
         return None
     command = COMMANDS[words[0]]
+    fields = {name: field for field, option in OPTIONS.items() for name in option.names}
     values: dict[str, Any] = {}
     rest = iter(words[1:])
     for word in rest:
         name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
-        if name in _NAMES:
-            field = _NAMES[name]
+        if name in fields:
+            field = fields[name]
             try:
                 values[field] = _value(OPTIONS[field], name, text if equals else None, rest)
             except (ValueError, StopIteration):
@@ -38,7 +44,7 @@ def read(words: list[str]) -> Line | Version | None:
     return Line.of(command, values)
 
 
-def _value(option: Option, name: str, text: str | None, rest: Iterator[str]) -> Any:
+def _value(option: "Option", name: str, text: str | None, rest: Iterator[str]) -> Any:
     """An option's value; its text stands after an equals sign or is the next word."""
     if option.read is None:
         if text is not None:

@@ -6,11 +6,10 @@ rows at a time, the output by `blocks`, on all cores.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from itertools import product
-from threading import Event
-from typing import TypeAlias, TypeVar
+from threading import Event, Lock
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -33,8 +32,7 @@ Mixture: TypeAlias = tuple[Place, Array, Array | None]
 Done = TypeVar("Done")
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """Up to how many scores all steps are held; how large parts and blocks are otherwise.
 
     ``part`` counts numbers in a part of a matrix; ``queries`` and ``keys`` are those of a
@@ -89,8 +87,9 @@ def _large(problem: Problem, outline: Outline, sizes: Sizes, advance: Advance) -
 
     def rows() -> Parts:
         until: Stage = "weights" if outline.name == "weights" else "scores"
-        for _, found in _by_rows(problem, until, problem.shape[:-2], sizes, advance):
-            yield found[outline.name]
+        leading = problem.shape[:-2]
+        for _, (array,) in _by_rows(problem, until, (outline.name,), leading, sizes, advance):
+            yield array
 
     return outline.computed_by(rows)
 
@@ -127,9 +126,13 @@ def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mix
     def blocks(index: tuple[int, ...]) -> Blocks:
         return Blocks(problem.with_matrix(index), sizes.queries, sizes.keys)
 
+    making = Lock()
+
     def job(place: Place, stop: Event) -> Mixed:
         index, rows = place
-        return blocks(index).output(rows, stop)
+        with making:  # or each thread would make them for itself
+            ready = blocks(index)
+        return ready.output(rows, stop)
 
     places = _places(problem.leading, problem.shape[-2], sizes.queries)
     for place, mixed in _in_order(job, places, advance):
@@ -138,21 +141,33 @@ def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mix
 
 def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mixture]:
     """The same, where the weights are given or have a dtype of their own."""
+    apart, leading = problem.apart(), problem.leading
+    if problem.weights is not None or problem.scores is not None:
+        for place, (output,) in _by_rows(apart, "output", ("output",), leading, sizes, advance):
+            yield place, output, None
+        return
     last = problem.score_steps[-1].name if problem.score_steps else "scores"
-    for place, found in _by_rows(problem.apart(), "output", problem.leading, sizes, advance):
-        scores = found.get(last)
-        yield place, found["output"], None if scores is None else attention.log_sum_exp(scores)
+    for place, (scores, output) in _by_rows(
+        apart, "output", (last, "output"), leading, sizes, advance
+    ):
+        yield place, output, attention.log_sum_exp(scores)
 
 
 def _by_rows(
-    problem: Problem, until: Stage, leading: Shape, sizes: Sizes, advance: Advance
-) -> Iterator[tuple[Place, dict[str, Array]]]:
-    """Every step of some rows after the other, one matrix after the other."""
+    problem: Problem,
+    until: Stage,
+    names: tuple[str, ...],
+    leading: Shape,
+    sizes: Sizes,
+    advance: Advance,
+) -> Iterator[tuple[Place, tuple[Array, ...]]]:
+    """The steps ``names`` of some rows after the other, one matrix after the other."""
 
-    def job(place: Place, stop: Event) -> dict[str, Array]:
+    def job(place: Place, stop: Event) -> tuple[Array, ...]:
         index, rows = place
         part = problem.with_matrix(index).with_rows(np.arange(rows.start, rows.stop))
-        return dense(part, until)
+        found = dense(part, until)
+        return tuple(found[name] for name in names)  # the others' memory is free again
 
     *_, queries, keys = problem.shape
     places = _places(leading, queries, max(sizes.part // max(keys, 1), 1))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,8 +34,7 @@ class Positions:
         return np.arange(part.start, part.stop)
 
 
-@dataclass(frozen=True)
-class Reach:
+class Reach(NamedTuple):
     """What some queries see.
 
     Keys from ``first`` to ``last`` are those that any of them may see, keys from

@@ -7,7 +7,6 @@ new step that says nothing is computed as it is written. The model for this is P
 FlexAttention, whose ``score_mod`` and ``mask_mod`` are written once for every kernel.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -60,14 +59,14 @@ class ScoreStep:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class Scale(ScoreStep):
     """Scores × a number; ``written`` is the number as a title has it."""
 
-    factor: float
-    written: str
-    name: ClassVar[str] = "scaled"
-    linear: ClassVar[bool] = True
+    name = "scaled"
+    linear = True
+
+    def __init__(self, factor: float, written: str) -> None:
+        self.factor, self.written = factor, written
 
     def formula(self, before: str) -> str:
         return f"{before} × {self.written}"
@@ -79,12 +78,13 @@ class Scale(ScoreStep):
         return attention.scaled(scores, self.factor, out)
 
 
-@dataclass(frozen=True)
 class Softcap(ScoreStep):
     """Scores bent into ±C: C·tanh(scores / C) (Gemma 2 report, section 2)."""
 
-    cap: float
-    name: ClassVar[str] = "capped"
+    name = "capped"
+
+    def __init__(self, cap: float) -> None:
+        self.cap = cap
 
     def formula(self, before: str) -> str:
         return f"{self.cap:g}·tanh({before} / {self.cap:g})"
@@ -96,13 +96,14 @@ class Softcap(ScoreStep):
         return attention.capped(scores, self.cap, out)
 
 
-@dataclass(frozen=True, eq=False)
 class Mask(ScoreStep):
     """A bias added, and −∞ where a query may not see a key."""
 
-    visibility: Visibility
-    name: ClassVar[str] = "masked"
-    shifts: ClassVar[bool] = True
+    name = "masked"
+    shifts = True
+
+    def __init__(self, visibility: Visibility) -> None:
+        self.visibility = visibility
 
     def formula(self, before: str) -> str:
         return " + ".join([before, *(name for name, _ in self.visibility.terms)])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from qkvcli.errors import UsageError
 _SLICE = re.compile(r"(-?\d*):(-?\d*)(?::(-?\d+))?")
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(NamedTuple):
     """Which rows (L_q), heads and batches are wanted; None for all of them."""
 
     rows: Array | None = None
@@ -29,8 +28,7 @@ class Selection:
         return self.rows is None and self.heads is None and self.batches is None
 
 
-@dataclass(frozen=True, eq=False)
-class View:
+class View(NamedTuple):
     """A part of a step.
 
     ``step`` says what the whole is; ``array`` holds the part. ``rows`` are the numbers of

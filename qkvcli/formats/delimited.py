@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.cells import SPACE, checked_labels, lines_of
 from qkvcli.formats.document import Document
-from qkvcli.formats.lines import Line, numbers_and_labels
 from qkvcli.formats.source import Source
+
+if TYPE_CHECKING:
+    from qkvcli.formats.lines import Line
 
 _SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")
 _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
@@ -51,7 +53,9 @@ def _read(source: Source, delimiter: str) -> Operand:
         quick = _with_labels(body, delimiter)
         if quick is not None:
             array, rows, columns = quick
-        else:
+        else:  # imported here: most files are plain
+            from qkvcli.formats.lines import numbers_and_labels
+
             lines = list(_lines(body, delimiter, source.name, skipped))
             array, rows, columns = numbers_and_labels(lines, delimiter, source.name)
     if shape is not None:
@@ -118,8 +122,10 @@ def _with_labels(text: str, delimiter: str) -> tuple[Array, list[str], list[str]
     return (array, heads, columns) if _all_meant(array, text.encode()) else None
 
 
-def _lines(text: str, delimiter: str, name: str, before: int) -> Iterator[Line]:
+def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]":
     """The lines that have anything in them."""
+    from qkvcli.formats.lines import Line
+
     if delimiter == SPACE:
         for i, line in enumerate(text.split("\n"), 1 + before):
             if words := [_unquoted(word) for word in _WORD.findall(line)]:

@@ -1,7 +1,7 @@
 """Lines of cells, looked at one by one: which are labels, which numbers, and what is wrong."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ _LIKE_A_NUMBER = re.compile(r"\s*[-+\u2212]?\.?\d")
 _PARTED = {",": "commas", "\t": "tabs"}
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of cells, and its number in the file."""
 
     number: int

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.formats.cells import SPACE, is_number
@@ -13,8 +12,7 @@ from qkvcli.formats.document import Document
 from qkvcli.formats.source import Source
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A format that programs read: its name, on the command line and as a file's ending.
 
     ``module`` has ``read_NAME`` and ``write_NAME``, and is imported when it is used. Text

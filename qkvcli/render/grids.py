@@ -1,6 +1,6 @@
 """The text of a table: which rows and columns fit, and what stands in each cell."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -15,8 +15,7 @@ _LABEL = 16
 """Where a label is longer than this and than the numbers under it, its end is left out."""
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """How much is shown: columns of text, lines (None: no bound), decimals.
 
     ``full`` shows every row and column, in several grids where one is too wide; ``plain``
@@ -35,8 +34,7 @@ class Room:
         return "..." if self.plain else "…"
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """A table's text: a line above the columns, then lines of a label and its cells.
 
     ``…`` stands where something is left out. ``strongest`` holds the (line, cell) of each

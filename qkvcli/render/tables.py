@@ -1,7 +1,7 @@
 """Steps as Rich tables."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD, Box
 from rich.console import RenderableType
@@ -17,8 +17,7 @@ _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True
 _NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "magenta", "magenta", "bold"  # seen on light and dark
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Something to print, and the width that it needs: in less, Rich would cut it."""
 
     content: RenderableType

@@ -1,6 +1,6 @@
 """The text that stands in tables: numbers, labels and titles, as a person reads them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -78,8 +78,7 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-@dataclass(frozen=True)
-class Title:
+class Title(NamedTuple):
     """The three parts of "scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)"."""
 
     name: str
