@@ -39,8 +39,8 @@ Rows: TypeAlias = str | int | slice | Sequence[int] | npt.NDArray[np.integer[Any
 Names: TypeAlias = str | Sequence[str] | None
 
 
-class Steps(Sequence[Step]):
-    """The steps of an attention, in order; by number, and as a mapping by name.
+class Steps:
+    """The steps of an attention: a sequence in their order, and a mapping by name.
 
     Each is computed when its numbers are looked at.
 
@@ -111,6 +111,14 @@ class Steps(Sequence[Step]):
         """The mixed values, (…, L_q, d_v)."""
         return self["output"].array
 
+    def index(self, step: Step) -> int:
+        """Where a step stands. Raises ValueError where it is none of these."""
+        return self._steps.index(step)
+
+    def count(self, step: Step) -> int:
+        """How often a step stands there."""
+        return self._steps.count(step)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, whole or not at all, in the format of its ending, with every digit.
 
@@ -131,7 +139,10 @@ class Steps(Sequence[Step]):
             if known is None:
                 markdown.write_markdown(map(View.whole, self), stream)
             else:
-                known.write(self, stream)
+                known.write(self._steps, stream)
+
+
+Sequence.register(Steps)  # not a subclass: type checkers would refuse `"weights" in steps`
 
 
 def attend(

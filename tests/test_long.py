@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 
 import qkvcli
 from qkvcli import api
+from qkvcli.core.blocks import Blocks
 from qkvcli.core.compute import Sizes, output_into, steps_of
+from qkvcli.core.dense import dense
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
+from qkvcli.core.threads import CalledOffError, ordered
 from qkvcli.core.views import rows_named
 from qkvcli.errors import UsageError
 from tests.conftest import Program, environment
@@ -224,7 +228,7 @@ import os, sys
 pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-m", "qkvcli", *sys.argv[1:]])
 _, status, usage = os.wait4(pid, 0)
 assert status == 0, status
-print(usage.ru_maxrss / 1000)
+print(usage.ru_maxrss / 1000, file=sys.stderr)
 """
 
 
@@ -240,7 +244,7 @@ def peak_of(*words: str) -> float:
         check=True,
         env=environment(),
     )
-    return float(ended.stdout)
+    return float(ended.stderr)
 
 
 def test_memory_does_not_grow_with_the_scores(longer: list[str]) -> None:
@@ -296,3 +300,81 @@ def test_values_without_columns_give_an_output_without() -> None:
     ones = np.ones((30, 4))
     found = in_parts({"query": ones, "key": ones, "value": np.ones((30, 0))})
     assert found["output"].shape == (30, 0)
+
+
+def test_work_that_is_called_off_spoils_no_other() -> None:
+    """Closing one result half way leaves another, computed meanwhile, as it is."""
+    rng = np.random.default_rng(0)
+    query, key, value = rng.standard_normal((3, 4_000, 16))
+    given = {"query": query, "key": key, "value": value, "scale": "sqrt"}
+    expected = qkvcli.attention(**given)
+    sizes = Sizes(held=0, part=4_000 * 50, queries=64, keys=64)
+    for _ in range(5):
+        step = steps_of(fitted(given), sizes=sizes)[-2]
+        parts = step.parts()
+        found = np.empty_like(expected)
+        worker = Thread(target=output_into, args=(fitted(given), found, None, sizes))
+        worker.start()
+        next(parts)
+        parts.close()  # type: ignore[attr-defined]
+        worker.join()
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_a_block_that_is_called_off_raises() -> None:
+    ones = np.ones((10, 2))
+    blocks = Blocks(fitted({"query": ones, "key": ones, "value": ones}), 5, 5)
+    stop = Event()
+    assert blocks.output(slice(0, 5), stop).output.tolist() == [[1, 1]] * 5
+    stop.set()
+    with pytest.raises(CalledOffError):
+        blocks.output(slice(0, 5), stop)
+
+
+def test_what_waits_is_dropped_when_a_piece_fails() -> None:
+    begun = []
+
+    def job(n: int, stop: Event) -> int:
+        begun.append(n)
+        if n == 3:
+            raise ValueError("three")
+        stop.wait(0.01)
+        return n
+
+    with pytest.raises(ValueError, match="three"):
+        list(ordered(job, range(1000)))
+    assert len(begun) < 100
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"softcap": 2.0, "window": (3, 1)}])
+def test_some_heads_and_batches_are_those_of_the_whole(options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "query": rng.normal(size=(3, 8, 5, 4)),
+        "key": rng.normal(size=(3, 2, 6, 4)),
+        "value": rng.normal(size=(3, 4, 6, 3)),
+        "mask": rng.normal(size=(3, 8, 5, 6)),
+        "valid_length": [6, 4, 2],
+    }
+    problem = fitted({**arrays, **options})
+    whole = dense(problem)
+    for heads in ((0,), (7,), (2, 3), (0, 4), (0, 1, 5), (0, 1, 2, 3, 4, 5, 6, 7), (6, 1)):
+        some = dense(problem.with_heads(heads))
+        for name, array in some.items():
+            np.testing.assert_allclose(array, whole[name][:, list(heads)], atol=1e-12)
+        both = dense(problem.with_batches((2, 0)).with_rows(np.array([4, 1])).with_heads(heads))
+        for name, array in both.items():
+            expected = whole[name][[2, 0]][:, list(heads)][:, :, [4, 1]]
+            np.testing.assert_allclose(array, expected, atol=1e-12)
+
+
+def test_shared_heads_are_not_copied(folder: Path) -> None:
+    """One row of one of 8 query heads, over 2 heads of K and V: one of the two is read."""
+    rng = np.random.default_rng(0)
+    for name, heads in (("q", 8), ("k", 2), ("v", 2)):
+        np.save(f"{name}.npy", rng.standard_normal((heads, 100_000, 32), dtype=np.float32))
+    files = ["-q", "q.npy", "-k", "k.npy", "-v", "v.npy"]
+    least = peak_of("run", "-f", "csv")
+    part = 100_000 * 32 * 4 / 1e6  # a head of K, or of V
+    assert peak_of("output", *files, "--rows", "0", "--head", "0") < least + 2 * part + 15
+    assert peak_of("output", *files, "--rows", "0") < least + 4 * part + 30
