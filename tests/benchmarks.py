@@ -1,11 +1,13 @@
-"""How fast and how large: ``python -m tests.benchmarks`` prints the table that the README shows.
+"""How fast and how large: ``python -m tests.benchmarks`` prints the tables of the documents.
 
 Everything is measured in one run on one machine, in turn with what it is compared with,
 and printed as a ratio of medians. PyTorch is used where it is installed, and only here.
-``--write`` puts the table into the README.
+``--write`` puts what was measured into the README, and with our goals into CONTRIBUTING.md.
 """
 
+import ctypes
 import os
+import platform
 import re
 import statistics
 import subprocess
@@ -20,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qkvcli.core.threads import _openblas, cores
 from tests.conftest import ROOT
 
 ROUNDS = 5
@@ -227,25 +230,55 @@ def text_rows() -> list[Row]:
     return rows
 
 
-def table(rows: list[Row]) -> str:
+def processor() -> str:
+    """The processor, its cores, and the kernels that NumPy's BLAS takes on it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    name = next(names, platform.processor() or platform.machine())
+    corename = _openblas("get_corename")
+    kernels = "unknown"
+    if corename is not None:
+        corename.restype = ctypes.c_char_p  # type: ignore[attr-defined]
+        kernels = corename().decode()
+    return f"{cores()} cores of an {name} (OpenBLAS kernels: {kernels})"
+
+
+def table(rows: list[Row], goals: bool) -> str:
     """The rows as Markdown."""
-    lines = ["| what | measured | goal |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    kept = [row if goals else row[:2] for row in rows]
+    head = ["what", "measured", "goal"] if goals else ["what", "measured"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in kept)])
+
+
+def written(name: str, text: str, *changes: tuple[str, str]) -> None:
+    """Put a table into a document, in place of the one with the same head."""
+    path = ROOT / name
+    document = path.read_text()
+    head = re.escape(text.splitlines()[0])
+    changes = ((rf"{head}\n(\|.*\n)+", f"{text}\n"), *changes)
+    for pattern, new in changes:
+        document, found = re.subn(pattern, lambda _, new=new: new, document)  # type: ignore[misc]
+        assert found == 1, (name, pattern)
+    path.write_text(document)
 
 
 def main() -> None:
-    """Measure everything, print the table, and write it where that is asked for."""
+    """Measure everything, print the tables, and write them where that is asked for."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(ROOT)
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
+        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+            assert name not in os.environ, f"unset {name}: a user's machine has no such pin"
         qkv("--version")
-        found = table([*long_rows(), *short_rows(), *text_rows()])
-    print(found)  # noqa: T201 -- its output is its purpose
+        rows = [*long_rows(), *short_rows(), *text_rows()]
+    print(processor(), table(rows, goals=True), sep="\n\n")  # noqa: T201 -- its purpose
     if "--write" in sys.argv:
-        readme = ROOT / "README.md"
-        block = re.compile(r"\| what \| measured \| goal \|\n(\|.*\n)+")
-        readme.write_text(block.sub(lambda _: f"{found}\n", readme.read_text()))
+        where = (r"on .*? \(`python -m tests.bench", f"on {processor()} (`python -m tests.bench")
+        written("README.md", table(rows, goals=False), where)
+        written("CONTRIBUTING.md", table(rows, goals=True))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.document import choose
-from qkvcli.formats.files import read_matrix, saved
+from qkvcli.formats.files import choose, read_matrix, saved
 from qkvcli.formats.registry import FORMATS
 from qkvcli.formats.source import Source
 

@@ -11,8 +11,7 @@ from qkvcli.core.fitting import check_in_time
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import DataError, UsageError
-from qkvcli.formats.document import choose
-from qkvcli.formats.files import read_document, read_matrix
+from qkvcli.formats.files import choose, read_document, read_matrix
 from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")

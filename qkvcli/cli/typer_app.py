@@ -21,7 +21,7 @@ _ABOUT = """See what attention does to your own queries, keys and values, step b
 
 scores = Q·Kᵀ        weights = softmax(scores)        output = weights·V
 
-Start with [bold]qkvcli run[/bold]: the article's five tokens, and all three matrices."""
+Start with [bold]qkvcli run[/bold]: the five tokens of an article, and all three matrices."""
 _PRESETS = {
     "article": "the article's bare dot products",
     "bert": "BERT: all tokens see all tokens",

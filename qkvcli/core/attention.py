@@ -2,10 +2,11 @@
 
     scores = Q·Kᵀ        weights = softmax(scores)        output = weights·V
 
-That is all that the article needs; what real models do besides stands between these
-three. Every function takes and gives floating-point arrays. ``…`` stands for any leading
-axes (batches, heads); there are L_q queries and L_k keys; a query and a key are d wide,
-a value d_v. Source: Vaswani et al., "Attention Is All You Need", section 3.2.
+That is all that the article needs, an introduction to the Query, Key and Value vectors of
+BERT and GPT; what real models do besides stands between these three. Every function takes
+and gives floating-point arrays. ``…`` stands for any leading axes (batches, heads); there
+are L_q queries and L_k keys; a query and a key are d wide, a value d_v.
+Source: Vaswani et al., "Attention Is All You Need", section 3.2.
 
 >>> cat = np.array([[0.0, 2.0]])                    # one query          (1, 2)
 >>> keys = np.array([[1.0, 0.0], [0.0, 1.0]])       # the, sat           (2, 2)

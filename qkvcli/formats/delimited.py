@@ -20,8 +20,7 @@ from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.cells import SPACE, checked_labels, lines_of
-from qkvcli.formats.document import Document
-from qkvcli.formats.source import Source
+from qkvcli.formats.source import Document, Source
 
 if TYPE_CHECKING:
     from qkvcli.formats.lines import Line

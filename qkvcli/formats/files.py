@@ -5,14 +5,29 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from qkvcli.core.operands import Operand
+from qkvcli.core.steps import SCORES
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.document import Document, choose
 from qkvcli.formats.registry import format_by_ending, format_by_start
-from qkvcli.formats.source import Source
+from qkvcli.formats.source import Document, Source
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "query": ("query", "q"),
+    "key": ("key", "k"),
+    "value": ("value", "v"),
+    "scores": SCORES[::-1],  # the last step before the softmax
+    "weights": ("weights",),
+    "output": ("output",),
+    "mask": ("mask", "attn_mask"),
+    "embeddings": ("embeddings", "x"),
+}
+"""The names that each role goes by in a file, the one to prefer first."""
+
+_KNOWN = {name for names in NAMES.values() for name in names}
 
 
 def read_document(source: Source) -> Document:
@@ -32,6 +47,29 @@ def read_document(source: Source) -> Document:
 def read_matrix(source: Source, role: str) -> Operand:
     """The matrix that plays ``role`` ("query", "scores", …) in what ``source`` holds."""
     return choose(read_document(source), role, source.name)
+
+
+def choose(document: Document, role: str, where: str) -> Operand:
+    """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
+
+    A matrix without a name, or alone under a name that means nothing to us, is taken as
+    it is; one that is named as something else is not. It is called by its role then, or,
+    where the role is "scores", by which of those steps it is. Raises DataError.
+    """
+    names: dict[str, str] = {}
+    for name in document:
+        if name.lower() in names:
+            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
+        names[name.lower()] = name
+    wanted = NAMES.get(role, (role,))
+    found = next((names[name] for name in wanted if name in names), None)
+    if found is None and len(names) == 1 and not _KNOWN & set(names):
+        [found] = names.values()
+    if found is None:
+        held = ", ".join(document) or "nothing"
+        raise DataError(f"{where}: holds {held}; there is no {' or '.join(wanted)} in it")
+    step = found.lower() if role == "scores" and found.lower() in SCORES else role
+    return replace(document[found](), name=step)
 
 
 @contextmanager

@@ -17,8 +17,7 @@ from qkvcli.core.operands import Array, Labels, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import checked_labels, lines_of, number
-from qkvcli.formats.document import Document
-from qkvcli.formats.source import Source
+from qkvcli.formats.source import Document, Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}

@@ -12,8 +12,7 @@ import numpy as np
 from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.document import Document
-from qkvcli.formats.source import Source
+from qkvcli.formats.source import Document, Source
 
 
 def read_npy(source: Source) -> Document:

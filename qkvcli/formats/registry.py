@@ -8,8 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.formats.cells import SPACE, is_number
-from qkvcli.formats.document import Document
-from qkvcli.formats.source import Source
+from qkvcli.formats.source import Document, Source
 
 
 class Format(NamedTuple):

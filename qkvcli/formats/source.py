@@ -1,10 +1,16 @@
-"""Where bytes come from: a file, or standard input that has been read once."""
+"""Where bytes come from: a file, or standard input that has been read once; what they hold."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
+from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError
+
+Document: TypeAlias = Mapping[str, Callable[[], Operand]]
+"""What a source holds: a name to a reader of each matrix; one without a name has ""."""
 
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
