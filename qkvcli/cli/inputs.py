@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from qkvcli.cli.commands import Line
 from qkvcli.cli.declare import given, typed
@@ -33,6 +34,7 @@ class _Reading:
         self.line, self.environment = line, environment
         self.sources, self.config = line.sources, line.attention.config
         self.typed = given(line.sources)
+        self.files = line.attention.files
 
     def operands(self) -> Operands:
         self._check_origins()
@@ -46,10 +48,9 @@ class _Reading:
             else:
                 drawn = self._given(command.inputs)
             found = self._inputs(drawn, command.inputs)
-        if self.line.attention.mask is not None:
-            found = replace(found, mask=self._matrix(self.line.attention.mask, "mask"))
+        more: dict[str, Any] = {name: self._matrix(path, name) for name, path in self.files.items()}
         said = (typed("labels"), typed("key_labels"))
-        return found.labelled(labels, self.sources.key_labels, said)
+        return replace(found, **more).labelled(labels, self.sources.key_labels, said)
 
     def _takes_step(self) -> bool:
         """Whether the step is read, from its file or a pipe, and not computed from Q and K."""
@@ -97,9 +98,7 @@ class _Reading:
         command, used = self.line.command, ("scores",) if wants_width else ()
         named = {typed(name): ACTS_ON[name] for name in self.typed if name in ACTS_ON}
         check_in_time(named, command.takes, used=used)
-        asked = self.config.changed()
-        if self.line.attention.mask is not None:
-            asked["mask"] = ACTS_ON["mask"]
+        asked = self.config.changed() | {name: ACTS_ON[name] for name in self.files}
         check_in_time(asked, command.takes, command.until, used)
 
     def _has(self, name: str) -> bool:

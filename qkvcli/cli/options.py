@@ -142,8 +142,13 @@ class AttentionOptions:
     @property
     def config(self) -> AttentionConfig:
         """The config that the core takes."""
-        asked = {name: value for name, value in given(self).items() if name != "mask"}
+        asked = {name: value for name, value in given(self).items() if name not in self.files}
         return AttentionConfig.of(**asked)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The operands among the options, such as the mask, by name."""
+        return {name: path for name, path in given(self).items() if isinstance(path, Path)}
 
 
 @dataclass(frozen=True)
