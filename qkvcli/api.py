@@ -4,6 +4,8 @@ Each takes what NumPy takes for an array: lists, memory-mapped files, PyTorch te
 frames. The options mean what `AttentionConfig` says, wherever they stand.
 """
 
+from __future__ import annotations  # help() shows the types by their names
+
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -21,6 +23,7 @@ from typing import (
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from qkvcli.core.compute import output_into, steps_of
 from qkvcli.core.config import AttentionConfig, DtypeLike, Lengths, Preset, Scale, Window
@@ -34,7 +37,6 @@ from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Matrix: TypeAlias = npt.ArrayLike
 Rows: TypeAlias = str | int | slice | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 Names: TypeAlias = str | Sequence[str] | None
 
@@ -73,8 +75,8 @@ class Steps:
     @overload
     def __getitem__(self, which: int | str) -> Step: ...
     @overload
-    def __getitem__(self, which: slice) -> "Steps": ...
-    def __getitem__(self, which: int | str | slice) -> "Step | Steps":
+    def __getitem__(self, which: slice) -> Steps: ...
+    def __getitem__(self, which: int | str | slice) -> Step | Steps:
         if isinstance(which, slice):
             return Steps(self._steps[which], self.config)
         if not isinstance(which, str):
@@ -146,28 +148,28 @@ Sequence.register(Steps)  # not a subclass: type checkers would refuse `"weights
 
 
 def attend(
-    query: Matrix,
-    key: Matrix,
-    value: Matrix,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     *,
     preset: Preset | None = None,
     scale: Scale = None,
     softcap: SupportsFloat | None = None,
-    mask: Matrix | None = None,
+    mask: ArrayLike | None = None,
     causal: bool | None = None,
     window: Window = None,
     offset: SupportsIndex | None = None,
     valid_length: Lengths = None,
     heads: SupportsIndex | None = None,
     kv_heads: SupportsIndex | None = None,
-    past_key: Matrix | None = None,
-    past_value: Matrix | None = None,
-    wq: Matrix | None = None,
-    wk: Matrix | None = None,
-    wv: Matrix | None = None,
-    bq: Matrix | None = None,
-    bk: Matrix | None = None,
-    bv: Matrix | None = None,
+    past_key: ArrayLike | None = None,
+    past_value: ArrayLike | None = None,
+    wq: ArrayLike | None = None,
+    wk: ArrayLike | None = None,
+    wv: ArrayLike | None = None,
+    bq: ArrayLike | None = None,
+    bk: ArrayLike | None = None,
+    bv: ArrayLike | None = None,
     dtype: DtypeLike = None,
     softmax_dtype: DtypeLike = None,
     rows: Rows = None,
@@ -178,9 +180,10 @@ def attend(
 
     query (…, L_q, d), key (…, L_k, d), value (…, L_k, d_v) → output (…, L_q, d_v), in the
     inputs' dtype. With wq (m, d) and bq (d,), ``query`` is X (…, L_q, m) of X·Wq + bq;
-    likewise key and value. ``rows`` (numbers, a slice, or text: "0:3,sat") are the queries
-    wanted, ``labels`` the tokens' names. Options: `AttentionConfig`. A step is computed when
-    it is looked at. Raises ShapeError, DataError, UsageError (all ValueErrors).
+    likewise key and value. past_key and past_value go before them along the tokens. ``mask``
+    is true where a key may be seen, or numbers to add to the scores. ``rows`` (numbers, or
+    text: "0:3,sat") are the queries wanted, ``labels`` the tokens' names. `AttentionConfig`
+    explains the rest. Raises ShapeError, DataError, UsageError (all of them ValueErrors).
     Source: Vaswani et al., "Attention Is All You Need", section 3.2.1.
 
     >>> steps = attend([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]], scale="sqrt")
@@ -205,21 +208,21 @@ class _Options(TypedDict, total=False):
     preset: Preset | None
     scale: Scale
     softcap: SupportsFloat | None
-    mask: Matrix | None
+    mask: ArrayLike | None
     causal: bool | None
     window: Window
     offset: SupportsIndex | None
     valid_length: Lengths
     heads: SupportsIndex | None
     kv_heads: SupportsIndex | None
-    past_key: Matrix | None
-    past_value: Matrix | None
-    wq: Matrix | None
-    wk: Matrix | None
-    wv: Matrix | None
-    bq: Matrix | None
-    bk: Matrix | None
-    bv: Matrix | None
+    past_key: ArrayLike | None
+    past_value: ArrayLike | None
+    wq: ArrayLike | None
+    wk: ArrayLike | None
+    wv: ArrayLike | None
+    bq: ArrayLike | None
+    bk: ArrayLike | None
+    bv: ArrayLike | None
     dtype: DtypeLike
     softmax_dtype: DtypeLike
     out: Array | None
@@ -227,45 +230,45 @@ class _Options(TypedDict, total=False):
 
 @overload
 def attention(
-    query: Matrix,
-    key: Matrix,
-    value: Matrix,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     *,
     lse: Literal[False] = False,
-    **options: "Unpack[_Options]",
+    **options: Unpack[_Options],
 ) -> Array: ...
 @overload
 def attention(
-    query: Matrix,
-    key: Matrix,
-    value: Matrix,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     *,
     lse: Literal[True],
-    **options: "Unpack[_Options]",
+    **options: Unpack[_Options],
 ) -> tuple[Array, Array]: ...
 def attention(
-    query: Matrix,
-    key: Matrix,
-    value: Matrix,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     *,
     preset: Preset | None = None,
     scale: Scale = None,
     softcap: SupportsFloat | None = None,
-    mask: Matrix | None = None,
+    mask: ArrayLike | None = None,
     causal: bool | None = None,
     window: Window = None,
     offset: SupportsIndex | None = None,
     valid_length: Lengths = None,
     heads: SupportsIndex | None = None,
     kv_heads: SupportsIndex | None = None,
-    past_key: Matrix | None = None,
-    past_value: Matrix | None = None,
-    wq: Matrix | None = None,
-    wk: Matrix | None = None,
-    wv: Matrix | None = None,
-    bq: Matrix | None = None,
-    bk: Matrix | None = None,
-    bv: Matrix | None = None,
+    past_key: ArrayLike | None = None,
+    past_value: ArrayLike | None = None,
+    wq: ArrayLike | None = None,
+    wk: ArrayLike | None = None,
+    wv: ArrayLike | None = None,
+    bq: ArrayLike | None = None,
+    bk: ArrayLike | None = None,
+    bv: ArrayLike | None = None,
     dtype: DtypeLike = None,
     softmax_dtype: DtypeLike = None,
     out: Array | None = None,
@@ -297,24 +300,24 @@ def attention(
 
 
 def scores(
-    query: Matrix,
-    key: Matrix,
+    query: ArrayLike,
+    key: ArrayLike,
     *,
     preset: Preset | None = None,
     scale: Scale = None,
     softcap: SupportsFloat | None = None,
-    mask: Matrix | None = None,
+    mask: ArrayLike | None = None,
     causal: bool | None = None,
     window: Window = None,
     offset: SupportsIndex | None = None,
     valid_length: Lengths = None,
     heads: SupportsIndex | None = None,
     kv_heads: SupportsIndex | None = None,
-    past_key: Matrix | None = None,
-    wq: Matrix | None = None,
-    wk: Matrix | None = None,
-    bq: Matrix | None = None,
-    bk: Matrix | None = None,
+    past_key: ArrayLike | None = None,
+    wq: ArrayLike | None = None,
+    wk: ArrayLike | None = None,
+    bq: ArrayLike | None = None,
+    bk: ArrayLike | None = None,
     dtype: DtypeLike = None,
 ) -> Array:
     """Q·Kᵀ, and scaled, capped and masked where asked for.
@@ -336,11 +339,11 @@ def scores(
 
 
 def softmax(
-    scores: Matrix,
+    scores: ArrayLike,
     *,
     scale: SupportsFloat | Literal["none"] | None = None,
     softcap: SupportsFloat | None = None,
-    mask: Matrix | None = None,
+    mask: ArrayLike | None = None,
     causal: bool = False,
     window: Window = None,
     offset: SupportsIndex | None = None,
@@ -364,14 +367,14 @@ def softmax(
 
 
 def output(
-    weights: Matrix,
-    value: Matrix,
+    weights: ArrayLike,
+    value: ArrayLike,
     *,
     heads: SupportsIndex | None = None,
     kv_heads: SupportsIndex | None = None,
-    past_value: Matrix | None = None,
-    wv: Matrix | None = None,
-    bv: Matrix | None = None,
+    past_value: ArrayLike | None = None,
+    wv: ArrayLike | None = None,
+    bv: ArrayLike | None = None,
     dtype: DtypeLike = None,
 ) -> Array:
     """weights·V: for each query, the values mixed by its row of weights.

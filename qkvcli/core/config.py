@@ -1,5 +1,7 @@
 """The attention that is asked for, as one frozen value."""
 
+from __future__ import annotations  # help() shows the types by their names
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -94,7 +96,7 @@ class AttentionConfig:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def of(cls, preset: str | None = None, **options: Any) -> "AttentionConfig":
+    def of(cls, preset: str | None = None, **options: Any) -> AttentionConfig:
         """Options over those of a preset; an option that is None leaves the preset's.
 
         >>> AttentionConfig.of("gpt", scale="none", softcap=None).causal
