@@ -129,19 +129,16 @@ class Steps:
         refuses, UsageError for an ending that does not exist.
         """
         from qkvcli.formats.files import saved
-        from qkvcli.formats.registry import FORMATS, format_by_ending
-        from qkvcli.render import markdown
+        from qkvcli.formats.registry import FORMATS, name_by_ending
+        from qkvcli.render.markdown import write_markdown
 
         target = Path(path)
-        known = format_by_ending(target)
-        if known is None and target.suffix.lower() not in markdown.ENDINGS:
-            endings = ", ".join(f".{name}" for name in (*FORMATS, "md"))
-            raise UsageError(f"{path}: the ending says the format; use one of {endings}")
+        name = name_by_ending(target, str(path))
         with saved(target) as stream:
-            if known is None:
-                markdown.write_markdown(map(View.whole, self), stream)
+            if name in FORMATS:
+                FORMATS[name].write(self._steps, stream)
             else:
-                known.write(self._steps, stream)
+                write_markdown(map(View.whole, self), stream)
 
 
 Sequence.register(Steps)  # not a subclass: type checkers would refuse `"weights" in steps`
@@ -290,12 +287,21 @@ def attention(
     outline = problem.outlines()[-1]
     if out is None:
         out = np.empty(outline.shape, outline.dtype)
+    elif not isinstance(out, np.ndarray):
+        raise DtypeError(f"out is a {type(out).__name__}, and no NumPy array")
     elif out.shape != outline.shape:
         raise ShapeError(f"out {out.shape}: the output is {outline.shape}")
     elif not np.can_cast(outline.dtype, out.dtype, "same_kind"):
         raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}")
+    elif not out.flags.writeable:
+        raise UsageError("out cannot be written to; it is read-only")
     logarithms = np.empty((*problem.leading, problem.shape[-2]), working_dtype(problem.dtype))
-    output_into(problem, out, logarithms if lse else None)
+    inputs = (side.array for side in (problem.query, problem.key, problem.value) if side)
+    shared = any(np.may_share_memory(out, array) for array in inputs)
+    target = np.empty_like(out) if shared else out  # what is still to be read stays as it is
+    output_into(problem, target, logarithms if lse else None)
+    if shared:
+        out[...] = target
     return (out, logarithms) if lse else out
 
 
@@ -418,7 +424,7 @@ def _asked(given: dict[str, Any]) -> tuple[AttentionConfig, Operands]:
 
 
 def _labels(labels: Names) -> Labels:
-    """Labels in a text are parted at white space."""
+    """Labels in a text are separated at white space."""
     if labels is None:
         return None
     return tuple(labels.split() if isinstance(labels, str) else map(str, labels))
@@ -428,7 +434,13 @@ def _rows(rows: Any, count: int, labels: Labels) -> Array:
     """The numbers of the rows wanted. Raises UsageError for one that does not exist."""
     if isinstance(rows, str):
         return rows_named(rows, count, labels, "rows")
+    index = rows if isinstance(rows, slice) else np.asarray(rows)
+    if not isinstance(index, slice) and index.size == 0:
+        index = index.astype(np.intp)  # an empty list is of floats to NumPy
     try:
-        return np.atleast_1d(np.arange(count)[rows])
-    except IndexError as fault:
+        found = np.atleast_1d(np.arange(count)[index])
+    except (IndexError, TypeError, ValueError) as fault:
         raise UsageError(f"rows: {fault}") from None
+    if found.ndim > 1:
+        raise UsageError(f"rows: {rows!r} is not a number, a slice, a list of numbers or text")
+    return found

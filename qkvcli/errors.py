@@ -1,4 +1,4 @@
-"""One family of errors; each knows the exit code that the program ends with.
+"""One family of errors, each with the exit code that the program ends with.
 
 Nothing of ours is imported here, so that every layer can raise these. Each error is also
 the built-in one that it is: a `UsageError` is a ValueError, a `WriteError` an OSError.
@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
 
 
 class QkvError(Exception):
-    """Anything that a person can mend; the message says what, where and how."""
+    """The base class: something that the user can correct, and the message says how."""
 
     exit_code = ExitCode.BAD_DATA
 
@@ -42,7 +42,7 @@ class ShapeError(DataError):
 
 
 class ReaderGone(QkvError, BrokenPipeError):  # noqa: N818 -- it is no error
-    """Whoever read our output has enough of it; the program ends, and nothing is wrong."""
+    """The reader of our output has closed the pipe; the program ends, and nothing is wrong."""
 
     exit_code = ExitCode.FINE
 

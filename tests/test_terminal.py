@@ -82,7 +82,7 @@ def test_a_terminal_of_few_lines_gets_edges() -> None:
 def test_binary_is_refused_on_a_terminal(kind: str) -> None:
     code, shown, errors = on_terminal("run", "-f", kind)
     assert (code, shown) == (2, "")
-    assert f"{kind} is not for a terminal's eyes; use -o FILE, or > FILE" in errors
+    assert f"{kind} is binary, and not for a terminal; use -o FILE, or > FILE" in errors
 
 
 def test_nothing_to_read_on_a_terminal_is_said_at_once() -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from qkvcli.cli.declare import Option, declared
 from qkvcli.cli.options import AttentionOptions, Display, Sources
+from qkvcli.core.config import SCORES
 
 GROUPS = (Sources, AttentionOptions, Display)
 
@@ -44,7 +45,7 @@ COMMANDS = {
             help="Show the scores Q·Kᵀ, and scaled, capped and masked where asked for.",
             until="scores",
             inputs=("query", "key"),
-            shows=("scores", "scaled", "capped", "masked"),
+            shows=SCORES,
             examples=(
                 "qkvcli scores",
                 "qkvcli scores -q query.csv -k key.csv --scale sqrt",

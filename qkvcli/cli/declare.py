@@ -92,7 +92,7 @@ def whole(least: int, most: int = ANY) -> Callable[[str], int]:
 
 
 def listed(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    """Make a reader of several values, parted by commas."""
+    """Make a reader of several values, separated by commas."""
     return lambda text: tuple(read(part.strip()) for part in text.split(","))
 
 
@@ -147,7 +147,7 @@ def window(text: str) -> tuple[int | None, int | None]:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Read labels, which are parted at white space."""
+    """Read labels, which are separated at white space."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -13,17 +13,16 @@ from qkvcli.cli.inputs import operands
 from qkvcli.cli.options import Display
 from qkvcli.cli.terminal import Meter
 from qkvcli.core.compute import steps_of
+from qkvcli.core.config import ORDER
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.steps import ORDER
 from qkvcli.core.views import Selection, edges, rows_named, views
 from qkvcli.errors import UsageError
-from qkvcli.formats.registry import FORMATS
+from qkvcli.formats.registry import FORMATS, name_by_ending
 
 if TYPE_CHECKING:
     from qkvcli.render.grids import Room
 
-_ENDINGS = {**{f".{name}": name for name in FORMATS}, ".md": "markdown", ".markdown": "markdown"}
 _AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a prompt's two
 _FEWEST_LINES = 4
 
@@ -66,20 +65,20 @@ def planned(line: Line, environment: Environment) -> Plan:
     display = line.display
     name = display.format or ("table" if environment.on_terminal else line.command.piped)
     if not display.quiet and environment.on_terminal and name in FORMATS and FORMATS[name].binary:
-        raise UsageError(f"{name} is not for a terminal's eyes; use -o FILE, or > FILE")
+        raise UsageError(f"{name} is binary, and not for a terminal; use -o FILE, or > FILE")
     kept = None if display.output is None else _kept(display.output, name)
     return Plan(line.command, display, None if display.quiet else name, kept)
 
 
 def _kept(path: Path, shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
-    ending = path.suffix.lower()
-    if ending in _ENDINGS:
-        return _ENDINGS[ending]
-    if path.exists() and not path.is_file():
+    if (
+        path.suffix.lower().removeprefix(".") not in FORMATS
+        and path.exists()
+        and not path.is_file()
+    ):
         return shown
-    known = ", ".join([ending for ending in _ENDINGS if ending != ".markdown"])
-    raise UsageError(f"-o {path}: the ending says the format; use one of {known}")
+    return name_by_ending(path, f"-o {path}")
 
 
 def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
@@ -126,7 +125,7 @@ def _write(
     """The steps that the command shows, in a format, into a stream."""
     until, names = plan.command.until, plan.names
     if name == "table":
-        _write_tables(problem, plan, selection, stream, environment)
+        _write_tables(problem, plan, display, selection, stream, environment)
     elif name == "markdown":
         from qkvcli.render.markdown import write_markdown
 
@@ -143,13 +142,17 @@ def _write(
 
 
 def _write_tables(
-    problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
+    problem: Problem,
+    plan: Plan,
+    display: Display,
+    selection: Selection,
+    stream: BinaryIO,
+    environment: Environment,
 ) -> None:
     """The steps as tables; of a matrix that is too long, only its edges are computed."""
     from qkvcli.cli.terminal import Printer
     from qkvcli.render.tables import step_tables
 
-    display = plan.display
     columns, lines = environment.size
     width = display.width
     if width is None and (environment.on_terminal or not display.full):

@@ -124,10 +124,10 @@ class Environment:
             raise WriteError(f"standard output: cannot be written: {fault.strerror}") from None
 
     def flush(self) -> None:
-        """Nothing waits to be written; writers of archives ask for this all the same."""
+        """Do nothing: nothing waits to be written, but writers of archives call it."""
 
     def settle(self) -> None:
-        """Let go of what Typer's own output left behind, if nobody takes it."""
+        """Flush what Typer's own output left behind; discard it if that fails."""
         if self.stdout is not None:
             try:
                 self.stdout.flush()

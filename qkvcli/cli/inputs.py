@@ -8,7 +8,7 @@ from typing import Any
 from qkvcli.cli.commands import Line
 from qkvcli.cli.declare import given, typed
 from qkvcli.cli.environment import Environment
-from qkvcli.core.fitting import check_in_time
+from qkvcli.core.fitting import check_follows
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import DataError, UsageError
@@ -44,7 +44,7 @@ class _Reading:
         else:
             if not any(name in self.typed for name in (*PARTS, *_BUNDLES)):
                 drawn = seeded(ARTICLE_SEED)
-                labels = labels or ARTICLE_TOKENS
+                labels = ARTICLE_TOKENS if labels is None else labels
             else:
                 drawn = self._given(command.inputs)
             found = self._inputs(drawn, command.inputs)
@@ -77,7 +77,6 @@ class _Reading:
         """The step that is given, and what goes with it."""
         command, operand = self.line.command, self.line.operand
         wants_width = command.takes == "scores" and self.config.scale == "sqrt"
-        self._check_in_time(wants_width)
         if operand is None and self.environment.asks_a_person:
             missing = [name for name in command.inputs_beside if not self._has(name)]
             besides = "".join(f", and {typed(name)} FILE" for name in missing)
@@ -85,6 +84,7 @@ class _Reading:
                 f"no {command.takes}: pipe them in or name their file{besides}; or give --query "
                 "and --key, --qkv FILE or --seed N"
             )
+        self._check_follows(wants_width)
         width = [name for name in ("query", "key") if wants_width and self._has(name)][:1]
         needs = (*command.inputs_beside, *width)
         found = self._inputs(self._given(needs), needs)
@@ -93,13 +93,13 @@ class _Reading:
             return replace(found, scores=step)
         return replace(found, weights=step)
 
-    def _check_in_time(self, wants_width: bool) -> None:
+    def _check_follows(self, wants_width: bool) -> None:
         """Raise UsageError for an option that comes before the step that is given."""
         command, used = self.line.command, ("scores",) if wants_width else ()
         named = {typed(name): ACTS_ON[name] for name in self.typed if name in ACTS_ON}
-        check_in_time(named, command.takes, used=used)
+        check_follows(named, command.takes, used=used)
         asked = self.config.changed() | {name: ACTS_ON[name] for name in self.files}
-        check_in_time(asked, command.takes, command.until, used)
+        check_follows(asked, command.takes, command.until, used)
 
     def _has(self, name: str) -> bool:
         return name in self.typed or any(bundle in self.typed for bundle in _BUNDLES)
@@ -127,8 +127,8 @@ class _Reading:
 
     def _drawn(self, needs: tuple[str, ...]) -> dict[str, Operand]:
         drawn = {name: value for name, value in self.typed.items() if name in _DRAWN}
-        if self.config.split is not None:  # the keys have fewer heads, each as wide
-            heads, shared = self.config.split
+        if self.config.head_counts is not None:  # the keys have fewer heads, each as wide
+            heads, shared = self.config.head_counts
             drawn["key_dim"] = drawn.get("dim", 64) * shared // heads
         whole = seeded(self.typed["seed"], **drawn)
         return {name: whole[name] for name in needs}

@@ -8,7 +8,7 @@ from qkvcli.cli import declare
 from qkvcli.cli.declare import chosen, count, file, flag, given, listed, option, whole
 from qkvcli.core.config import FLOATS, PRESETS, AttentionConfig
 
-FORMATS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown")
+SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown")
 
 _FROM = "Where Q, K and V come from"
 _MADE = "What Q, K and V are made of"
@@ -160,8 +160,8 @@ class Display:
         "-f",
         "--format",
         metavar="FORMAT",
-        read=chosen(FORMATS),
-        help=f"What standard output holds: {', '.join(FORMATS[:-1])} or markdown "
+        read=chosen(SHOWN_AS),
+        help=f"What standard output holds: {', '.join(SHOWN_AS[:-1])} or markdown "
         "(a table on a terminal; in a pipe csv, but run keeps its tables).",
     )
     output: Path | None = file(

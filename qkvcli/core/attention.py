@@ -1,4 +1,4 @@
-"""Attention, one function a step. Start here.
+"""Attention, one function per step. Start here.
 
     scores = Q·Kᵀ        weights = softmax(scores)        output = weights·V
 
@@ -107,11 +107,16 @@ def output(weights: Array, value: Array) -> Array:
     plain: Array = weights @ value  # (…, L_q, L_k)·(…, L_k, d_v) → (…, L_q, d_v)
     if np.isfinite(plain).all():
         return plain
-    finite = np.isfinite(value)  # (…, L_k, d_v)
-    mixed: Array = weights @ np.where(finite, value, 0)  # (…, L_q, d_v)
-    rest = np.where(finite, 0, value)  # ∞ and NaN alone: 0·∞ is NaN, so they are added
-    spoilt = ~finite.all(axis=tuple(i for i in range(value.ndim) if i != value.ndim - 2))
-    for j in np.flatnonzero(spoilt):  # only by the queries that do see key j
-        seen = weights[..., j, None]  # (…, L_q, 1)
-        mixed = mixed + np.where(seen == 0, 0, seen * rest[..., None, j, :])  # (…, L_q, d_v)
-    return mixed
+    finite: Array = weights @ np.where(np.isfinite(value), value, 0)  # (…, L_q, d_v)
+    return finite + not_finite(weights, value)
+
+
+def not_finite(weights: Array, value: Array) -> Array:
+    """What ∞ and NaN among the values add to the output, of keys that have a weight at all."""
+    up, down = (weights > 0).astype(np.float32), (weights < 0).astype(np.float32)
+    high, low, lost = (
+        hit.astype(np.float32) for hit in (np.isposinf(value), np.isneginf(value), np.isnan(value))
+    )  # (…, L_k, d_v)
+    sums = np.where(up @ high + down @ low > 0, np.inf, 0)  # (…, L_q, d_v): 0·∞ is no part of it
+    sums = sums + np.where(up @ low + down @ high > 0, -np.inf, 0)  # ∞ − ∞ is NaN
+    return sums + np.where((up + down) @ lost > 0, np.nan, 0)

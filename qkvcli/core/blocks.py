@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from itertools import takewhile
 from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,11 +28,11 @@ from qkvcli.core.score_steps import ScoreStep
 from qkvcli.core.threads import check
 
 _LARGE = 24.0
-"""Products larger than this are summed in float64: beyond it, float32 would be seen."""
+"""Products larger than this are summed in float64: rounding to float32 would be visible."""
 
 _FAR = 30.0
-"""How far above its reference a score may stand, unless values are so large that sums would
-overflow: shares are then up to e³⁰."""
+"""How far above its reference a score may stand: shares are then up to e³⁰. Less, where the
+values are so large that sums of them would overflow."""
 
 
 class Mixed(NamedTuple):
@@ -61,17 +61,26 @@ class Blocks:
         self.visibility = problem.visibility
         self.before = list(takewhile(lambda step: step.linear, problem.score_steps))
         self.after = problem.score_steps[len(self.before) :]
-        starts = range(0, len(self.key), keys)
-        self.longest = [_length(self.key[j : j + keys]).max(initial=0) for j in starts]
-        largest = _length(self.query).max(initial=0) * max(self.longest, default=0)
+        with np.errstate(all="ignore"):
+            self._look_over()
+
+    def _look_over(self) -> None:
+        """Find how large scores and values can be, block by block; NaN counts for nothing."""
+        starts = range(0, len(self.key), self.keys)
+        self.key_norms = [_largest(_norms(self.key[j : j + self.keys])) for j in starts]
+        largest = _largest(_norms(self.query)) * max(self.key_norms, default=0)
         for step in self.before:
             largest = step.bound(largest)
         # float32 leaves a score of 80 no more than five digits behind the point
-        self.dtype = np.float64 if largest > _LARGE else self.key.dtype
-        self.spoilt = [not np.isfinite(self.value[j : j + keys]).all() for j in starts]
-        sizes = np.abs(self.value, where=np.isfinite(self.value), out=np.zeros_like(self.value))
-        sums = float(sizes.max(initial=1)) * max(len(self.key), 1)
-        self.far = min(_FAR, math.log(np.finfo(self.value.dtype).max) - math.log(sums) - 2)
+        self.dtype = self.key.dtype if largest <= _LARGE else np.float64
+        self.spoilt = [not np.isfinite(self.value[j : j + self.keys]).all() for j in starts]
+        values = [_finite_largest(self.value[j : j + self.keys]) for j in starts]
+        largest = max(values, default=0) or 1
+        room = math.log(np.finfo(self.value.dtype).max) - 2  # sums up to e^room don't overflow
+        high = math.log(largest) + math.log(max(len(self.key), 1)) - room
+        # shares are 1 at least; where even those are too much, the values shrink by 2^shrink
+        self.shrink = max(math.ceil(high / math.log(2)), 0)
+        self.limit = min(_FAR, max(-high, 0.0))
 
     def parts(self) -> list[slice]:
         """The blocks of queries, each of which `output` does on its own."""
@@ -90,10 +99,10 @@ class Blocks:
         query[:, :d] = self.query[part]
         for step in self.before:
             step(query[:, :d], part, slice(0, d), out=query[:, :d])
-        length = _length(query[:, :d])  # (n,)
+        norms = _norms(query[:, :d])  # (n,)
         normalizer = np.zeros(n, dtype)  # Σ of shares (n,)
         mixed = np.zeros((n, self.value.shape[1]), dtype)  # Σ of shares·V (n, d_v)
-        room = np.empty((n, self.keys), dtype)
+        buffer = np.empty((n, self.keys), dtype)
         ones = np.ones(self.keys, dtype)
         key = np.ones(
             (self.keys, d + 1), self.dtype
@@ -101,10 +110,10 @@ class Blocks:
         for block, keys in self._seen(part):
             check(stop)
             steps = [step for step in self.after if not step.skips(part, keys)]
-            shares = room[:, : keys.stop - keys.start]  # (n, m): scores first, in place
+            shares = buffer[:, : keys.stop - keys.start]  # (n, m): scores first, in place
             key[: shares.shape[1], :d] = self.key[keys]
             exact = shares if self.dtype == dtype else np.empty(shares.shape, self.dtype)
-            near = (normalizer > 0).all() and self._near(query, length, block, steps)
+            near = (normalizer > 0).all() and self._near(query, norms, block, steps)
             if near and all(step.shifts for step in steps):
                 np.matmul(query, key[: shares.shape[1]].T, out=exact)  # (n, m): less the reference
                 _apply(steps, exact, part, keys)
@@ -118,17 +127,38 @@ class Blocks:
                 shares[...] = exact
             np.exp(shares, out=shares)  # (n, m)
             normalizer += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
-            value = self.value[keys]  # (m, d_v)
-            mixed += attention.output(shares, value) if self.spoilt[block] else shares @ value
+            mixed += shares @ self._values(block, keys)  # (n, m)·(m, d_v) → (n, d_v)
         output = mixed / np.where(normalizer == 0, 1, normalizer)[:, None]  # (n, d_v)
+        if self.shrink:
+            output = np.ldexp(output, self.shrink)
+        for block, keys in self._seen(part):
+            if self.spoilt[block]:
+                check(stop)
+                output += self._not_finite(query, normalizer, part, block, keys)
         return Mixed(output, np.log(normalizer) - query[:, d])
 
-    def _near(self, query: Array, length: Array, block: int, steps: list[ScoreStep]) -> bool:
+    def _values(self, block: int, keys: slice) -> Array:
+        """A block of values, as they can be summed: finite, and not too large."""
+        value = self.value[keys]
+        if self.spoilt[block]:
+            value = np.where(np.isfinite(value), value, 0)
+        return np.ldexp(value, -self.shrink) if self.shrink else value
+
+    def _not_finite(
+        self, query: Array, normalizer: Array, part: slice, block: int, keys: slice
+    ) -> Array:
+        """What ∞ and NaN in a block of values add to the output, once all weights are known."""
+        scores = query[:, :-1] @ self.key[keys].T.astype(self.dtype)  # (n, m)
+        _apply([step for step in self.after if not step.skips(part, keys)], scores, part, keys)
+        shares = np.exp((scores + query[:, -1:]).astype(normalizer.dtype))
+        return attention.not_finite(shares / normalizer[:, None], self.value[keys])
+
+    def _near(self, query: Array, norms: Array, block: int, steps: list[ScoreStep]) -> bool:
         """Whether no score of a block of keys can stand far above its row's reference."""
-        largest = length * self.longest[block]
+        largest = norms * self.key_norms[block]
         for step in steps:
             largest = step.bound(largest)
-        return bool((largest + query[:, -1] <= self.far).all())
+        return bool((largest + query[:, -1] <= self.limit).all())
 
     def _seen(self, part: slice) -> Iterator[tuple[int, slice]]:
         """The blocks of keys that some query of the part sees, and their numbers."""
@@ -162,7 +192,18 @@ def _move(query: Array, scores: Array, normalizer: Array, mixed: Array) -> None:
     mixed *= shrunk[:, None].astype(normalizer.dtype)
 
 
-def _length(vectors: Array) -> Array:
+def _norms(vectors: Array) -> Array:
     """Each row's length: the product of two rows is no larger than that of their lengths."""
-    lengths: Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    return lengths
+    norms: Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return norms
+
+
+def _largest(numbers: Array) -> Any:
+    """The largest, where NaN does not count; 0 where there is none."""
+    return np.fmax.reduce(numbers, axis=None, initial=0)
+
+
+def _finite_largest(values: Array) -> float:
+    """The largest size among the values that are finite."""
+    sizes = np.abs(values)
+    return float(sizes.max(initial=0, where=np.isfinite(sizes)))

@@ -14,29 +14,30 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from qkvcli.core import attention
-from qkvcli.core.dense import dense
+from qkvcli.core.dense import dense, score_arrays
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Parts, Stage, Step
 
 Advance: TypeAlias = Callable[[int, int], None]
-"""Told how much of how much is done."""
+"""A progress callback: it is given how many parts are done, and of how many."""
 
 Place: TypeAlias = tuple[tuple[int, ...], slice]
 """Some rows of one matrix: its leading index, and which rows."""
 
 
-Mixture: TypeAlias = tuple[Place, Array, Array | None]
+PlacedOutput: TypeAlias = tuple[Place, Array, Array | None]
 """Some rows' place, their output, and the logarithm of each one's sum of e^score."""
 
 Done = TypeVar("Done")
 
 
 class Sizes(NamedTuple):
-    """Up to how many scores all steps are held; how large parts and blocks are otherwise.
+    """Size limits.
 
-    ``part`` counts numbers in a part of a matrix; ``queries`` and ``keys`` are those of a
-    block, whose scores stay in a core's own cache.
+    With up to ``held`` scores, all steps are computed at once and kept in memory. Otherwise
+    a part of a matrix has ``part`` numbers, and a block of the output ``queries`` and
+    ``keys``, so that its scores stay in a core's own cache.
     """
 
     held: int = 2**20
@@ -49,7 +50,7 @@ SIZES = Sizes()
 
 
 def silent(done: int, total: int) -> None:
-    """Tell nobody how far the work is."""
+    """Do nothing with the progress."""
 
 
 def steps_of(
@@ -73,7 +74,7 @@ def steps_of(
 
 
 def _large(problem: Problem, outline: Outline, sizes: Sizes, advance: Advance) -> Step:
-    """One step of a large problem, for itself alone."""
+    """One step of a large problem, computed independently of the others."""
     if isinstance(outline, Step):  # a projection: it is small, and here already
         return outline
     if outline.name == "output":
@@ -86,9 +87,7 @@ def _large(problem: Problem, outline: Outline, sizes: Sizes, advance: Advance) -
         return outline.computed_by(output)
 
     def rows() -> Parts:
-        until: Stage = "weights" if outline.name == "weights" else "scores"
-        leading = problem.shape[:-2]
-        for _, (array,) in _by_rows(problem, until, (outline.name,), leading, sizes, advance):
+        for _, array in _by_rows(problem, outline.name, sizes, advance):
             yield array
 
     return outline.computed_by(rows)
@@ -106,19 +105,22 @@ def output_into(
     ``log_sum_exp`` (…, H, L_q) takes the logarithm of each row's sum of e^score.
     """
     if problem.size <= sizes.held and log_sum_exp is None:
-        out[...] = dense(problem)["output"]
+        with np.errstate(all="ignore"):
+            out[...] = dense(problem)["output"]
         return
-    apart = out if problem.merged is None else attention.split_heads(out, problem.merged)
-    mixtures = _by_blocks if problem.in_blocks else _by_dense_rows
+    apart = (
+        out if problem.merged_heads is None else attention.split_heads(out, problem.merged_heads)
+    )
+    outputs = _by_blocks if problem.in_blocks else _by_dense_rows
     with np.errstate(all="ignore"):  # too large for float16 is inf there, log 0 is −inf
-        for (index, rows), output, logarithm in mixtures(problem, sizes, advance):
+        for (index, rows), output, logarithm in outputs(problem, sizes, advance):
             place: tuple[int | slice, ...] = (*index, rows)
             apart[place] = output
             if log_sum_exp is not None:
                 log_sum_exp[place] = logarithm
 
 
-def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mixture]:
+def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[PlacedOutput]:
     """Every block of queries of every matrix: its place, output and log-sum-exp."""
     from qkvcli.core.blocks import Blocks, Mixed
 
@@ -139,43 +141,48 @@ def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mix
         yield place, mixed.output, mixed.log_sum_exp
 
 
-def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Mixture]:
+def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[PlacedOutput]:
     """The same, where the weights are given or have a dtype of their own."""
-    apart, leading = problem.apart(), problem.leading
-    if problem.weights is not None or problem.scores is not None:
-        for place, (output,) in _by_rows(apart, "output", ("output",), leading, sizes, advance):
-            yield place, output, None
-        return
-    last = problem.score_steps[-1].name if problem.score_steps else "scores"
-    for place, (scores, output) in _by_rows(
-        apart, "output", (last, "output"), leading, sizes, advance
-    ):
-        yield place, output, attention.log_sum_exp(scores)
+    problem = problem.apart()
+
+    def job(place: Place, stop: Event) -> tuple[Array, Array | None]:
+        part = _part(problem, place)
+        output = dense(part)["output"]
+        if part.weights is not None:
+            return output, None
+        with np.errstate(all="ignore"):  # a thread does not inherit it
+            return output, attention.log_sum_exp(score_arrays(part)[part.last_score])
+
+    places = _places(problem.leading, problem.shape[-2], _rows_at_once(problem, sizes))
+    for place, (output, logarithm) in _in_order(job, places, advance):
+        yield place, output, logarithm
 
 
 def _by_rows(
-    problem: Problem,
-    until: Stage,
-    names: tuple[str, ...],
-    leading: Shape,
-    sizes: Sizes,
-    advance: Advance,
-) -> Iterator[tuple[Place, tuple[Array, ...]]]:
-    """The steps ``names`` of some rows after the other, one matrix after the other."""
+    problem: Problem, name: str, sizes: Sizes, advance: Advance
+) -> Iterator[tuple[Place, Array]]:
+    """A step between Q·Kᵀ and the weights, part by part, one matrix after the other."""
+    until: Stage = "weights" if name == "weights" else "scores"
 
-    def job(place: Place, stop: Event) -> tuple[Array, ...]:
-        index, rows = place
-        part = problem.with_matrix(index).with_rows(np.arange(rows.start, rows.stop))
-        found = dense(part, until)
-        return tuple(found[name] for name in names)  # the others' memory is free again
+    def job(place: Place, stop: Event) -> Array:
+        return dense(_part(problem, place), until)[name]
 
-    *_, queries, keys = problem.shape
-    places = _places(leading, queries, max(sizes.part // max(keys, 1), 1))
+    places = _places(problem.shape[:-2], problem.shape[-2], _rows_at_once(problem, sizes))
     return _in_order(job, places, advance)
 
 
+def _part(problem: Problem, place: Place) -> Problem:
+    """Some rows of one matrix."""
+    index, rows = place
+    return problem.with_matrix(index).with_rows(np.arange(rows.start, rows.stop))
+
+
+def _rows_at_once(problem: Problem, sizes: Sizes) -> int:
+    return max(sizes.part // max(problem.shape[-1], 1), 1)
+
+
 def _places(leading: Shape, queries: int, rows: int) -> list[Place]:
-    """All matrices' rows, so many at a time."""
+    """All matrices' rows, this many at a time."""
     parts = [slice(i, min(i + rows, queries)) for i in range(0, queries, rows)]
     return list(product(np.ndindex(*leading), parts))
 

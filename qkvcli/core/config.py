@@ -3,7 +3,7 @@
 from __future__ import annotations  # help() shows the types by their names
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, cast
 
@@ -18,6 +18,11 @@ Lengths: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | None
 FloatName: TypeAlias = Literal["float16", "float32", "float64"]
 DtypeLike: TypeAlias = "FloatName | type[np.floating[Any]] | np.dtype[np.floating[Any]] | None"
 Preset: TypeAlias = Literal["article", "bert", "gpt"]
+
+SCORES = ("scores", "scaled", "capped", "masked")
+"""The steps up to the softmax, in their order."""
+ORDER = ("query", "key", "value", *SCORES, "weights", "output")
+"""All steps, in their order."""
 
 FLOATS: tuple[FloatName, ...] = ("float16", "float32", "float64")
 
@@ -38,6 +43,8 @@ def _option(default: Any, *acts_on: str) -> Any:
 class AttentionConfig:
     """What is done to the dot products on the way to the output; nothing, by default.
 
+    The fields take what a person may write; `cap`, `sides` and `head_counts` read them.
+
     scale          None or "none" for bare dot products, "sqrt" for 1/√d of one head
                    (Vaswani et al., section 3.2.1), or a number
     softcap        C: the scores become C·tanh(scores / C) (Gemma 2 report, section 2)
@@ -48,7 +55,7 @@ class AttentionConfig:
     offset         the position of query 0 among the keys; None for the length of a cache,
                    or valid_length − L_q, or 0
     valid_length   N, or one for each batch: keys from N on are padding
-    heads          split the last axis of Q, K and V into so many heads, and merge the output
+    heads          split the last axis of Q, K and V into this many heads, and merge the output
     kv_heads       heads of K and V, where queries share them (grouped-query attention:
                    Ainslie et al., section 2.2); as ``heads`` where None
     dtype          round the inputs to it: "float16", "float32" or "float64"
@@ -68,7 +75,7 @@ class AttentionConfig:
     valid_length: Lengths = _option(None, "masked")
     heads: SupportsIndex | None = _option(None, "scores", "output")
     kv_heads: SupportsIndex | None = _option(None, "scores", "output")
-    dtype: DtypeLike = _option(None, "scores", "scaled", "capped", "masked", "weights", "output")
+    dtype: DtypeLike = _option(None, *ORDER)
     softmax_dtype: DtypeLike = _option(None, "weights")
 
     def __post_init__(self) -> None:
@@ -87,7 +94,7 @@ class AttentionConfig:
                 self._set(name, _whole(name, getattr(self, name), 1))
         if self.kv_heads is not None and self.heads is None:
             raise UsageError("kv heads are for a split into heads; give the number of heads too")
-        if self.split is not None and self.split[0] % self.split[1]:
+        if self.head_counts is not None and self.head_counts[0] % self.head_counts[1]:
             raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} of K and V evenly")
         for name in ("dtype", "softmax_dtype"):
             self._set(name, _dtype(name, getattr(self, name)))
@@ -104,7 +111,7 @@ class AttentionConfig:
 
         Raises UsageError for a preset or a value that does not exist.
         """
-        if preset is not None and preset not in PRESETS:
+        if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
             raise UsageError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
         asked = {name: value for name, value in options.items() if value is not None}
         return cls(**{**PRESETS[preset or "article"], **asked})
@@ -128,7 +135,7 @@ class AttentionConfig:
         return cast("tuple[int | None, int | None]", self.window or (None, None))
 
     @property
-    def split(self) -> tuple[int, int] | None:
+    def head_counts(self) -> tuple[int, int] | None:
         """How many heads the queries, and the keys and values, are split into."""
         heads, shared = (cast("int | None", n) for n in (self.heads, self.kv_heads))
         return None if heads is None else (heads, shared or heads)
@@ -140,7 +147,7 @@ class AttentionConfig:
         where d is 0.
         """
         if self.scale != "sqrt":
-            return cast(float, self.scale or 0.0)
+            return 1.0 if self.scale is None else cast(float, self.scale)
         if width is None:
             raise UsageError(
                 "scale sqrt needs the queries' width d, and scores alone don't tell it; "
@@ -171,7 +178,7 @@ def _number(name: str, given: Any) -> float:
     """A finite number of any type (NumPy's too) as a float."""
     try:
         value = math.nan if isinstance(given, (bool, str)) else float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         what = "none, sqrt or a finite number" if name == "scale" else "a finite number"
@@ -200,7 +207,10 @@ def _truth(name: str, given: Any) -> bool:
 def _window(given: Any) -> tuple[int | None, int | None] | None:
     if given is None:
         return None
-    sides = tuple(given) if isinstance(given, Iterable) else (given, None)
+    try:
+        sides = tuple(given)
+    except TypeError:  # one number, of any type
+        sides = (given, None)
     if len(sides) != 2:
         raise UsageError(f"window {given!r} is not a left and a right")
     left, right = (None if side is None else _whole("window", side, 0) for side in sides)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from qkvcli.core.config import AttentionConfig
+from qkvcli.core.config import ORDER, SCORES, AttentionConfig
 from qkvcli.core.dtypes import Float, own_dtype, result_dtype, rounded
-from qkvcli.core.inputs import assembled, check_partners, projected
+from qkvcli.core.inputs import assembled, check_partners, project
 from qkvcli.core.masks import visibility
-from qkvcli.core.operands import Operand, Operands
+from qkvcli.core.operands import ACTS_ON, Operand, Operands
 from qkvcli.core.problem import Groups, Problem
 from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
 from qkvcli.core.shapes import (
@@ -21,7 +21,7 @@ from qkvcli.core.shapes import (
     check_width,
     group_of,
 )
-from qkvcli.core.steps import ORDER, SCORES, Stage
+from qkvcli.core.steps import Stage
 from qkvcli.errors import UsageError
 
 
@@ -37,19 +37,19 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     result: Float = np.dtype(config.dtype) if config.dtype else own
     ready: dict[str, Any] = {}
     projections = []
-    of_queries, of_keys = config.split or (None, None)
+    of_queries, of_keys = config.head_counts or (None, None)
     sides = (("query", operands.query), ("key", operands.key), ("value", operands.value))
     for name, side in sides:
         if side is None:
             continue
-        side, step = projected(side, name, result)
+        side, step = project(side, name, result)
         if step is not None:
-            projections.append(replace(step, heads=config.split is None))
+            projections.append(replace(step, has_heads=config.head_counts is None))
         ready[name] = assembled(side, of_queries if name == "query" else of_keys)
     given = {"scores": operands.scores, "weights": operands.weights}
     ready |= {name: rounded(step, result) for name, step in given.items() if step is not None}
     problem = Problem(config, result, **ready, projections=tuple(projections))
-    _check_in_time(problem, operands.mask, until)
+    _check_follows(problem, operands.mask, until)
     problem = replace(problem, groups=_groups(problem))
     if problem.weights is not None:
         return problem
@@ -57,19 +57,19 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     return replace(problem, score_steps=_score_steps(problem, operands.mask, past))
 
 
-def check_in_time(
+def check_follows(
     asked: Mapping[str, Collection[str]],
     given: str,
     until: str = "output",
     used: Iterable[str] = (),
 ) -> None:
-    """Raise UsageError for an option that has no part in what follows a step that is given.
+    """Raise UsageError for an option that acts only on steps before the one that is given.
 
     ``asked`` has the steps that each option acts on. ``used`` are steps before the given
     one that play a part all the same.
 
-    >>> check_in_time({"causal": ("masked",)}, "scores")
-    >>> check_in_time({"causal": ("masked",)}, "weights")
+    >>> check_follows({"causal": ("masked",)}, "scores")
+    >>> check_follows({"causal": ("masked",)}, "weights")
     Traceback (most recent call last):
     qkvcli.errors.UsageError: causal comes before the weights, and those are given; leave it out
     """
@@ -81,14 +81,14 @@ def check_in_time(
             raise UsageError(f"{what}; leave it out")
 
 
-def _check_in_time(problem: Problem, mask: Operand | None, until: Stage) -> None:
+def _check_follows(problem: Problem, mask: Operand | None, until: Stage) -> None:
     given = problem.weights or problem.scores
     if given is None:
         return
-    asked = problem.config.changed() | ({} if mask is None else {"mask": ("masked",)})
+    asked = problem.config.changed() | ({} if mask is None else {"mask": ACTS_ON["mask"]})
     width_known = problem.weights is None and (problem.query or problem.key) is not None
-    last = {"scores": "masked"}.get(until, until)
-    check_in_time(asked, given.name, last, ("scores",) if width_known else ())
+    last = SCORES[-1] if until == "scores" else until
+    check_follows(asked, given.name, last, ("scores",) if width_known else ())
 
 
 def _score_steps(problem: Problem, mask: Operand | None, past: int) -> tuple[ScoreStep, ...]:
@@ -126,8 +126,8 @@ def _groups(problem: Problem) -> Groups:
     weights, scores = problem.weights, problem.scores
     if weights is not None:
         check_axes(weights, "L_q, L_k")
-        if problem.merged is not None:
-            check_merged(weights, problem.merged)
+        if problem.merged_heads is not None:
+            check_merged(weights, problem.merged_heads)
         if value is None:
             return Groups()
         check_values(weights, weights.shape[-1], value)

@@ -28,7 +28,7 @@ def check_partners(query: Input | None, key: Input | None, value: Input | None) 
         raise UsageError("past value without past key")
 
 
-def projected(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
+def project(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
     """The input in the working dtype; and where it is X of X·W + b, projected, as a step.
 
     Raises ShapeError where the shapes don't fit.

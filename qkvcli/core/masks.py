@@ -8,7 +8,7 @@ import numpy as np
 
 from qkvcli.core.config import AttentionConfig
 from qkvcli.core.operands import Array, Operand, Shape
-from qkvcli.core.shapes import matrix_at
+from qkvcli.core.shapes import along, matrix_at
 from qkvcli.errors import ShapeError, UsageError
 
 
@@ -24,14 +24,26 @@ class Positions:
     keys: int
     offset: Array
 
-    def of_queries(self, part: slice) -> Array:
-        """The positions of some queries, (…, n, 1)."""
-        positions: Array = self.rows[part, None] + self.offset
+    def of_queries(self, part: slice, shift: Array | int = 0) -> Array:
+        """The positions of some queries, (…, n, 1), moved by ``shift``."""
+        positions: Array = self.rows[part, None] + (self.offset + shift)
         return positions
 
     def of_keys(self, part: slice) -> Array:
         """The positions of some keys, (m,)."""
         return np.arange(part.start, part.stop)
+
+    def for_rows(self, rows: Array) -> "Positions":
+        """Those of some of the queries alone."""
+        return replace(self, rows=self.rows[rows])
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Positions":
+        """Those of some indexes of a leading axis, which is counted from the end."""
+        return replace(self, offset=along(self.offset, axis, numbers))
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Positions":
+        """Those of one matrix among the leading axes."""
+        return replace(self, offset=matrix_at(self.offset, index))
 
 
 class Reach(NamedTuple):
@@ -72,10 +84,10 @@ class Visibility:
     @property
     def hides(self) -> bool:
         """Whether there is anything to mask at all."""
-        return bool(self.terms)
+        return bool(self.named_shapes)
 
     @property
-    def terms(self) -> tuple[tuple[str, Shape], ...]:
+    def named_shapes(self) -> tuple[tuple[str, Shape], ...]:
         """Each mask's name, as a title has it, and the shape that it broadcasts from."""
         keys = self.positions.keys
         whole = (*self.positions.offset.shape[:-2], len(self.positions.rows), keys)
@@ -95,21 +107,18 @@ class Visibility:
         """The first and the last key that some queries see by their positions, (…, n, 1).
 
         None where nothing bounds that side. The causal mask, the window and the valid
-        length are said here, and nowhere else.
+        length are defined only here.
         """
-        position = self.positions.of_queries(part)
         left, right = self.sides
         last = []
         if self.causal:
-            last.append(position)
+            last.append(self.positions.of_queries(part))
         if right is not None:
-            last.append(position + right)
+            last.append(self.positions.of_queries(part, right))
         if self.lengths is not None:
             last.append(self.lengths - 1)
-        return (
-            None if left is None else position - left,
-            reduce(np.minimum, last) if last else None,
-        )
+        first = None if left is None else self.positions.of_queries(part, -left)
+        return first, reduce(np.minimum, last) if last else None
 
     def combined(self, part: slice, keys: slice) -> tuple[Array, Array | None]:
         """For some queries and keys: what may be seen, and what is added to the scores."""
@@ -152,28 +161,22 @@ class Visibility:
         mask = self.mask
         if mask is not None and mask.shape[-2] != 1:
             mask = mask[..., rows, :]
-        kept = replace(self.positions, rows=self.positions.rows[rows])
-        return replace(self, positions=kept, mask=mask)
+        return replace(self, positions=self.positions.for_rows(rows), mask=mask)
 
-    def for_axis(self, axis: int, numbers: Array | slice) -> "Visibility":
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Visibility":
         """That of some indexes of a leading axis, which is counted from the end."""
-
-        def some(array: Array | None) -> Array | None:
-            if array is None or array.ndim < -axis or array.shape[axis] == 1:
-                return array
-            chosen: Array = array[(..., numbers, *[slice(None)] * (-axis - 1))]
-            return chosen
-
-        offset = some(self.positions.offset)
-        assert offset is not None
-        positions = replace(self.positions, offset=offset)
-        return replace(self, positions=positions, lengths=some(self.lengths), mask=some(self.mask))
+        return replace(
+            self,
+            positions=self.positions.for_axis(axis, numbers),
+            lengths=None if self.lengths is None else along(self.lengths, axis, numbers),
+            mask=None if self.mask is None else along(self.mask, axis, numbers),
+        )
 
     def for_matrix(self, index: tuple[int, ...]) -> "Visibility":
         """That of one matrix among the leading axes."""
         return replace(
             self,
-            positions=replace(self.positions, offset=matrix_at(self.positions.offset, index)),
+            positions=self.positions.for_matrix(index),
             lengths=None if self.lengths is None else matrix_at(self.lengths, index),
             mask=None if self.mask is None else matrix_at(self.mask, index),
         )
@@ -201,14 +204,20 @@ def visibility(
     queries, keys = shape[-2:]
     lengths = _lengths(config, shape)
     if config.offset is not None:
-        offset = np.array([[config.offset]])
+        offset = np.array([[_clamped(int(config.offset))]])
     elif lengths is not None:
         offset = lengths - queries
     else:
         offset = np.array([[past]])
     own = None if mask is None else _checked(mask, shape)
+    left, right = (None if side is None else _clamped(side) for side in config.sides)
     positions = Positions(np.arange(queries), keys, offset)
-    return Visibility(positions, config.causal, config.sides, lengths, own)
+    return Visibility(positions, config.causal, (left, right), lengths, own)
+
+
+def _clamped(number: int) -> int:
+    """The number, or one as good that can be added to another without an overflow."""
+    return max(-(2**61), min(number, 2**61))
 
 
 def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:
@@ -222,7 +231,7 @@ def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:
     batched = len(shape) > (3 if config.heads else 2)
     if not batched or shape[0] != len(lengths):
         raise UsageError(
-            f"valid length names {len(lengths)}, one a batch, and the scores are {shape}"
+            f"valid length names {len(lengths)}, one per batch, and the scores are {shape}"
         )
     return lengths.reshape(-1, *[1] * (len(shape) - 1))
 
@@ -230,6 +239,8 @@ def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:
 def _checked(mask: Operand, shape: Shape) -> Array:
     """The mask with two axes at least, if it broadcasts to scores of the shape."""
     array = mask.array if mask.array.ndim > 1 else mask.array.reshape(1, -1)
+    if array.dtype.kind in "iu":
+        array = array.astype(np.float64)
     keys = shape[-1] if array.shape[-1] not in (1, shape[-1]) else array.shape[-1]
     try:
         if array.shape[-1] > max(shape[-1], 1):

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
-import numpy as np
-
 from qkvcli.core.config import AttentionConfig
 from qkvcli.core.dtypes import Float, working_dtype
 from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Labels, Operand, Shape
 from qkvcli.core.score_steps import Mask, ScoreStep
-from qkvcli.core.shapes import broadcast_leading, matrix_at
+from qkvcli.core.shapes import along, broadcast_leading, matrix_at
 from qkvcli.core.steps import Outline, Stage, Step
 from qkvcli.errors import UsageError
 
@@ -80,9 +78,9 @@ class Problem:
         return next(masks, None)
 
     @property
-    def merged(self) -> int | None:
+    def merged_heads(self) -> int | None:
         """How many heads of the output are merged, where they are."""
-        return None if self.config.split is None else self.config.split[0]
+        return None if self.config.head_counts is None else self.config.head_counts[0]
 
     @property
     def in_blocks(self) -> bool:
@@ -99,17 +97,21 @@ class Problem:
             if until == "scores":
                 return tuple(found)
             softmax = self.config.softmax_dtype
-            before = self.score_steps[-1].name if self.score_steps else self._given
-            formula = f"softmax({before})" + (f" in {softmax}" if softmax else "")
+            formula = f"softmax({self.last_score})" + (f" in {softmax}" if softmax else "")
             found.append(self._score_outline("weights", formula, (self.shape,)))
         if until == "output":
             found.append(self._output_outline())
         return tuple(found)
 
     @property
-    def _given(self) -> str:
-        """Which of the steps up to the softmax was given."""
+    def first_score(self) -> str:
+        """The first of the steps up to the softmax: Q·Kᵀ, or the one that was given."""
         return "scores" if self.scores is None else self.scores.name
+
+    @property
+    def last_score(self) -> str:
+        """The last of them, whose softmax is taken."""
+        return self.score_steps[-1].name if self.score_steps else self.first_score
 
     def _score_outlines(self) -> list[Outline]:
         found = []
@@ -117,9 +119,9 @@ class Problem:
             query, key = needed(self.query, "query"), needed(self.key, "key")
             turned = (*key.shape[:-2], key.shape[-1], key.shape[-2])
             found.append(self._score_outline("scores", "Q·Kᵀ", (query.shape, "·", turned)))
-        before = self._given
+        before = self.first_score
         for step in self.score_steps:
-            more = [part for term in step.terms for part in (" + ", term)]
+            more = [part for term in step.added for part in (" + ", term)]
             terms = (self.shape, *more)
             found.append(self._score_outline(step.name, step.formula(before), terms))
             before = step.name
@@ -133,7 +135,7 @@ class Problem:
         value = needed(self.value, "value")
         shape = (*self.leading, self.shape[-2], value.shape[-1])
         formula = "weights·V"
-        if self.merged is not None:
+        if self.merged_heads is not None:
             *leading, heads, rows, width = shape
             shape, formula = (*leading, rows, heads * width), f"join({formula})"
         return Outline(
@@ -144,7 +146,7 @@ class Problem:
             self.dtype,
             self.labels,
             value.columns,
-            heads=self.merged is None,
+            has_heads=self.merged_heads is None,
         )
 
     def with_rows(self, rows: Array) -> "Problem":
@@ -168,7 +170,7 @@ class Problem:
             lambda operand: _along(operand, -3, numbers),
             key,
             value,
-            lambda step: step.for_axis(-3, _index_of(numbers)),
+            lambda step: step.for_axis(-3, numbers),
             groups=Groups(of_key, of_value),
         )
 
@@ -178,7 +180,7 @@ class Problem:
             lambda operand: _along(operand, -4, numbers),
             None if self.key is None else _along(self.key, -4, numbers),
             None if self.value is None else _along(self.value, -4, numbers),
-            lambda step: step.for_axis(-4, _index_of(numbers)),
+            lambda step: step.for_axis(-4, numbers),
         )
 
     def with_matrix(self, index: tuple[int, ...]) -> "Problem":
@@ -248,24 +250,12 @@ def _step_rows(step: Step, rows: Array) -> Step:
         terms=step.terms,
         rows=labels,
         columns=step.columns,
-        heads=step.heads,
+        has_heads=step.has_heads,
     )
 
 
-def _index_of(numbers: tuple[int, ...]) -> Array | slice:
-    """Some indexes of an axis: as a slice, which gives a view, where they follow each other."""
-    first, last = numbers[0], numbers[-1]
-    if numbers == tuple(range(first, last + 1)):
-        return slice(first, last + 1)
-    return np.array(numbers)
-
-
 def _along(operand: Operand, axis: int, numbers: tuple[int, ...]) -> Operand:
-    """Some indexes of a leading axis; all, where it is missing or broadcasts."""
-    if operand.array.ndim < -axis or operand.shape[axis] == 1:
-        return operand
-    array: Array = operand.array[(..., _index_of(numbers), *[slice(None)] * (-axis - 1))]
-    return replace(operand, array=array)
+    return replace(operand, array=along(operand.array, axis, numbers))
 
 
 def _shared(

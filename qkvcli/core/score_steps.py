@@ -30,7 +30,7 @@ class ScoreStep:
         raise NotImplementedError
 
     @property
-    def terms(self) -> tuple[Shape, ...]:
+    def added(self) -> tuple[Shape, ...]:
         """The shapes of what is added to the scores."""
         return ()
 
@@ -46,7 +46,7 @@ class ScoreStep:
         """The step for some of the queries alone."""
         return self
 
-    def for_axis(self, axis: int, numbers: "Array | slice") -> "ScoreStep":
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "ScoreStep":
         """The step for some indexes of a leading axis, which is counted from the end."""
         return self
 
@@ -106,11 +106,11 @@ class Mask(ScoreStep):
         self.visibility = visibility
 
     def formula(self, before: str) -> str:
-        return " + ".join([before, *(name for name, _ in self.visibility.terms)])
+        return " + ".join([before, *(name for name, _ in self.visibility.named_shapes)])
 
     @property
-    def terms(self) -> tuple[Shape, ...]:
-        return tuple(shape for _, shape in self.visibility.terms)
+    def added(self) -> tuple[Shape, ...]:
+        return tuple(shape for _, shape in self.visibility.named_shapes)
 
     def bound(self, largest: Array) -> Array:
         mask = self.visibility.mask
@@ -120,7 +120,7 @@ class Mask(ScoreStep):
     def for_rows(self, rows: Array) -> "Mask":
         return Mask(self.visibility.for_rows(rows))
 
-    def for_axis(self, axis: int, numbers: Array | slice) -> "Mask":
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Mask":
         return Mask(self.visibility.for_axis(axis, numbers))
 
     def for_matrix(self, index: tuple[int, ...]) -> "Mask":

@@ -18,7 +18,7 @@ def seeded(
 ) -> dict[str, Operand]:
     """Q (length, dim), K (key_length, key_dim), V (key_length, value_dim), uniform on [0, 1).
 
-    Drawn in that order from the legacy generator, whose numbers NumPy freezes for ever:
+    Drawn in that order from the legacy generator, whose numbers NumPy guarantees never to change:
 
     >>> np.random.seed(42)
     >>> bool((np.random.rand(5, 64) == seeded(42)["query"].array).all())

@@ -78,6 +78,23 @@ def matrix_at(array: Array, index: tuple[int, ...], group: int = 1) -> Array:
     return matrix
 
 
+def along(array: Array, axis: int, numbers: tuple[int, ...]) -> Array:
+    """Some indexes of a leading axis, counted from the end; all, where it broadcasts or lacks.
+
+    A view where the numbers follow each other.
+
+    >>> along(np.arange(3).reshape(3, 1, 1), -3, (1, 2)).ravel(), along(np.eye(2), -3, (7,)).shape
+    (array([1, 2]), (2, 2))
+    """
+    if array.ndim < -axis or array.shape[axis] == 1:
+        return array
+    first, last = numbers[0], numbers[-1]
+    consecutive = numbers == tuple(range(first, last + 1))
+    place = slice(first, last + 1) if consecutive else np.array(numbers)
+    chosen: Array = array[(..., place, *[slice(None)] * (-axis - 1))]
+    return chosen
+
+
 def check_merged(weights: Operand, heads: int) -> None:
     """Raise ShapeError unless weights have the heads that are to be merged."""
     if weights.array.ndim < 3 or weights.shape[-3] != heads:
@@ -86,8 +103,8 @@ def check_merged(weights: Operand, heads: int) -> None:
 
 
 def check_split(operand: Operand, heads: int) -> None:
-    """Raise ShapeError unless the last axis splits into so many heads."""
-    if operand.shape[-1] % heads:
+    """Raise ShapeError unless the last axis splits into this many heads."""
+    if operand.shape[-1] % heads or heads > 2**31:
         columns = f"{operand.shape[-1]} columns do not split into {heads} heads"
         raise ShapeError(f"{operand.described}: {columns}")
 

@@ -11,11 +11,6 @@ import numpy.typing as npt
 
 from qkvcli.core.operands import Array, Labels, Shape
 
-SCORES = ("scores", "scaled", "capped", "masked")
-"""The steps up to the softmax, in their order."""
-ORDER = ("query", "key", "value", *SCORES, "weights", "output")
-"""All steps, in their order."""
-
 Stage: TypeAlias = Literal["scores", "weights", "output"]
 """How far to compute: to the last step before the softmax, through it, or to the end."""
 
@@ -30,7 +25,7 @@ class Outline:
     ``formula`` says how it comes from the steps before ("softmax(scores)"), ``terms`` the
     shapes that go in with the signs between them, as they stand in the formula. ``rows``
     and ``columns`` label the last two axes. Of the leading axes the last counts heads,
-    where ``heads``, and those before it batches.
+    where it ``has_heads``, and those before it batches.
     """
 
     name: str
@@ -40,11 +35,11 @@ class Outline:
     dtype: np.dtype[Any]
     rows: Labels = None
     columns: Labels = None
-    heads: bool = True
+    has_heads: bool = True
 
     def axis(self, kind: str) -> int | None:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""
-        axis = {"head": -3 if self.heads else 0, "batch": -4 if self.heads else -3}[kind]
+        axis = {"head": -3 if self.has_heads else 0, "batch": -4 if self.has_heads else -3}[kind]
         return axis if axis and len(self.shape) >= -axis else None
 
     @property

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +35,7 @@ def cores() -> int:
 
 
 def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """``job`` of every item, on one thread a core, in the order of the items.
+    """``job`` of every item, on one thread per core, in the order of the items.
 
     A job is given the event of this call, which is set when the work is called off: the
     iterator closed, or an exception (Ctrl-C too) on the way. No more than two results a
@@ -73,13 +73,24 @@ def _one_blas_thread(wanted: bool) -> Iterator[bool]:
     if not wanted or getter is None or setter is None:
         yield False
         return
-    before = getter()
-    setter(1)
+    with _holding:
+        if not _held:
+            _before.append(getter())
+            setter(1)
+        _held.append(True)
     try:
         yield True
     finally:
-        setter(before)
+        with _holding:
+            _held.pop()
+            if not _held:
+                setter(_before.pop())
 
+
+_holding = Lock()
+_held: list[bool] = []
+_before: list[int] = []
+"""Calls that hold BLAS now, and how many threads it had before the first of them."""
 
 _NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")
 

@@ -12,7 +12,7 @@ from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Stage, Step
 from qkvcli.errors import UsageError
 
-_SLICE = re.compile(r"(-?\d*):(-?\d*)(?::(-?\d+))?")
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(-?\d+))?")
 
 
 class Selection(NamedTuple):
@@ -75,7 +75,7 @@ def views(
         part = part.with_batches(selection.batches)
     if selection.heads is None:
         found = dense(part, until)
-    elif problem.merged is None or until != "output":
+    elif problem.merged_heads is None or until != "output":
         found = dense(part.with_heads(selection.heads), until)
     else:  # the output merges all heads, also where few of the weights are shown
         found = dense(part.with_heads(selection.heads), "weights") if names != ("output",) else {}
@@ -120,6 +120,8 @@ def rows_named(text: str, count: int, labels: Labels, said: str = "--rows") -> A
     Raises UsageError for a row that does not exist.
     """
     found: set[int] = set()
+    if any(len(number) > 18 for number in re.findall(r"\d+", text)):
+        raise UsageError(f"{said}: a number with more than 18 digits; there are {count} rows")
     for part in (part.strip() for part in text.split(",")):
         if labels is not None and part in labels:
             found |= {i for i, label in enumerate(labels) if label == part}

@@ -52,7 +52,7 @@ def shortest(row: Array) -> list[str]:
 
 
 def lines_of(part: Array, digits: int | None, delimiter: str) -> list[str]:
-    """Rows of numbers as lines of cells, with so many decimals or (None) the shortest.
+    """Rows of numbers as lines of cells, with this many decimals or (None) the shortest.
 
     >>> lines_of(np.array([[2 / 3, np.nan]]), 2, " ")
     ['0.67 nan']

@@ -30,7 +30,7 @@ _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
 
 
 def read_delimited(source: Source, delimiter: str) -> Document:
-    """The one matrix of a text file, cells parted by ``delimiter`` (SPACE: any white space)."""
+    """The one matrix of a text file, cells separated by ``delimiter`` (SPACE: any white space)."""
     matrix = _read(source, delimiter)
     return {"": lambda: matrix}
 

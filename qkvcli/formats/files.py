@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand
-from qkvcli.core.steps import SCORES
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.registry import format_by_ending, format_by_start
 from qkvcli.formats.source import Document, Source
@@ -117,7 +117,7 @@ def _said_of(path: Path) -> Iterator[None]:
 
 
 class _Guarded:
-    """A stream whose faults name the file; what else goes wrong meanwhile is not its fault."""
+    """A stream whose errors in writing name the file; other errors pass through."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path, self.stream = path, stream

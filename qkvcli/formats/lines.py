@@ -51,7 +51,7 @@ def numbers_and_labels(
     rows = _names([(line, 0) for line in body], name, sure) if before else None
     if not body or width == start:
         parted = _PARTED.get(delimiter, "white space")
-        raise DataError(f"{name}: only words, no numbers; cells are parted by {parted}")
+        raise DataError(f"{name}: only words, no numbers; cells are separated by {parted}")
     read = _truths if known is _is_truth else _numbers
     return np.array([read(line, start, name) for line in body]), rows, columns
 

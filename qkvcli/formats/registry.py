@@ -1,4 +1,4 @@
-"""The formats by name: how each is told, read and written."""
+"""The formats by name: how each is recognised, read and written."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
+from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_number
 from qkvcli.formats.source import Document, Source
 
@@ -33,7 +34,7 @@ class Format(NamedTuple):
         return document
 
     def write(self, steps: Sequence[Step], stream: BinaryIO, digits: int | None = None) -> None:
-        """The steps into a stream, with so many decimals (None: every digit)."""
+        """The steps into a stream, with this many decimals (None: every digit)."""
         more = () if self.delimiter is None else (self.delimiter,)
         self._function("write")(steps, stream, digits, *more)
 
@@ -54,8 +55,29 @@ NPZ = Format("npz", "numpy_files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ)}
 
+PAGES = {".md": "markdown", ".markdown": "markdown"}
+"""The endings of what is only written, for people: `render` has the writers."""
+
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
 """How JSON that holds matrices begins; "[CLS]" is a label."""
+
+
+def name_by_ending(path: Path, said: str) -> str:
+    """The name of the format that a file is to be written in: its ending's.
+
+    >>> name_by_ending(Path("all.npz"), "-o all.npz"), name_by_ending(Path("x.md"), "-o x.md")
+    ('npz', 'markdown')
+
+    Raises UsageError, which begins with ``said``, for an ending that is none of ours.
+    """
+    ending = path.suffix.lower()
+    if ending in PAGES:
+        return PAGES[ending]
+    known = format_by_ending(path)
+    if known is None:
+        endings = ", ".join(f".{name}" for name in (*FORMATS, "md"))
+        raise UsageError(f"{said}: the ending says the format; use one of {endings}")
+    return known.name
 
 
 def format_by_ending(path: Path) -> Format | None:

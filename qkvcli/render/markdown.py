@@ -7,7 +7,6 @@ from qkvcli.core.views import View
 from qkvcli.render.grids import Grid, Room, grids
 from qkvcli.render.text import matrix_title, title
 
-ENDINGS = (".md", ".markdown")
 WHOLE = Room()
 
 
@@ -25,7 +24,7 @@ def step_markdown(view: View, room: Room) -> Iterator[str]:
     yield ""
     for index, matrix in view.matrices():
         if index:
-            yield from (f"**{matrix_title(index, view.step.heads)}**", "")
+            yield from (f"**{matrix_title(index, view.step.has_heads)}**", "")
         for grid in grids(view, matrix, room):
             yield from _table(grid)
             yield ""

@@ -29,7 +29,7 @@ def step_tables(view: View, room: Room) -> Iterator[Block]:
     yield _heading(view.step, room)
     for index, matrix in view.matrices():
         if index:
-            yield _line(Text(matrix_title(index, view.step.heads), style=_NAME))
+            yield _line(Text(matrix_title(index, view.step.has_heads), style=_NAME))
         for grid in grids(view, matrix, room):
             yield Block(_table(grid, room.plain), grid.width)
             yield Block("")
