@@ -210,8 +210,53 @@ def test_out_must_hold_the_output() -> None:
         qkvcli.attention(CAT, CAT, CAT, out=np.empty((3, 1)))
     with pytest.raises(qkvcli.DtypeError, match="out holds int64, and the output is float64"):
         qkvcli.attention(CAT, CAT, CAT, out=np.empty((3, 2), np.int64))
+    wrong: Any = [[0.0]]
+    with pytest.raises(qkvcli.DtypeError, match="out is a list, and no NumPy array"):
+        qkvcli.attention(CAT, CAT, CAT, out=wrong)
+    with pytest.raises(qkvcli.UsageError, match="out cannot be written to"):
+        qkvcli.attention(CAT, CAT, CAT, out=np.broadcast_to(0.0, (3, 2)))
     narrow = np.empty((3, 2), np.float32)
     assert qkvcli.attention(CAT, CAT, CAT, out=narrow) is narrow
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value"])
+def test_out_may_be_an_input(name: str) -> None:
+    rng = np.random.default_rng(0)
+    given = dict(zip(("query", "key", "value"), rng.normal(size=(3, 1500, 4)), strict=True))
+    query, key, value = given.values()
+    expected = qkvcli.attention(query, key, value)
+    np.testing.assert_array_equal(qkvcli.attention(query, key, value, out=given[name]), expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape"),
+    [((0, 2), (2, 3)), ([], (0, 3)), (np.array([True, False, True]), (2, 3)), (slice(1), (1, 3))],
+)
+def test_rows_are_chosen_as_numpy_does(rows: Any, shape: tuple[int, ...]) -> None:
+    assert qkvcli.attend(CAT, CAT, CAT, rows=rows).weights.shape == shape
+
+
+@pytest.mark.parametrize("rows", [[[0, 1]], slice(0, 2, 0), slice("a", None), [0.5], "9" * 5000])
+def test_rows_that_choose_nothing_are_refused(rows: Any) -> None:
+    with pytest.raises(qkvcli.UsageError, match="^rows: "):
+        qkvcli.attend(CAT, CAT, CAT, rows=rows)
+
+
+@pytest.mark.parametrize("far", [2**61, sys.maxsize, 2**70])
+def test_positions_do_not_overflow(far: int) -> None:
+    ones = np.ones((3, 1))
+    assert np.isfinite(qkvcli.scores(ones, ones, window=(far, far))).all()
+    assert np.isfinite(qkvcli.scores(ones, ones, causal=True, offset=far)).all()
+    assert np.isneginf(qkvcli.scores(ones, ones, causal=True, offset=-far)).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": 10**400}, {"softcap": 10**400}, {"preset": ["gpt"]}, {"heads": 10**30}],
+)
+def test_options_beyond_reason_are_refused(options: Any) -> None:
+    with pytest.raises(qkvcli.QkvError):
+        qkvcli.attend(CAT, CAT, CAT, **options)
 
 
 def test_errors_are_the_built_in_ones_too_and_name_the_operand() -> None:

@@ -20,7 +20,7 @@ from qkvcli.core.compute import Sizes, output_into, steps_of
 from qkvcli.core.dense import dense
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.threads import CalledOffError, ordered
+from qkvcli.core.threads import CalledOffError, _openblas, ordered
 from qkvcli.core.views import rows_named
 from qkvcli.errors import UsageError
 from tests.conftest import Program, environment
@@ -378,3 +378,49 @@ def test_shared_heads_are_not_copied(folder: Path) -> None:
     part = 100_000 * 32 * 4 / 1e6  # a head of K, or of V
     assert peak_of("output", *files, "--rows", "0", "--head", "0") < least + 2 * part + 15
     assert peak_of("output", *files, "--rows", "0") < least + 4 * part + 30
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("f4", 1e36), ("f4", 3e38), ("f8", 1.7e308)])
+def test_sums_of_the_largest_values_do_not_overflow(dtype: str, size: float) -> None:
+    zeros, value = np.zeros((2000, 2), dtype), np.full((2000, 2), size, dtype)
+    np.testing.assert_allclose(qkvcli.attention(zeros, zeros, value), value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"hide": True}])
+def test_values_that_are_not_finite_are_those_of_dense(bad: float, options: Any) -> None:
+    """Also behind a weight that becomes 0 only after the value was summed."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((2000, 8), dtype=np.float32) for _ in range(3))
+    value[100], value[1900, 3] = bad, -bad
+    if "hide" in options:
+        options = {"mask": np.where(np.arange(2000) < 200, np.finfo(np.float32).min, 0)}
+    rows = [0, 50, 150, 1950]
+    dense = qkvcli.attend(query, key, value, **options, rows=rows).output
+    blocks = qkvcli.attention(query, key, value, **options)[rows]
+    np.testing.assert_allclose(blocks, dense, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["query", "key"])
+def test_one_nan_leaves_the_others_every_digit(place: str) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {n: rng.standard_normal((2000, 16), dtype=np.float32) for n in ("query", "key")}
+    arrays["query"] *= 4
+    arrays[place][0] = np.nan
+    value = rng.standard_normal((2000, 16), dtype=np.float32)
+    seen = np.arange(2000) > 0 if place == "key" else np.ones(2000, bool)
+    exact = {name: array.astype(float) for name, array in arrays.items()}
+    dense = qkvcli.attend(exact["query"], exact["key"], value.astype(float), mask=seen).output
+    blocks = qkvcli.attention(arrays["query"], arrays["key"], value, mask=seen)
+    np.testing.assert_allclose(blocks[1:], dense[1:], atol=5e-6)
+
+
+def test_blas_has_its_threads_again_when_calls_overlap() -> None:
+    threads = _openblas("get_num_threads")
+    if threads is None:
+        pytest.skip("NumPy's BLAS is not OpenBLAS")
+    before = threads()
+    first, second = (ordered(lambda n, stop: n, range(9)) for _ in range(2))
+    assert (next(first), next(second)) == (0, 0)
+    assert (list(first), list(second)) == (list(range(1, 9)),) * 2
+    assert threads() == before

@@ -18,7 +18,7 @@ from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Selection, edges, rows_named, views
 from qkvcli.errors import UsageError
-from qkvcli.formats.registry import FORMATS, name_by_ending
+from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
 
 if TYPE_CHECKING:
     from qkvcli.render.grids import Room
@@ -72,11 +72,8 @@ def planned(line: Line, environment: Environment) -> Plan:
 
 def _kept(path: Path, shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
-    if (
-        path.suffix.lower().removeprefix(".") not in FORMATS
-        and path.exists()
-        and not path.is_file()
-    ):
+    told = path.suffix.lower() in PAGES or format_by_ending(path) is not None
+    if not told and path.exists() and not path.is_file():
         return shown
     return name_by_ending(path, f"-o {path}")
 
