@@ -238,7 +238,7 @@ def test_rows_are_chosen_as_numpy_does(rows: Any, shape: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize("rows", [[[0, 1]], slice(0, 2, 0), slice("a", None), [0.5], "9" * 5000])
 def test_rows_that_choose_nothing_are_refused(rows: Any) -> None:
-    with pytest.raises(qkvcli.UsageError, match="^rows: "):
+    with pytest.raises(qkvcli.UsageError, match=r"^rows: "):
         qkvcli.attend(CAT, CAT, CAT, rows=rows)
 
 
