@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
-from qkvcli.core.compute import output_into, steps_of
+from qkvcli.core.compute import SIZES, output_into, steps_of
 from qkvcli.core.config import AttentionConfig, DtypeLike, Lengths, Preset, Scale, Window
 from qkvcli.core.dtypes import working_dtype
 from qkvcli.core.fitting import problem_of
@@ -44,7 +44,8 @@ Names: TypeAlias = str | Sequence[str] | None
 class Steps:
     """The steps of an attention: a sequence in their order, and a mapping by name.
 
-    Each is computed when its numbers are looked at.
+    Those with more than a million scores are each computed when they are looked at: leave
+    the arrays that they come from as they are until then.
 
     >>> steps = attend([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]])
     >>> list(steps.keys()), "scaled" in steps, dict(steps)["weights"]
@@ -196,7 +197,11 @@ def attend(
     problem = problem_of(config, operands)
     if rows is not None:
         problem = problem.with_rows(_rows(rows, problem.shape[-2], problem.labels))
-    return Steps(steps_of(problem), config)
+    steps = Steps(steps_of(problem), config)
+    if problem.size <= SIZES.held:  # at once, so that the inputs may be written to again
+        for step in steps:
+            _ = step.array
+    return steps
 
 
 class _Options(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -119,6 +120,23 @@ def test_steps_are_a_mapping_and_a_sequence(tmp_path: Path) -> None:
         assert list(saved) == list(steps.names)
     assert repr(steps["weights"]) == "Step(weights = softmax(masked), (3, 3) float64)"
     assert steps.config == AttentionConfig(scale="sqrt", causal=True)
+
+
+def test_inputs_may_be_written_to_again() -> None:
+    query = np.array(CAT)
+    steps = qkvcli.attend(query, CAT, CAT)
+    expected = qkvcli.attend(CAT, CAT, CAT).output
+    query[:] = 0
+    np.testing.assert_array_equal(steps.output, expected)
+
+
+def test_steps_can_be_pickled() -> None:
+    steps = qkvcli.attend(CAT, CAT, CAT, preset="gpt", labels="a b c")
+    again = pickle.loads(pickle.dumps(steps))
+    assert repr(again) == repr(steps)
+    for step, copy in zip(steps, again, strict=True):
+        np.testing.assert_array_equal(step, copy)
+        assert (step.terms, step.rows, step.columns) == (copy.terms, copy.rows, copy.columns)
 
 
 @pytest.mark.parametrize("ending", ["npz", "npy", "json", "csv", "tsv", "txt", "md"])

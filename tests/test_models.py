@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,36 @@ def test_head_and_batch_choose_what_is_shown(qkv: Program, folder: Path) -> None
     assert some == whole[:, [0, 2]].tolist()
     wrong = qkv(*words, "--head", 3)
     assert (wrong.code, wrong.err) == (2, "qkvcli: --head: there is no head 3; they are 0 to 2\n")
+
+
+def test_a_projection_may_have_fewer_heads_than_are_shown(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, shape in (("q", (4, 3, 4)), ("k", (2, 3, 4)), ("v", (2, 3, 4)), ("w", (4, 4))):
+        np.save(f"{name}.npy", rng.normal(size=shape))
+    words = ["run", "-q", "q.npy", "-k", "k.npy", "-v", "v.npy", "--wk", "w.npy", "--head", 3]
+    shown = qkv(*words).out
+    assert re.findall(r"^(\w+) =|^head (\d)", shown, re.M) == [
+        ("key", ""),
+        *(line for step in ("scores", "weights", "output") for line in ((step, ""), ("", "3"))),
+    ]
+    assert json.loads(qkv(*words, "-f", "json").out)["key"]["shape"] == [0, 3, 4]
+
+
+def test_caches_go_before_the_articles_tokens(qkv: Program, folder: Path) -> None:
+    np.save("past.npy", np.ones((1, 64)))
+    found = qkv("scores", "--past-key", "past.npy", "--past-value", "past.npy")
+    assert (found.code, len(found.out.splitlines()[0].split(","))) == (0, 7)
+    assert qkv("scores", "--labels", "").err.endswith("names 0, and there are 5 queries\n")
+    assert qkv("scores", "--wv", "gone.npy").code == 3
+
+
+def test_heads_are_shown_once_and_as_typed(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.random.default_rng(0).normal(size=(3, 2, 4)))
+    words = ["scores", "-q", "q.npy", "-k", "q.npy", "--head", "2,0,2"]
+    assert re.findall(r"^head \d", qkv(*words, "-f", "table").out, re.M) == ["head 2", "head 0"]
+    some = json.loads(qkv(*words, "-f", "json").out)["scores"]["data"]
+    whole = json.loads(qkv(*words[:5], "-f", "json").out)["scores"]["data"]
+    np.testing.assert_allclose(some, [whole[2], whole[0]])
 
 
 def test_labels_name_cached_keys_too(qkv: Program, folder: Path) -> None:

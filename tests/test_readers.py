@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,11 +145,31 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
         ("softmax - --heads 2", "heads"),
         ("softmax - -k v.csv", "--key"),
         ("softmax - --bq v.csv", "--bq"),
+        ("softmax scaled.json --scale 2", "scale"),
     ],
 )
-def test_what_comes_too_late_is_said_in_one_way(qkv: Program, line: str, option: str) -> None:
-    command, *_ = line.split()
+def test_what_comes_too_late_is_said_in_one_way(
+    qkv: Program, folder: Path, line: str, option: str
+) -> None:
+    command, operand, *_ = line.split()
+    Path("scaled.json").write_text('{"scaled": [[1, 2], [3, 4]]}')
     given = "weights" if command == "output" else "scores"
+    given = "scaled scores" if operand == "scaled.json" else given
     said = qkv(*line.split(), stdin="1,2\n3,4\n")
     expected = f"{option} comes before the {given}, and those are given; leave it out"
     assert (said.code, said.err) == (2, f"qkvcli: {expected}\n")
+
+
+def test_what_comes_after_the_last_step_is_refused_too(qkv: Program) -> None:
+    said = qkv("softmax", "-", "--wv", "gone.npy", stdin="1,2\n").err
+    assert said == (
+        "qkvcli: --wv comes after the weights, and those are all that is asked for; leave it out\n"
+    )
+    assert qkv("softmax", "-", "-v", "gone.npy", stdin="1,2\n").code == 0
+
+
+def test_masks_add_up(qkv: Program) -> None:
+    masked = qkv("scores", "--window", "1,0", "-f", "npz").data
+    both = qkv("softmax", "--causal", "--valid-length", 4, "--offset", 0, stdin=masked).out
+    whole = ["softmax", "--seed", 42, "--window", "1,0", "--causal", "--valid-length", 4]
+    assert both == qkv(*whole, "--offset", 0).out

@@ -107,7 +107,11 @@ def _selection(problem: Problem, plan: Plan) -> Selection:
             raise UsageError(f"--{kind}: there is no {kind} {max(numbers)}; {has}")
     rows = display.rows
     picked = None if rows is None else rows_named(rows, problem.shape[-2], problem.labels)
-    return Selection(picked, display.head, display.batch)
+    heads, batches = (
+        None if numbers is None else tuple(dict.fromkeys(numbers))  # each once
+        for numbers in (display.head, display.batch)
+    )
+    return Selection(picked, heads, batches)
 
 
 def _write(

@@ -43,11 +43,10 @@ class _Reading:
             found = self._beside_step()
         else:
             if not any(name in self.typed for name in (*PARTS, *_BUNDLES)):
-                drawn = seeded(ARTICLE_SEED)
                 labels = ARTICLE_TOKENS if labels is None else labels
+                found = self._inputs(seeded(ARTICLE_SEED), PARTS)
             else:
-                drawn = self._given(command.inputs)
-            found = self._inputs(drawn, command.inputs)
+                found = self._inputs(self._given(command.inputs), command.inputs)
         more: dict[str, Any] = {name: self._matrix(path, name) for name, path in self.files.items()}
         said = (typed("labels"), typed("key_labels"))
         return replace(found, **more).labelled(labels, self.sources.key_labels, said)
@@ -97,7 +96,8 @@ class _Reading:
         """Raise UsageError for an option that comes before the step that is given."""
         command, used = self.line.command, ("scores",) if wants_width else ()
         named = {typed(name): ACTS_ON[name] for name in self.typed if name in ACTS_ON}
-        check_follows(named, command.takes, used=used)
+        named.pop("--value", None)  # it does no harm, and commands of one script may share it
+        check_follows(named, command.takes, command.until, used)
         asked = self.config.changed() | {name: ACTS_ON[name] for name in self.files}
         check_follows(asked, command.takes, command.until, used)
 

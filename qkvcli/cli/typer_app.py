@@ -91,7 +91,7 @@ def _command(command: Command) -> TyperCommand:
 def _operand(command: Command) -> TyperArgument:
     return TyperArgument(
         param_decls=["operand"],
-        type=Path,
+        type=_reader(Path),
         metavar=f"[{command.takes.upper()}]",
         help=command.operand_help,
         show_default=False,
@@ -113,13 +113,13 @@ def _option(field: str, option: Option) -> TyperOption:
 def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader whose faults are Typer's."""
 
-    def reader(text: str) -> Any:
+    def file(text: str) -> Any:  # its name stands in the help of an operand
         try:
             return read(text)
         except ValueError as fault:
             raise typer.BadParameter(str(fault)) from None
 
-    return reader
+    return file
 
 
 def _nearest(fault: typer.TyperException) -> str:

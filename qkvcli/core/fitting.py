@@ -73,12 +73,15 @@ def check_follows(
     Traceback (most recent call last):
     qkvcli.errors.UsageError: causal comes before the weights, and those are given; leave it out
     """
-    follow = {*ORDER[ORDER.index(given) + 1 : ORDER.index(until) + 1], *used}
+    first = ORDER.index(given) + (given != "masked")  # masks add up
+    follow = {*ORDER[first : ORDER.index(until) + 1], *used}
     for option, acts_on in asked.items():
         if not follow & set(acts_on):
             words = f"{given} scores" if given in SCORES[1:] else given
-            what = f"{option.replace('_', ' ')} comes before the {words}, and those are given"
-            raise UsageError(f"{what}; leave it out")
+            what = f"comes before the {words}, and those are given"
+            if all(ORDER.index(step) > ORDER.index(until) for step in acts_on):
+                what = f"comes after the {until}, and those are all that is asked for"
+            raise UsageError(f"{option.replace('_', ' ')} {what}; leave it out")
 
 
 def _check_follows(problem: Problem, mask: Operand | None, until: Stage) -> None:

@@ -99,5 +99,15 @@ class Step(Outline):
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype, copy=copy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled with the numbers, which are computed for it."""
+        known = {known.name: getattr(self, known.name) for known in fields(Outline)}
+        return _unpickled, (known.pop("name"), self.array, known)
+
     def __repr__(self) -> str:
         return f"Step({self.name} = {self.formula}, {self.shape} {self.dtype})"
+
+
+def _unpickled(name: str, array: Array, known: dict[str, Any]) -> Step:
+    del known["shape"], known["dtype"]
+    return Step.held(name, array, known.pop("formula"), **known)

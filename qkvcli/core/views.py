@@ -58,7 +58,8 @@ class View(NamedTuple):
         labels = self.step.rows
         if labels is not None and self.rows is not None:
             labels = tuple(labels[i] for i in self.rows.tolist())
-        array = self.array.squeeze(tuple(axis for axis in axes if axis is not None))
+        gone = (axis for axis in axes if axis is not None and self.array.shape[axis] == 1)
+        array = self.array.squeeze(tuple(gone))
         return Step.held(
             self.step.name, array, self.step.formula, rows=labels, columns=self.step.columns
         )
@@ -90,6 +91,7 @@ def _view(step: Outline, array: Array, selection: Selection) -> View:
     for axis in range(-len(step.shape), -2):
         numbers = chosen.get(axis)
         if numbers is not None and isinstance(step, Step):  # a projection, which is held whole
+            numbers = tuple(n for n in numbers if n < step.shape[axis])  # it may have fewer
             array = array.take(numbers, axis=axis)
         axes.append(tuple(range(step.shape[axis])) if numbers is None else numbers)
     of_queries = step.name not in ("key", "value")
