@@ -14,7 +14,6 @@ import pytest
 from hypothesis import settings
 
 from qkvcli import cli
-from qkvcli.cli import plain
 from qkvcli.cli.environment import Environment
 
 settings.register_profile("ours", deadline=None)  # shared machines are slow at times
@@ -44,22 +43,20 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def qkv(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Program:
+def qkv(request: pytest.FixtureRequest) -> Program:
     """The program: ``qkv("run", "--seed", 42, stdin=b"…")``; its output is no terminal.
 
     Plain lines are read by one of the two readers, and at the next call by the other.
     """
     calls = count(crc32(request.node.nodeid.encode()))
-    read = plain.read
 
     def run(*words: object, stdin: bytes | str = b"") -> Result:
         by_typer = next(calls) % 2 == 0
-        monkeypatch.setattr(plain, "read", (lambda words: None) if by_typer else read)
         given = stdin.encode() if isinstance(stdin, str) else stdin
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
         around = Environment(io.TextIOWrapper(io.BytesIO(given)), out, err, os.environ)
         with redirect_stdout(out):  # Typer shows its help there
-            code = cli.run([str(word) for word in words], around)
+            code = cli.run([str(word) for word in words], around, by_typer)
         err.flush()
         data = out.buffer.getvalue()
         said = err.buffer.getvalue()

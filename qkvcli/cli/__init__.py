@@ -17,14 +17,14 @@ def main() -> None:
     sys.exit(run(sys.argv[1:], Environment.of_process()))
 
 
-def run(words: list[str], environment: Environment) -> int:
-    """Run a command line, and give the code to exit with.
+def run(words: list[str], environment: Environment, by_typer: bool = False) -> int:
+    """Run a command line, and give the code to exit with; ``by_typer`` reads plain ones too.
 
     This is the one place that turns an error into a line on standard error and a code.
     """
     code = ExitCode.FINE
     try:
-        _perform(words, environment)
+        _perform(words, environment, by_typer)
     except QkvError as fault:
         code = fault.exit_code
         if code != ExitCode.FINE:
@@ -41,10 +41,10 @@ def run(words: list[str], environment: Environment) -> int:
     return int(code)
 
 
-def _perform(words: list[str], environment: Environment) -> None:
+def _perform(words: list[str], environment: Environment, by_typer: bool) -> None:
     from qkvcli.cli import plain
 
-    line = plain.read(words)
+    line = None if by_typer else plain.read(words)
     if isinstance(line, plain.Version):
         from qkvcli import __version__
 
