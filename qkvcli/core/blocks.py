@@ -104,9 +104,7 @@ class Blocks:
         mixed = np.zeros((n, self.value.shape[1]), dtype)  # Σ of shares·V (n, d_v)
         buffer = np.empty((n, self.keys), dtype)
         ones = np.ones(self.keys, dtype)
-        key = np.ones(
-            (self.keys, d + 1), self.dtype
-        )  # (m, d + 1): its last column takes −reference
+        key = np.ones((self.keys, d + 1), self.dtype)  # (m, d + 1): its 1 takes −reference
         for block, keys in self._seen(part):
             check(stop)
             steps = [step for step in self.after if not step.skips(part, keys)]

@@ -25,7 +25,6 @@ Advance: TypeAlias = Callable[[int, int], None]
 Place: TypeAlias = tuple[tuple[int, ...], slice]
 """Some rows of one matrix: its leading index, and which rows."""
 
-
 PlacedOutput: TypeAlias = tuple[Place, Array, Array | None]
 """Some rows' place, their output, and the logarithm of each one's sum of e^score."""
 

@@ -12,7 +12,8 @@ from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Stage, Step
 from qkvcli.errors import UsageError
 
-_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(-?\d+))?")
+_NUMBER = r"(-?\d{1,18})"
+_SLICE = re.compile(rf"{_NUMBER}?:{_NUMBER}?(?::{_NUMBER})?")
 
 
 class Selection(NamedTuple):
@@ -122,8 +123,6 @@ def rows_named(text: str, count: int, labels: Labels, said: str = "--rows") -> A
     Raises UsageError for a row that does not exist.
     """
     found: set[int] = set()
-    if any(len(number) > 18 for number in re.findall(r"\d+", text)):
-        raise UsageError(f"{said}: a number with more than 18 digits; there are {count} rows")
     for part in (part.strip() for part in text.split(",")):
         if labels is not None and part in labels:
             found |= {i for i, label in enumerate(labels) if label == part}
@@ -132,11 +131,11 @@ def rows_named(text: str, count: int, labels: Labels, said: str = "--rows") -> A
             if step == 0:
                 raise UsageError(f"{said} {part}: a step of 0 leads nowhere")
             found |= set(range(count)[start:stop:step])
-        elif re.fullmatch(r"-?\d+", part):
+        elif re.fullmatch(_NUMBER, part):
             if not -count <= int(part) < count:
                 raise UsageError(f"{said}: there is no row {part}; there are {count}")
             found.add(int(part) % count)
         else:
             known = "" if labels is None else f"; the labels are {' '.join(labels[:20])}"
-            raise UsageError(f"{said}: {part!r} is not an index, a slice or a label{known}")
+            raise UsageError(f"{said}: {part[:40]!r} is not an index, a slice or a label{known}")
     return np.array(sorted(found), dtype=np.intp)
