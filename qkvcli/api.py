@@ -88,7 +88,9 @@ class Steps:
         raise KeyError(f"no step {which!r}; there are {', '.join(self.names)}")
 
     def __contains__(self, which: object) -> bool:
-        return which in self.names if isinstance(which, str) else which in self._steps
+        if isinstance(which, str):
+            return which in self.names
+        return any(step is which for step in self._steps)
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self._steps)
@@ -116,11 +118,18 @@ class Steps:
 
     def index(self, step: Step) -> int:
         """Where a step stands. Raises ValueError where it is none of these."""
-        return self._steps.index(step)
+        for i, known in enumerate(self._steps):
+            if known is step:
+                return i
+        raise ValueError(f"{step!r} is none of these steps")
 
     def count(self, step: Step) -> int:
         """How often a step stands there."""
-        return self._steps.count(step)
+        return sum(known is step for known in self._steps)
+
+    def get(self, name: str, default: Step | None = None) -> Step | None:
+        """The step of a name, or the default where there is none."""
+        return next((step for step in self if step.name == name), default)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, whole or not at all, in the format of its ending, with every digit.
@@ -133,6 +142,8 @@ class Steps:
         from qkvcli.formats.registry import FORMATS, name_by_ending
         from qkvcli.render.markdown import write_markdown
 
+        if not self._steps:
+            raise UsageError(f"{path}: there are no steps to save")
         target = Path(path)
         name = name_by_ending(target, str(path))
         with saved(target) as stream:
@@ -288,6 +299,8 @@ def attention(
     >>> attention([[0, 0]], [[1, 2]] * 8, [[5]] * 8, lse=True)[1].round(4)  # log(8·e⁰)
     array([2.0794])
     """
+    if not isinstance(lse, (bool, np.bool_)):
+        raise UsageError(f"lse {lse!r} is neither True nor False")
     problem = problem_of(*_asked(locals()))
     outline = problem.outlines()[-1]
     if out is None:
@@ -296,8 +309,8 @@ def attention(
         raise DtypeError(f"out is a {type(out).__name__}, and no NumPy array")
     elif out.shape != outline.shape:
         raise ShapeError(f"out {out.shape}: the output is {outline.shape}")
-    elif not np.can_cast(outline.dtype, out.dtype, "same_kind"):
-        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}")
+    elif out.dtype.kind != "f" or isinstance(out, np.ma.MaskedArray):
+        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}; give floats")
     elif not out.flags.writeable:
         raise UsageError("out cannot be written to; it is read-only")
     logarithms = np.empty((*problem.leading, problem.shape[-2]), working_dtype(problem.dtype))
@@ -413,7 +426,7 @@ def _operand(name: str, given: Any) -> Operand:
             given = given.float() if hasattr(given, "float") else given.astype(np.float32)
         array = np.asarray(given)
     except Exception as fault:  # whatever another library raises
-        raise DataError(f"{name} is not a matrix: {fault}") from None
+        raise DataError(f"{name} cannot be read as an array: {fault}") from None
     return Operand(array, name)
 
 
@@ -432,7 +445,12 @@ def _labels(labels: Names) -> Labels:
     """Labels in a text are separated at white space."""
     if labels is None:
         return None
-    return tuple(labels.split() if isinstance(labels, str) else map(str, labels))
+    if isinstance(labels, str):
+        return tuple(labels.split())
+    try:
+        return tuple(map(str, labels))
+    except TypeError:
+        raise UsageError(f"labels {labels!r} are neither a text nor a list of texts") from None
 
 
 def _rows(rows: Any, count: int, labels: Labels) -> Array:
@@ -445,7 +463,8 @@ def _rows(rows: Any, count: int, labels: Labels) -> Array:
     try:
         found = np.atleast_1d(np.arange(count)[index])
     except (IndexError, TypeError, ValueError) as fault:
-        raise UsageError(f"rows: {fault}") from None
+        what = "numbers, a slice, or text such as '0:3,cat'"
+        raise UsageError(f"rows: {fault}; there are {count} rows, named by {what}") from None
     if found.ndim > 1:
         raise UsageError(f"rows: {rows!r} is not a number, a slice, a list of numbers or text")
     return found

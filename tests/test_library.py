@@ -122,6 +122,23 @@ def test_steps_are_a_mapping_and_a_sequence(tmp_path: Path) -> None:
     assert steps.config == AttentionConfig(scale="sqrt", causal=True)
 
 
+def test_rows_without_labels_keep_their_numbers(tmp_path: Path) -> None:
+    some = qkvcli.attend(CAT, CAT, CAT, rows=[2, 1])
+    assert [step.rows for step in some] == [("2", "1")] * 3
+    some.save(tmp_path / "some.json")
+    assert json.loads((tmp_path / "some.json").read_text())["weights"]["rows"] == ["2", "1"]
+
+
+def test_a_step_is_indexed_as_its_array() -> None:
+    steps = qkvcli.attend(CAT, CAT, CAT)
+    assert steps["weights"][0, 1] == steps.weights[0, 1]
+    assert steps.get("masked") is None
+    assert steps.get("output") is steps[-1]
+    assert np.ones(3) not in steps
+    with pytest.raises(ValueError, match="none of these steps"):
+        steps.index(qkvcli.attend(CAT, CAT, CAT)[0])
+
+
 def test_inputs_may_be_written_to_again() -> None:
     query = np.array(CAT)
     steps = qkvcli.attend(query, CAT, CAT)
@@ -158,6 +175,12 @@ def test_saving_says_what_is_wrong(folder: Path) -> None:
     with pytest.raises(OSError, match=r"gone/out\.npy: cannot be written") as raised:
         steps.save("gone/out.npy")
     assert isinstance(raised.value, qkvcli.WriteError)
+    for name in ("a" * 300 + ".npz", "a\0.npz"):
+        with pytest.raises(qkvcli.WriteError):
+            steps.save(name)
+    with pytest.raises(qkvcli.UsageError, match="no steps to save"):
+        steps[:0].save("x.csv")
+    assert list(folder.iterdir()) == []
 
 
 def test_rows_are_computed_alone_and_labels_name_them() -> None:
@@ -226,7 +249,9 @@ def test_attention_is_the_output_and_the_log_sum_exp(tmp_path: Path, length: int
 def test_out_must_hold_the_output() -> None:
     with pytest.raises(qkvcli.ShapeError, match=r"out \(3, 1\): the output is \(3, 2\)"):
         qkvcli.attention(CAT, CAT, CAT, out=np.empty((3, 1)))
-    with pytest.raises(qkvcli.DtypeError, match="out holds int64, and the output is float64"):
+    with pytest.raises(
+        qkvcli.DtypeError, match="out holds int64, and the output is float64; give floats"
+    ):
         qkvcli.attention(CAT, CAT, CAT, out=np.empty((3, 2), np.int64))
     wrong: Any = [[0.0]]
     with pytest.raises(qkvcli.DtypeError, match="out is a list, and no NumPy array"):
@@ -270,7 +295,13 @@ def test_positions_do_not_overflow(far: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale": 10**400}, {"softcap": 10**400}, {"preset": ["gpt"]}, {"heads": 10**30}],
+    [
+        {"scale": 10**400},
+        {"softcap": 10**400},
+        {"preset": ["gpt"]},
+        {"heads": 10**30},
+        {"labels": 5},
+    ],
 )
 def test_options_beyond_reason_are_refused(options: Any) -> None:
     with pytest.raises(qkvcli.QkvError):
@@ -283,7 +314,7 @@ def test_errors_are_the_built_in_ones_too_and_name_the_operand() -> None:
         (ValueError, {"key": np.ones((3, 5))}, r"query \(3, 2\) and key \(3, 5\)"),
         (TypeError, {"value": [["a"]] * 3}, r"value \(3, 1\): numbers of type <U1 are not real"),
         (TypeError, {"mask": np.ones((3, 3), complex)}, r"mask \(3, 3\): numbers of type complex"),
-        (ValueError, {"query": [[1], [2, 3]]}, "query is not a matrix: "),
+        (ValueError, {"query": [[1], [2, 3]]}, "query cannot be read as an array: "),
         (ValueError, {"query": None}, "no query was given"),
         (ValueError, {"past_key": CAT, "past_value": np.ones(2)}, r"past value \(2,\): needs"),
     ]

@@ -416,7 +416,7 @@ SHAPES = {
         *((4, 8),) * 3,
         {"past_key": np.ones((2, 7)), "past_value": np.ones((2, 8))},
     ),
-    "embeddings (4, 8) and wq (7, 2): the last axis": ((4, 8),) * 3 + ({"wq": np.ones((7, 2))},),
+    "query (4, 8) and wq (7, 2): the last axis": ((4, 8),) * 3 + ({"wq": np.ones((7, 2))},),
     "wq (8, 2) and bq (3,): there must be": (
         *((4, 8),) * 3,
         {"wq": np.ones((8, 2)), "bq": np.ones(3)},

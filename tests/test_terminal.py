@@ -108,6 +108,20 @@ def test_a_full_disk_is_a_fault() -> None:
     assert (ended.returncode, ended.stderr) == (4, said)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_file_is_named(folder: Path) -> None:
+    ended = subprocess.run(
+        [*PROGRAM, "run", "--quiet", "-o", "/dev/full"], capture_output=True, env=environment()
+    )
+    said = b"qkvcli: /dev/full: cannot be written: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (4, said)
+    name = "a" * 300 + ".csv"
+    ended = subprocess.run(
+        [*PROGRAM, "run", "--quiet", "-o", name], capture_output=True, env=environment()
+    )
+    assert (ended.returncode, name.encode() in ended.stderr) == (4, True)
+
+
 def test_a_closed_output_is_a_fault() -> None:
     command = f"{' '.join(PROGRAM)} run >&-"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())

@@ -73,8 +73,11 @@ def planned(line: Line, environment: Environment) -> Plan:
 def _kept(path: Path, shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
     told = path.suffix.lower() in PAGES or format_by_ending(path) is not None
-    if not told and path.exists() and not path.is_file():
-        return shown
+    if not told:
+        from qkvcli.formats.files import is_special
+
+        if is_special(path):
+            return shown
     return name_by_ending(path, f"-o {path}")
 
 

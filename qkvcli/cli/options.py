@@ -108,7 +108,7 @@ class AttentionOptions:
     offset: int | None = count(
         _ATTENTION,
         "--offset",
-        "The position of query 0 among the keys (after a cache; else 0).",
+        "The position of query 0 among the keys (after a cache or --valid-length; else 0).",
         -declare.ANY,
     )
     valid_length: tuple[int, ...] | None = option(

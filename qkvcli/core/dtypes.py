@@ -33,10 +33,10 @@ def own_dtype(operand: Operand) -> Float:
         return np.dtype(np.float64)
     if dtype.kind == "f":  # longdouble differs between machines; float64 is the widest we give
         return np.dtype(f"f{min(dtype.itemsize, 8)}")
-    raise DtypeError(
-        f"{operand.described}: numbers of type {dtype} are not real numbers; "
-        "convert them to float32"
-    )
+    what = f"{operand.described}: numbers of type {dtype} are not real numbers"
+    if dtype.kind in "USc":
+        raise DtypeError(f"{what}; give an array of floats")
+    raise DtypeError(f"{what}; convert them to float32")
 
 
 def working_dtype(result: Float) -> Float:

@@ -42,7 +42,6 @@ def project(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
         check_axes(past, "L, d")
     if weight is None:
         return Input(replace(given, name=name), past=past), None
-    given = replace(given, name="embeddings")
     check_axes(given, "L, m")
     check_projection(given, weight, bias)
     flat = None if bias is None else bias.array.reshape(-1)

@@ -235,20 +235,22 @@ def needed(operand: Operand | None, name: str) -> Operand:
 
 
 def _rows_of(operand: Operand, rows: Array) -> Operand:
-    """Some rows of an operand, with their labels."""
-    labels = operand.rows and tuple(operand.rows[i] for i in rows.tolist())
-    return replace(operand, array=operand.array[..., rows, :], rows=labels)
+    """Some rows of an operand, with their labels, or their numbers where they have none."""
+    return replace(operand, array=operand.array[..., rows, :], rows=_labels_of(operand.rows, rows))
+
+
+def _labels_of(labels: Labels, rows: Array) -> Labels:
+    return tuple(str(i) if labels is None else labels[i] for i in rows.tolist())
 
 
 def _step_rows(step: Step, rows: Array) -> Step:
-    """Some rows of a step that is held, with their labels."""
-    labels = step.rows and tuple(step.rows[i] for i in rows.tolist())
+    """Some rows of a step that is held, with their labels or numbers."""
     return Step.held(
         step.name,
         step.array[..., rows, :],
         step.formula,
         terms=step.terms,
-        rows=labels,
+        rows=_labels_of(step.rows, rows),
         columns=step.columns,
         has_heads=step.has_heads,
     )

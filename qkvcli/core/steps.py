@@ -96,6 +96,10 @@ class Step(Outline):
             return iter([self.array.reshape(self.count, self.shape[-1])])
         return self.make()
 
+    def __getitem__(self, index: Any) -> Any:
+        """A part of the array, by NumPy's indexing."""
+        return self.array[index]
+
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype, copy=copy)
 

@@ -79,25 +79,33 @@ def saved(path: Path) -> Iterator[BinaryIO]:
     A fault on the way leaves what was there before. A device or a pipe is written
     directly. Raises WriteError where the system says no.
     """
-    direct = path.exists() and not path.is_file()
+    direct = is_special(path)
     with _said_of(path):
         target = path if direct else path.resolve()
         stream = target.open("wb") if direct else _part_of(target)
     part = Path(stream.name)
     try:
-        with stream:
-            yield cast(BinaryIO, _Guarded(path, stream))
-            with _said_of(path):
-                stream.flush()
-        if not direct:
-            with _said_of(path):
+        yield cast(BinaryIO, _Guarded(path, stream))
+        with _said_of(path):
+            stream.close()
+            if not direct:
                 part.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
                 part.replace(target)
     except BaseException:
+        with contextlib.suppress(OSError):  # what was wrong is known already
+            stream.close()
         if not direct:
             with contextlib.suppress(OSError):
                 part.unlink()
         raise
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is there and no regular file: a device, a pipe, a folder."""
+    try:
+        return path.exists() and not path.is_file()
+    except (OSError, ValueError):  # a name that no file can have; opening it says so
+        return False
 
 
 def _part_of(path: Path) -> BinaryIO:
@@ -112,8 +120,9 @@ def _said_of(path: Path) -> Iterator[None]:
         yield
     except WriteError:  # an OSError that names its file already
         raise
-    except OSError as fault:
-        raise WriteError(f"{path}: cannot be written: {fault.strerror or fault}") from None
+    except (OSError, ValueError) as fault:  # the latter for a name with a null byte
+        reason = getattr(fault, "strerror", None) or fault
+        raise WriteError(f"{path}: cannot be written: {reason}") from None
 
 
 class _Guarded:
