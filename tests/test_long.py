@@ -424,3 +424,21 @@ def test_blas_has_its_threads_again_when_calls_overlap() -> None:
     assert (next(first), next(second)) == (0, 0)
     assert (list(first), list(second)) == (list(range(1, 9)),) * 2
     assert threads() == before
+
+
+def test_more_batches_beside_large_scores_tell_the_width(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save("s.npy", rng.normal(size=(1100, 1100)))
+    np.save("q.npy", rng.normal(size=(2, 3, 1100, 4)))
+    shown = qkv("softmax", "s.npy", "-q", "q.npy", "--scale", "sqrt", "-f", "npy")
+    assert (shown.code, shown.err) == (0, "")
+    expected = qkvcli.softmax(np.load("s.npy"), scale=0.5)
+    np.testing.assert_allclose(np.load(io.BytesIO(shown.data)), expected)
+
+
+def test_values_may_have_more_batches_than_large_scores() -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=shape) for shape in ((1100, 4), (1100, 4), (2, 1100, 3)))
+    steps = qkvcli.attend(query, key, value)
+    assert (steps.weights.shape, steps.output.shape) == ((1100, 1100), (2, 1100, 3))
+    np.testing.assert_allclose(steps.output, steps.weights @ value, atol=1e-12)

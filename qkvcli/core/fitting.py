@@ -54,7 +54,10 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     if problem.weights is not None:
         return problem
     past = operands.key.past.shape[-2] if operands.key and operands.key.past else 0
-    return replace(problem, score_steps=_score_steps(problem, operands.mask, past))
+    problem = replace(problem, score_steps=_score_steps(problem, operands.mask, past))
+    if problem.scores is not None:  # what stands beside them told the width, and is done
+        return replace(problem, query=None, key=None)
+    return problem
 
 
 def check_follows(
