@@ -313,14 +313,17 @@ def attention(
         raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}; give floats")
     elif not out.flags.writeable:
         raise UsageError("out cannot be written to; it is read-only")
-    logarithms = np.empty((*problem.leading, problem.shape[-2]), working_dtype(problem.dtype))
+    logarithms = None
+    if lse:
+        shape = (*problem.leading, problem.shape[-2])
+        logarithms = np.empty(shape, working_dtype(problem.dtype))
     inputs = (side.array for side in (problem.query, problem.key, problem.value) if side)
     shared = any(np.may_share_memory(out, array) for array in inputs)
     target = np.empty_like(out) if shared else out  # what is still to be read stays as it is
-    output_into(problem, target, logarithms if lse else None)
+    output_into(problem, target, logarithms)
     if shared:
         out[...] = target
-    return (out, logarithms) if lse else out
+    return out if logarithms is None else (out, logarithms)
 
 
 def scores(

@@ -1,4 +1,4 @@
-"""The commands: a row of a table each, and what they all do."""
+"""The commands, a row of a table each; their options; and a command line that was read."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple

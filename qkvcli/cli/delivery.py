@@ -30,7 +30,7 @@ _FEWEST_LINES = 4
 class Plan(NamedTuple):
     """What is to be done with the steps of a command: the formats, None for nothing.
 
-    ``display`` is for what is shown, ``saved`` for what is kept: all of it, with every digit.
+    ``display`` is for what is shown; `saved` is the plan for what is kept.
     """
 
     command: Command
@@ -39,10 +39,11 @@ class Plan(NamedTuple):
     kept: str | None
 
     @property
-    def saved(self) -> Display:
-        """The display of a file, which holds the whole; Markdown is rounded as it is shown."""
+    def saved(self) -> "Plan":
+        """The plan for a file, which holds the whole; Markdown is rounded as it is shown."""
         digits = self.display.digits if self.kept == "markdown" else None
-        return replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
+        whole = replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
+        return self._replace(display=whole)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,10 +93,10 @@ def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
         from qkvcli.formats.files import saved
 
         with saved(plan.display.output) as stream:
-            _write(plan.kept, problem, plan, plan.saved, Selection(), stream, environment)
+            _write(plan.kept, problem, plan.saved, Selection(), stream, environment)
     if plan.shown is not None:
         stream = cast(BinaryIO, environment)
-        _write(plan.shown, problem, plan, plan.display, selection, stream, environment)
+        _write(plan.shown, problem, plan, selection, stream, environment)
 
 
 def _selection(problem: Problem, plan: Plan) -> Selection:
@@ -121,15 +122,14 @@ def _write(
     name: str,
     problem: Problem,
     plan: Plan,
-    display: Display,
     selection: Selection,
     stream: BinaryIO,
     environment: Environment,
 ) -> None:
     """The steps that the command shows, in a format, into a stream."""
-    until, names = plan.command.until, plan.names
+    until, names, display = plan.command.until, plan.names, plan.display
     if name == "table":
-        _write_tables(problem, plan, display, selection, stream, environment)
+        _write_tables(problem, plan, selection, stream, environment)
     elif name == "markdown":
         from qkvcli.render.markdown import write_markdown
 
@@ -146,17 +146,13 @@ def _write(
 
 
 def _write_tables(
-    problem: Problem,
-    plan: Plan,
-    display: Display,
-    selection: Selection,
-    stream: BinaryIO,
-    environment: Environment,
+    problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
 ) -> None:
     """The steps as tables; of a matrix that is too long, only its edges are computed."""
     from qkvcli.cli.terminal import Printer
     from qkvcli.render.tables import step_tables
 
+    display = plan.display
     columns, lines = environment.size
     width = display.width
     if width is None and (environment.on_terminal or not display.full):

@@ -18,10 +18,10 @@ class Printer:
     """What Rich makes of a block, with the width that it needs, so that nothing is cut."""
 
     def __init__(self, environment: Environment) -> None:
-        self.encoding = environment.encoding
-        self.text = StringIO()
         from rich.console import Console
 
+        self.encoding = environment.encoding
+        self.text = StringIO()
         self.console = Console(
             file=self.text,
             width=_WIDEST,
@@ -64,7 +64,7 @@ class Meter:
             self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Say that so many parts of so many are done."""
+        """Show how many parts are done, and of how many."""
         if not self.environment.watched or time.monotonic() - self.started < _PATIENCE:
             return
         if self.bar is None:

@@ -4,7 +4,6 @@ A step that is too large to hold is computed while it is written: scores and wei
 rows at a time, the output by `blocks`, on all cores.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache, partial
 from itertools import product
@@ -17,7 +16,7 @@ from qkvcli.core import attention
 from qkvcli.core.dense import dense, score_arrays
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem
-from qkvcli.core.steps import Outline, Parts, Stage, Step
+from qkvcli.core.steps import Outline, Parts, Stage, Step, flat_rows
 
 Advance: TypeAlias = Callable[[int, int], None]
 """A progress callback: it is given how many parts are done, and of how many."""
@@ -63,8 +62,7 @@ def steps_of(
         arrays = cache(lambda: dense(problem, until))  # all at once, at the first look
 
         def whole(name: str) -> Parts:
-            array = arrays()[name]
-            return iter([array.reshape(math.prod(array.shape[:-1]), array.shape[-1])])
+            return iter([flat_rows(arrays()[name])])
 
         return tuple(
             outline.computed_by(partial(whole, outline.name)) for outline in problem.outlines(until)
@@ -81,7 +79,7 @@ def _large(problem: Problem, outline: Outline, sizes: Sizes, advance: Advance) -
         def output() -> Parts:
             whole = np.empty(outline.shape, outline.dtype)
             output_into(problem, whole, None, sizes, advance)
-            yield whole.reshape(outline.count, outline.shape[-1])
+            yield flat_rows(whole)
 
         return outline.computed_by(output)
 

@@ -24,8 +24,6 @@ def check_partners(query: Input | None, key: Input | None, value: Input | None) 
             raise UsageError("past key without past value")
         if value.past is not None and key.past is None:
             raise UsageError("past value without past key")
-    elif key is None and query is not None and value is not None and value.past is not None:
-        raise UsageError("past value without past key")
 
 
 def project(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
@@ -33,11 +31,11 @@ def project(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
 
     Raises ShapeError where the shapes don't fit.
     """
-    given, weight, bias, past = (
+    given = rounded(side.given, result)
+    weight, bias, past = (
         None if part is None else rounded(part, result)
-        for part in (side.given, side.weight, side.bias, side.past)
+        for part in (side.weight, side.bias, side.past)
     )
-    assert given is not None
     if past is not None:
         check_axes(past, "L, d")
     if weight is None:

@@ -49,8 +49,10 @@ class Outline:
 
     def computed_by(self, make: Callable[[], Parts]) -> "Step":
         """The step, whose parts ``make`` computes."""
-        known = {known.name: getattr(self, known.name) for known in fields(Outline)}
-        return Step(**known, make=make)
+        return Step(**self._known(), make=make)
+
+    def _known(self) -> dict[str, Any]:
+        return {known.name: getattr(self, known.name) for known in fields(Outline)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class Step(Outline):
     def held(cls, name: str, array: Array, formula: str = "", **known: Any) -> "Step":
         """A step whose array is here already."""
         outline = Outline(name, formula, known.pop("terms", ()), array.shape, array.dtype, **known)
-        return outline.computed_by(lambda: iter([array.reshape(outline.count, array.shape[-1])]))
+        return _held(outline, array)
 
     @cached_property
     def array(self) -> Array:
@@ -82,7 +84,7 @@ class Step(Outline):
         if first is not None and len(first) == self.count:
             return first.reshape(self.shape)
         whole = np.empty(self.shape, self.dtype)
-        flat = whole.reshape(self.count, self.shape[-1])
+        flat = flat_rows(whole)
         done = 0
         while first is not None:
             flat[done : done + len(first)] = first
@@ -93,7 +95,7 @@ class Step(Outline):
     def parts(self) -> Parts:
         """All rows in their order, in parts (n, columns); not held, unless they are already."""
         if "array" in vars(self):
-            return iter([self.array.reshape(self.count, self.shape[-1])])
+            return iter([flat_rows(self.array)])
         return self.make()
 
     def __getitem__(self, index: Any) -> Any:
@@ -104,14 +106,17 @@ class Step(Outline):
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled with the numbers, which are computed for it."""
-        known = {known.name: getattr(self, known.name) for known in fields(Outline)}
-        return _unpickled, (known.pop("name"), self.array, known)
+        """Pickle the step with its numbers, which are computed first."""
+        return _held, (Outline(**self._known()), self.array)
 
     def __repr__(self) -> str:
         return f"Step({self.name} = {self.formula}, {self.shape} {self.dtype})"
 
 
-def _unpickled(name: str, array: Array, known: dict[str, Any]) -> Step:
-    del known["shape"], known["dtype"]
-    return Step.held(name, array, known.pop("formula"), **known)
+def flat_rows(array: Array) -> Array:
+    """The rows of all the matrices of an array, one below the other: (n, columns)."""
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+def _held(outline: Outline, array: Array) -> Step:
+    return outline.computed_by(lambda: iter([flat_rows(array)]))

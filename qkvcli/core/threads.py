@@ -38,7 +38,7 @@ def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iter
     """``job`` of every item, on one thread per core, in the order of the items.
 
     A job is given the event of this call, which is set when the work is called off: the
-    iterator closed, or an exception (Ctrl-C too) on the way. No more than two results a
+    iterator closed, or an exception (Ctrl-C too) on the way. No more than two results per
     core wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
     the work is done in this thread and BLAS uses the cores.
 
@@ -74,23 +74,20 @@ def _one_blas_thread(wanted: bool) -> Iterator[bool]:
         yield False
         return
     with _holding:
-        if not _held:
-            _before.append(getter())
-            setter(1)
-        _held.append(True)
+        _found.append(getter())
+        setter(1)
     try:
         yield True
     finally:
         with _holding:
-            _held.pop()
-            if not _held:
-                setter(_before.pop())
+            threads = _found.pop()
+            if not _found:  # this is what the first of the calls found
+                setter(threads)
 
 
 _holding = Lock()
-_held: list[bool] = []
-_before: list[int] = []
-"""Calls that hold BLAS now, and how many threads it had before the first of them."""
+_found: list[int] = []
+"""How many threads BLAS had, for each of the calls that hold it now."""
 
 _NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")
 
