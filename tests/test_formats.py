@@ -85,7 +85,8 @@ CSV = {
     "both": ",x,y\nthe,1,2\ncat,3,4\n",
     "both, with a named corner": "token,x,y\nthe,1,2\ncat,3,4\n",
     "pandas, counting": ",0,1\n0,1,2\n1,3,4\n",
-    "numbers as labels": ",7,8\n5,1,2\n6,3,4\n",
+    "numbers as labels": ',"7","8"\n"5",1,2\n"6",3,4\n',
+    "rows that were chosen": ",0,1\n5,1,2\n6,3,4\n",
     "quoted labels": '"","a,b","c""d"\n"the\ncat",1,2\nsat,3,4\n',
 }
 
@@ -248,9 +249,11 @@ def test_first_bytes_tell_where_the_ending_does_not(tmp_path: Path, name: str) -
     assert read_matrix(Source.file(tmp_path / name), "query").array.tolist() == [[1, 2], [3, 4]]
 
 
-def test_npy_files_are_mapped_not_read(tmp_path: Path) -> None:
-    np.save(tmp_path / "q.npy", np.ones((3, 4)))
-    assert isinstance(read_matrix(Source.file(tmp_path / "q.npy"), "query").array, np.memmap)
+def test_large_npy_files_are_mapped_not_read(tmp_path: Path) -> None:
+    for rows, mapped in ((3, False), (2**20, True)):  # a small one is safe from others' hands
+        np.save(tmp_path / "q.npy", np.ones((rows, 4), np.float32))
+        array = read_matrix(Source.file(tmp_path / "q.npy"), "query").array
+        assert isinstance(array, np.memmap) == mapped
 
 
 def test_saving_is_all_or_nothing(tmp_path: Path) -> None:

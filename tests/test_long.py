@@ -308,7 +308,7 @@ def test_work_that_is_called_off_spoils_no_other() -> None:
     query, key, value = rng.standard_normal((3, 4_000, 16))
     given = {"query": query, "key": key, "value": value, "scale": "sqrt"}
     expected = qkvcli.attention(**given)
-    sizes = Sizes(held=0, part=4_000 * 50, queries=64, keys=64)
+    sizes = Sizes(held=0, parts=4_000 * 200, queries=64, keys=64)
     for _ in range(5):
         step = steps_of(fitted(given), sizes=sizes)[-2]
         parts = step.parts()

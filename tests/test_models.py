@@ -155,7 +155,7 @@ def test_steps_come_in_the_one_order() -> None:
 def test_masks_broadcast_from_the_right(shape: tuple[int, ...], kind: Any) -> None:
     rng = np.random.default_rng(0)
     query, key = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 4, 5))
-    mask = rng.integers(0, 2, shape).astype(kind)
+    mask = rng.integers(0, 2, shape).astype(kind) * kind(2)  # 0 and 1 would be refused
     whole = np.broadcast_to(mask, (2, 3, 4))
     plain = qkvcli.scores(query, key)
     expected = np.where(whole, plain, -np.inf) if kind is np.bool_ else plain + whole
@@ -355,8 +355,8 @@ def test_head_and_batch_choose_what_is_shown(qkv: Program, folder: Path) -> None
     ]
     whole = np.load("all.npy")
     assert whole.shape == (2, 3, 2, 2)
-    one = shown(qkv, *words, "--head", 2, "--batch", 1)["scores"]["data"]
-    assert one == whole[1, 2].tolist()
+    one = shown(qkv, *words, "--head", 2, "--batch", 1)["scores"]
+    assert (one["shape"], one["data"]) == ([1, 1, 2, 2], whole[1:, 2:].tolist())
     some = shown(qkv, *words, "--head", "0,2")["scores"]["data"]
     assert some == whole[:, [0, 2]].tolist()
     wrong = qkv(*words, "--head", 3)
@@ -381,7 +381,11 @@ def test_caches_go_before_the_articles_tokens(qkv: Program, folder: Path) -> Non
     found = qkv("scores", "--past-key", "past.npy", "--past-value", "past.npy")
     assert (found.code, len(found.out.splitlines()[0].split(","))) == (0, 7)
     assert qkv("scores", "--labels", "").err.endswith("names 0, and there are 5 queries\n")
-    assert qkv("scores", "--wv", "gone.npy").code == 3
+    wrong = qkv("scores", "--wv", "w.npy")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "qkvcli: --wv without anything to project; add --embeddings\n",
+    )
 
 
 def test_heads_are_shown_once_and_as_typed(qkv: Program, folder: Path) -> None:
@@ -489,8 +493,8 @@ def test_head_and_batch_go_by_what_an_axis_is(qkv: Program, folder: Path) -> Non
     words = ["run", "-q", "q.npy", "-k", "k.npy", "-v", "v.npy", "--heads", 4]
     whole = shown(qkv, *words)
     part = shown(qkv, *words, "--head", 2, "--batch", 1)
-    assert part["weights"]["data"] == whole["weights"]["data"][1][2]
-    assert part["output"]["data"] == whole["output"]["data"][1]
+    assert part["weights"]["data"] == [[whole["weights"]["data"][1][2]]]
+    assert part["output"]["data"] == [whole["output"]["data"][1]]
     table = qkv(*words, "--head", 3, "--batch", 1).out
     assert table.count("batch 1, head 3") == 2
     assert table.count("batch 1\n") == 1

@@ -123,7 +123,8 @@ def test_a_published_case_through_the_command_line(case: Case, qkv: Program, fol
         else:
             words += [option, value]
     result = qkv("run", *words, "-f", "npz")
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert all("queries see nothing" in line for line in result.err.splitlines())  # two cases
     with np.load(io.BytesIO(result.data)) as saved:
         steps = dict(saved)
     matches(case, steps, steps["output"])

@@ -1,20 +1,35 @@
 """Options to inputs to the core to a rendering: the command line."""
 
-import signal
 import sys
 
 from qkvcli.cli.environment import Environment
+from qkvcli.cli.signals import Signals
 from qkvcli.errors import ExitCode, QkvError
 
 
 def main() -> None:
     """Run the program on the process's own arguments and streams."""
-    for ending in ("SIGTERM", "SIGHUP"):  # leave as on Ctrl-C: with no file half written
-        if hasattr(signal, ending):
-            signal.signal(getattr(signal, ending), _end)
-    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # help has signs that not every encoding has
-    sys.exit(run(sys.argv[1:], Environment.of_process()))
+    signals = Signals(_clean)
+    try:
+        try:
+            signals.hear()
+            if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(errors="replace")  # not every encoding has help's signs
+            code = run(sys.argv[1:], Environment.of_process())
+        finally:
+            signals.ignore()
+    except BaseException:  # whatever a signal has led to
+        if signals.code is None:
+            raise
+    _clean()
+    sys.exit(code if signals.code is None else signals.code)
+
+
+def _clean() -> None:
+    """Remove the files that are not whole."""
+    files = sys.modules.get("qkvcli.formats.files")
+    if files is not None:
+        files.remove_unfinished()
 
 
 def run(words: list[str], environment: Environment, by_typer: bool = False) -> int:
@@ -58,7 +73,3 @@ def _perform(words: list[str], environment: Environment, by_typer: bool) -> None
         from qkvcli.cli.delivery import perform
 
         perform(line, environment)
-
-
-def _end(number: int, frame: object) -> None:
-    sys.exit(128 + number)

@@ -39,7 +39,7 @@ def flag(panel: str, *names: str, help: str) -> Any:
 
 def file(panel: str, *names: str, help: str) -> Any:
     """A field that is an option with a file, or ``-`` for standard input."""
-    return _field(Option(names, panel, help, "FILE", Path), None)
+    return _field(Option(names, panel, help, "FILE", path), None)
 
 
 def count(panel: str, name: str, help: str, least: int = 1, most: int = ANY) -> Any:
@@ -72,6 +72,13 @@ def typed(field: str) -> str:
     '--past-key'
     """
     return f"--{field.replace('_', '-')}"
+
+
+def path(text: str) -> Path:
+    """Read the name of a file."""
+    if not text:
+        raise ValueError("the name of the file is empty")
+    return Path(text)
 
 
 def whole(least: int, most: int = ANY) -> Callable[[str], int]:

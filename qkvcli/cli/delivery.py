@@ -10,13 +10,13 @@ import numpy as np
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import operands
+from qkvcli.cli.notes import notes
 from qkvcli.cli.options import Display
-from qkvcli.cli.terminal import Meter
-from qkvcli.core.compute import steps_of
+from qkvcli.cli.terminal import Meter, Shown
 from qkvcli.core.config import ORDER
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.views import Selection, edges, rows_named, views
+from qkvcli.core.views import Selection, edges, rows_named, selected, views
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
 
@@ -55,7 +55,14 @@ def perform(line: Line, environment: Environment) -> None:
     """Compute and show what a command line asks for. Raises the errors of all the layers."""
     plan = planned(line, environment)
     found = operands(line, environment)
-    deliver(problem_of(line.attention.config, found, line.command.until), plan, environment)
+    config = line.attention.config
+    problem = problem_of(config, found, line.command.until)
+    for note in notes(config, found, problem):
+        environment.note(note)
+    if environment.ignores_input(expected=bool(line.command.takes)):
+        place = line.command.takes.upper() or "the name of a file"
+        environment.note(f"standard input is not read; give - as {place} to read it")
+    deliver(problem, plan, environment)
 
 
 def planned(line: Line, environment: Environment) -> Plan:
@@ -95,7 +102,8 @@ def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
         with saved(plan.display.output) as stream:
             _write(plan.kept, problem, plan.saved, Selection(), stream, environment)
     if plan.shown is not None:
-        stream = cast(BinaryIO, environment)
+        obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
+        stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
         _write(plan.shown, problem, plan, selection, stream, environment)
 
 
@@ -135,14 +143,10 @@ def _write(
 
         room = _room(display, display.width, None)
         write_markdown(views(problem, until, names, selection), stream, room)
-    elif selection.everything:
-        with Meter(environment) as advance:
-            steps = steps_of(problem, until, advance=advance)
-            shown = [step for step in steps if step.name in names]
-            FORMATS[name].write(shown, stream, display.digits)
     else:
-        shown = [view.alone(selection) for view in views(problem, until, names, selection)]
-        FORMATS[name].write(shown, stream, display.digits)
+        with Meter(environment) as advance:
+            shown = selected(problem, until, names, selection, advance=advance)
+            FORMATS[name].write(shown, stream, display.digits)
 
 
 def _write_tables(

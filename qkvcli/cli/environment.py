@@ -1,10 +1,12 @@
 """All that surrounds one run of the program: its three streams, the terminal, the variables."""
 
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TextIO
+from select import select
+from typing import BinaryIO, TextIO
 
 from qkvcli.errors import DataError, ReaderGone, UsageError, WriteError
 
@@ -48,10 +50,13 @@ class Environment:
     @property
     def size(self) -> tuple[int, int]:
         """Columns and lines; COLUMNS and LINES say otherwise, and 80 by 24 is the guess."""
+        return self._size_of(self.stdout)
+
+    def _size_of(self, stream: TextIO | None) -> tuple[int, int]:
         columns, lines = (self._number(name) for name in ("COLUMNS", "LINES"))
-        if self.stdout is not None and self.on_terminal and not (columns and lines):
+        if stream is not None and stream.isatty() and not (columns and lines):
             with suppress(OSError, ValueError):
-                terminal = os.get_terminal_size(self.stdout.fileno())
+                terminal = os.get_terminal_size(stream.fileno())
                 columns, lines = columns or terminal.columns, lines or terminal.lines
         return columns or 80, lines or 24
 
@@ -105,16 +110,28 @@ class Environment:
         except OSError as fault:
             raise DataError(f"standard input: cannot be read: {fault.strerror}") from None
 
+    def ignores_input(self, expected: bool) -> bool:
+        """Whether standard input is a file or a pipe with something in it that nothing has read.
+
+        Where a pipe is ``expected``, it may also be open and empty: what comes is late.
+        """
+        if self.taken or self.stdin is None:
+            return False
+        try:
+            return _holds_more(self.stdin.fileno(), expected)
+        except (ImportError, OSError, ValueError):  # closed, no file at all, or no Unix
+            return False
+
     def write(self, data: bytes) -> int:
         """Bytes to standard output, at once. Raises ReaderGone or WriteError."""
         if self.stdout is None:
             raise WriteError("standard output is closed")
         try:
-            self.stdout.flush()
+            self._flush(self.stdout)
             left = memoryview(data)
-            while left:  # an unbuffered stream may take less than it is given
-                left = left[self.stdout.buffer.write(left) or 0 :]
-            self.stdout.buffer.flush()
+            while left:
+                left = left[self._taken(self.stdout.buffer, left) :]
+            self._flush(self.stdout.buffer)
             return len(data)
         except BrokenPipeError:
             self._forget_output()
@@ -123,25 +140,87 @@ class Environment:
             self._forget_output()
             raise WriteError(f"standard output: cannot be written: {fault.strerror}") from None
 
+    @staticmethod
+    def _taken(stream: BinaryIO, data: memoryview) -> int:
+        """How much a stream takes now: if it is unbuffered, or does not block, perhaps not all."""
+        try:
+            taken: int | None = stream.write(data)
+        except BlockingIOError as full:
+            taken = full.characters_written
+        if not taken:
+            select([], [stream], [])
+        return taken or 0
+
+    @staticmethod
+    def _flush(stream: "BinaryIO | TextIO") -> None:
+        while True:
+            try:
+                return stream.flush()
+            except BlockingIOError:
+                select([], [stream], [])
+
     def flush(self) -> None:
         """Do nothing: nothing waits to be written, but writers of archives call it."""
 
     def settle(self) -> None:
         """Flush what Typer's own output left behind; discard it if that fails."""
-        if self.stdout is not None:
+        for stream in (self.stdout, self.stderr):
             try:
-                self.stdout.flush()
+                if stream is not None:
+                    stream.flush()
             except (OSError, ValueError):
-                self._forget_output()
+                _forget(stream)
 
     def report(self, message: str) -> None:
-        """One line on standard error, without anything that a terminal would obey."""
-        if self.stderr is not None:
-            from qkvcli.render.text import printable
+        """Say on standard error what is wrong."""
+        self._say(f"qkvcli: {message}")
 
-            print(f"qkvcli: {printable(' '.join(message.splitlines()))}", file=self.stderr)
+    def note(self, message: str) -> None:
+        """Say on standard error what a person may not have meant."""
+        self._say(f"note: {message}")
+
+    def _say(self, message: str) -> None:
+        """One line, without anything that a terminal would obey; a narrow one breaks at words."""
+        if self.stderr is None:
+            return
+        from qkvcli.render.text import printable
+
+        line = printable(" ".join(message.splitlines()))
+        if self.watched:
+            from textwrap import fill
+
+            columns, _ = self._size_of(self.stderr)
+            line = fill(line, columns, break_long_words=False, break_on_hyphens=False)
+        try:
+            print(line, file=self.stderr)
+        except OSError:  # nobody hears it; the exit code says it too
+            _forget(self.stderr)
 
     def _forget_output(self) -> None:
-        """Send what is left in the buffer nowhere, or Python tries it again, loudly, at the end."""
-        if self.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+        _forget(self.stdout)
+
+
+def _forget(stream: TextIO | None) -> None:
+    """Send what is left in the buffer nowhere, or Python tries it again, loudly, at the end."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _holds_more(descriptor: int, late: bool) -> bool:
+    """Whether a file or a pipe has bytes to read; or, where those may be ``late``, will have."""
+    kind = os.fstat(descriptor)
+    if stat.S_ISREG(kind.st_mode):
+        return os.lseek(descriptor, 0, os.SEEK_CUR) < kind.st_size
+    if not stat.S_ISFIFO(kind.st_mode):
+        return False
+    from fcntl import ioctl
+    from select import POLLHUP, POLLIN, poll
+    from struct import unpack
+    from termios import FIONREAD
+
+    [waiting] = unpack("i", ioctl(descriptor, FIONREAD, bytes(4)))
+    if waiting or not late:
+        return bool(waiting)
+    writers = poll()
+    writers.register(descriptor, POLLIN)
+    return not any(event & POLLHUP for _, event in writers.poll(0))

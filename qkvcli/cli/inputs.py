@@ -43,6 +43,7 @@ class _Reading:
             found = self._beside_step()
         else:
             if not any(name in self.typed for name in (*PARTS, *_BUNDLES)):
+                self._check_example()
                 labels = ARTICLE_TOKENS if labels is None else labels
                 found = self._inputs(seeded(ARTICLE_SEED), PARTS)
             else:
@@ -71,6 +72,13 @@ class _Reading:
                 raise UsageError(
                     f"{typed(name)} is for drawing at random; add --seed {ARTICLE_SEED}"
                 )
+
+    def _check_example(self) -> None:
+        """Raise UsageError for a projection, where nothing names what is to be projected."""
+        for weight, bias, _ in PARTS.values():
+            for name in (weight, bias):
+                if name in self.typed:
+                    raise UsageError(f"{typed(name)} without anything to project; add --embeddings")
 
     def _beside_step(self) -> Operands:
         """The step that is given, and what goes with it."""
@@ -117,7 +125,8 @@ class _Reading:
             if "" in document:
                 what = "holds one matrix; --qkv takes an .npz or JSON of three"
                 raise DataError(f"{source.name}: {what}")
-            return {name: choose(document, name, source.name) for name in needs}
+            chosen = {name: choose(document, name, source.name, several=True) for name in needs}
+            return {name: self._told(operand) for name, operand in chosen.items()}
         if self.sources.embeddings is not None:
             self._check_named([PARTS[name][0] for name in needs])
             embeddings = self._matrix(self.sources.embeddings, "embeddings")
@@ -151,7 +160,13 @@ class _Reading:
         return Operands.of(find)
 
     def _matrix(self, path: Path, role: str) -> Operand:
-        return read_matrix(self._source(path), role)
+        return self._told(read_matrix(self._source(path), role))
+
+    def _told(self, operand: Operand) -> Operand:
+        """The operand, once a person knows how it was read."""
+        if operand.reading:
+            self.environment.note(f"{operand.origin}: {operand.reading}")
+        return operand
 
     def _source(self, path: Path) -> Source:
         if str(path) == "-":

@@ -1,6 +1,8 @@
 """What a person sees: tables as text, and on standard error how far long work has come."""
 
+import re
 import time
+from codecs import getincrementalencoder
 from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,8 @@ from qkvcli.cli.environment import Environment
 if TYPE_CHECKING:
     from qkvcli.render.tables import Block
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PATIENCE = 0.5  # seconds of silence
-_WIDEST = 10**6
 
 
 class Printer:
@@ -20,11 +22,11 @@ class Printer:
     def __init__(self, environment: Environment) -> None:
         from rich.console import Console
 
-        self.encoding = environment.encoding
+        # one for all blocks: a byte order mark stands once, at the start
+        self.encode = getincrementalencoder(environment.encoding)("replace").encode
         self.text = StringIO()
         self.console = Console(
             file=self.text,
-            width=_WIDEST,
             force_terminal=environment.colour,
             color_system="standard" if environment.colour else None,
             legacy_windows=False,
@@ -37,9 +39,27 @@ class Printer:
         """A block's bytes, in the encoding of the stream."""
         self.text.seek(0)
         self.text.truncate()
-        self.console.print(block.content, width=max(block.width, 1))
+        self.console.width = max(block.width, 1)
+        self.console.print(block.content)
         lines = (line.rstrip() for line in self.text.getvalue().splitlines())
-        return "".join(f"{line}\n" for line in lines).encode(self.encoding, "replace")
+        return self.encode("".join(f"{line}\n" for line in lines))
+
+
+class Shown:
+    """A terminal's stream of text, without anything in it that the terminal would obey."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.flush = environment.flush
+
+    def write(self, data: bytes) -> int:
+        """Write text whose control characters are spelt out."""
+        spelt = _CONTROL.sub(_spelt, data.decode("utf-8", "surrogateescape"))
+        return self.environment.write(spelt.encode("utf-8", "surrogateescape"))
+
+
+def _spelt(sign: re.Match[str]) -> str:
+    return sign[0].encode("unicode_escape").decode()
 
 
 class Meter:

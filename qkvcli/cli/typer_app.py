@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -12,7 +11,7 @@ from typer.main import get_install_completion_arguments
 
 from qkvcli import __version__
 from qkvcli.cli.commands import COMMANDS, OPTIONS, Command, Line
-from qkvcli.cli.declare import Option, typed
+from qkvcli.cli.declare import Option, path, typed
 from qkvcli.core.config import PRESETS
 from qkvcli.errors import ReaderGone, UsageError
 
@@ -91,7 +90,7 @@ def _command(command: Command) -> TyperCommand:
 def _operand(command: Command) -> TyperArgument:
     return TyperArgument(
         param_decls=["operand"],
-        type=_reader(Path),
+        type=_reader(path),
         metavar=f"[{command.takes.upper()}]",
         help=command.operand_help,
         show_default=False,

@@ -65,13 +65,29 @@ def scores(query: Array, key: Array) -> Array:
 
 def scaled(scores: Array, scale: float, out: Array | None = None) -> Array:
     """Scores brought to a smaller range, usually by 1/√d."""
+    if _beyond(scale, scores):
+        return _stored(scores.astype(np.float64) * scale, out)
     return np.multiply(scores, scale, out=out)  # (…, L_q, L_k)
 
 
 def capped(scores: Array, softcap: float, out: Array | None = None) -> Array:
     """Scores bent so that none is beyond ±softcap, and small ones stay as they are."""
+    if _beyond(softcap, scores):
+        return _stored(softcap * np.tanh(scores.astype(np.float64) / softcap), out)
     bent = np.tanh(np.divide(scores, softcap, out=out), out=out)  # (…, L_q, L_k)
     return np.multiply(softcap, bent, out=out)  # (…, L_q, L_k)
+
+
+def _beyond(number: float, array: Array) -> bool:
+    """Whether an array's own type is too narrow for a number, or blurs what it makes of others."""
+    return number != 0 and array.dtype != np.float64 and not 1e-30 < abs(number) < 1e30
+
+
+def _stored(wide: Array, out: Array | None) -> Array:
+    if out is None:
+        return wide
+    out[...] = wide
+    return out
 
 
 def masked(

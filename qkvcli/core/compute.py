@@ -34,12 +34,13 @@ class Sizes(NamedTuple):
     """Size limits.
 
     With up to ``held`` scores, all steps are computed at once and kept in memory. Otherwise
-    a part of a matrix has ``part`` numbers, and a block of the output ``queries`` and
-    ``keys``, so that its scores stay in a core's own cache.
+    a matrix is computed in parts, of which all that are there at a time have ``parts``
+    numbers, and the output in blocks of ``queries`` and ``keys``, so that the scores of one
+    stay in a core's own cache.
     """
 
     held: int = 2**20
-    part: int = 2**21
+    parts: int = 2**23
     queries: int = 1024
     keys: int = 256
 
@@ -175,7 +176,9 @@ def _part(problem: Problem, place: Place) -> Problem:
 
 
 def _rows_at_once(problem: Problem, sizes: Sizes) -> int:
-    return max(sizes.part // max(problem.shape[-1], 1), 1)
+    from qkvcli.core.threads import at_once
+
+    return max(sizes.parts // at_once() // max(problem.shape[-1], 1), 1)
 
 
 def _places(leading: Shape, queries: int, rows: int) -> list[Place]:

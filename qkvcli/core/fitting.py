@@ -9,13 +9,14 @@ import numpy as np
 from qkvcli.core.config import ORDER, SCORES, AttentionConfig
 from qkvcli.core.dtypes import Float, own_dtype, result_dtype, rounded
 from qkvcli.core.inputs import assembled, check_partners, project
-from qkvcli.core.masks import visibility
+from qkvcli.core.masks import places_of, visibility
 from qkvcli.core.operands import ACTS_ON, Operand, Operands
 from qkvcli.core.problem import Groups, Problem
 from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
 from qkvcli.core.shapes import (
     broadcast_leading,
     check_axes,
+    check_leading,
     check_merged,
     check_values,
     check_width,
@@ -105,7 +106,12 @@ def _score_steps(problem: Problem, mask: Operand | None, past: int) -> tuple[Sco
         steps.append(Scale(config.scale_of(width), config.scale_formula(width)))
     if config.cap is not None:
         steps.append(Softcap(config.cap))
-    seen = visibility(config, problem.shape, mask, past)
+    if mask is None and not any("masked" in acts_on for acts_on in config.changed().values()):
+        return tuple(steps)
+    places = None
+    if problem.scores is not None and config.offset is None and config.valid_length is None:
+        places = places_of(problem.scores)
+    seen = visibility(config, problem.shape, mask, past, places)
     if seen.hides:
         steps.append(Mask(seen))
     return tuple(steps)
@@ -137,7 +143,9 @@ def _groups(problem: Problem) -> Groups:
         if value is None:
             return Groups()
         check_values(weights, weights.shape[-1], value)
-        return Groups(1, group_of(weights, value))
+        group = group_of(weights, value)
+        check_leading(weights, value)
+        return Groups(1, group)
     if scores is not None:
         check_axes(scores, "L_q, L_k")
         return Groups()

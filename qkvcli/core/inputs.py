@@ -7,7 +7,13 @@ import numpy as np
 from qkvcli.core import attention
 from qkvcli.core.dtypes import Float, converted, rounded
 from qkvcli.core.operands import Input, Labels, Operand
-from qkvcli.core.shapes import check_axes, check_past, check_projection, check_split
+from qkvcli.core.shapes import (
+    check_axes,
+    check_not_split,
+    check_past,
+    check_projection,
+    check_split,
+)
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 
@@ -43,7 +49,8 @@ def project(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
     check_axes(given, "L, m")
     check_projection(given, weight, bias)
     flat = None if bias is None else bias.array.reshape(-1)
-    array = attention.projected(given.array, weight.array, flat)
+    with np.errstate(all="ignore"):  # what overflows is shown as inf, not warned of
+        array = attention.projected(given.array, weight.array, flat)
     origin = f"{given.origin}·{weight.origin}" if given.origin and weight.origin else ""
     made = Operand(array, name, given.rows, weight.columns, origin)
     initial = name[0]
@@ -68,6 +75,7 @@ def assembled(side: Input, heads: int | None) -> Operand:
     if heads is not None:
         if past is not None and past.array.ndim == now.array.ndim:
             now, past = _after(past, now), None  # a cache that is not split yet either
+        check_not_split(now, heads)
         check_split(now, heads)
         split = f"{now.origin}, in {heads} head" + ("" if heads == 1 else "s")
         array = attention.split_heads(now.array, heads)

@@ -1,5 +1,6 @@
 """Where the queries and the keys stand, and which keys each query may see."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
@@ -9,14 +10,17 @@ import numpy as np
 from qkvcli.core.config import AttentionConfig
 from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.core.shapes import along, matrix_at
-from qkvcli.errors import ShapeError, UsageError
+from qkvcli.errors import DataError, ShapeError, UsageError
+
+_LOOK = 2**20
+"""How many numbers of a mask are looked at at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Positions:
     """Key j stands at position j, query i at position ``rows[i]`` + ``offset``.
 
-    ``rows`` (L_q,) are the numbers of the queries among all that were given, ``keys`` is
+    ``rows`` (L_q,) are the numbers of the queries among all that there are, ``keys`` is
     L_k. ``offset`` (1, 1) is one number, or one for each batch (B, 1, …, 1).
     """
 
@@ -28,6 +32,14 @@ class Positions:
         """The positions of some queries, (…, n, 1), moved by ``shift``."""
         positions: Array = self.rows[part, None] + (self.offset + shift)
         return positions
+
+    @property
+    def written(self) -> str:
+        """The offset as a title has it; nothing where it is 0."""
+        least, most = int(self.offset.min(initial=2**62)), int(self.offset.max(initial=-(2**62)))
+        if least >= most:
+            return f" (offset {least})" if least == most != 0 else ""
+        return f" (offset {least} to {most})"
 
     def of_keys(self, part: slice) -> Array:
         """The positions of some keys, (m,)."""
@@ -91,11 +103,10 @@ class Visibility:
         """Each mask's name, as a title has it, and the shape that it broadcasts from."""
         keys = self.positions.keys
         whole = (*self.positions.offset.shape[:-2], len(self.positions.rows), keys)
-        found: list[tuple[str, Shape]] = []
-        if self.causal:
-            found.append(("causal mask", whole))
-        if self.windowed:
-            found.append(("window", whole))
+        asked = [("causal mask", self.causal), ("window", self.windowed)]
+        found = [(name, whole) for name, wanted in asked if wanted]
+        if found:
+            found[0] = (found[0][0] + self.positions.written, whole)
         if self.lengths is not None:
             batches = self.lengths.shape[:-1] if self.lengths.ndim > 2 else ()
             found.append(("valid length", (*batches, keys)))
@@ -119,6 +130,14 @@ class Visibility:
             last.append(self.lengths - 1)
         first = None if left is None else self.positions.of_queries(part, -left)
         return first, reduce(np.minimum, last) if last else None
+
+    @property
+    def unseeing(self) -> int:
+        """How many queries, of all batches together, see no key by their positions."""
+        first, last = self.span(slice(0, len(self.positions.rows)))
+        lowest = np.zeros((1, 1), np.int64) if first is None else np.maximum(first, 0)
+        end = self.positions.keys - 1
+        return 0 if last is None else int((lowest > np.minimum(last, end)).sum())
 
     def combined(self, part: slice, keys: slice) -> tuple[Array, Array | None]:
         """For some queries and keys: what may be seen, and what is added to the scores."""
@@ -195,11 +214,17 @@ class Visibility:
 
 
 def visibility(
-    config: AttentionConfig, shape: Shape, mask: Operand | None = None, past: int = 0
+    config: AttentionConfig,
+    shape: Shape,
+    mask: Operand | None = None,
+    past: int = 0,
+    places: Array | None = None,
 ) -> Visibility:
     """What is visible in scores of a shape (…, L_q, L_k), with ``past`` keys from a cache.
 
-    Raises ShapeError or UsageError where a mask or the valid lengths don't fit the shape.
+    ``places`` (L_q,) are the numbers of the queries, where they are not 0, 1, 2, …. Raises
+    ShapeError or UsageError where a mask or the valid lengths don't fit the shape, DataError
+    for a mask that may be meant in two ways.
     """
     queries, keys = shape[-2:]
     lengths = _lengths(config, shape)
@@ -210,9 +235,41 @@ def visibility(
     else:
         offset = np.array([[past]])
     own = None if mask is None else _checked(mask, shape)
+    rows = np.arange(queries) if places is None else places
     left, right = (None if side is None else _clamped(side) for side in config.sides)
-    positions = Positions(np.arange(queries), keys, offset)
+    positions = Positions(rows, keys, offset)
     return Visibility(positions, config.causal, (left, right), lengths, own)
+
+
+def places_of(scores: Operand) -> Array | None:
+    """The number of each row among the keys, (L_q,), where the labels of given scores tell it.
+
+    Labels that are whole numbers are it: rows that were chosen carry theirs. Otherwise each
+    row stands where a column has its label, if there are as many columns of that label as rows.
+
+    >>> places_of(Operand(np.zeros((2, 3)), rows=("1", "2"))).tolist()
+    [1, 2]
+    >>> places_of(Operand(np.zeros((1, 3)), rows=("sat",), columns=("the", "cat", "sat"))).tolist()
+    [2]
+    """
+    rows, columns, keys = scores.rows, scores.columns, scores.shape[-1]
+    if rows is None:
+        return None
+    if columns is None:
+        numbered = all(row.isdecimal() and int(row[:20]) < keys for row in rows)
+        return np.array(list(map(int, rows))) if numbered else None
+    return _among(rows, columns)
+
+
+def _among(rows: tuple[str, ...], columns: tuple[str, ...]) -> Array | None:
+    """Where the labels of rows stand among those of columns; None where that is not clear."""
+    at: dict[str, list[int]] = {}
+    for j, column in enumerate(columns):
+        at.setdefault(column, []).append(j)
+    if any(count != len(at.get(row, ())) for row, count in Counter(rows).items()):
+        return None
+    left = {row: iter(places) for row, places in at.items()}
+    return np.array([next(left[row]) for row in rows], dtype=np.intp)
 
 
 def _clamped(number: int) -> int:
@@ -239,8 +296,6 @@ def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:
 def _checked(mask: Operand, shape: Shape) -> Array:
     """The mask with two axes at least, if it broadcasts to scores of the shape."""
     array = mask.array if mask.array.ndim > 1 else mask.array.reshape(1, -1)
-    if array.dtype.kind in "iu":
-        array = array.astype(np.float64)
     keys = shape[-1] if array.shape[-1] not in (1, shape[-1]) else array.shape[-1]
     try:
         if array.shape[-1] > max(shape[-1], 1):
@@ -249,5 +304,37 @@ def _checked(mask: Operand, shape: Shape) -> Array:
             raise ValueError
     except ValueError:
         what = f"{mask.described} and scores {shape}"
-        raise ShapeError(f"{what}: the mask must broadcast to the scores") from None
+        raise ShapeError(
+            f"{what}: the mask must broadcast to the scores{_hint(mask, shape)}"
+        ) from None
+    _check_meaning(mask)
     return array
+
+
+def _hint(mask: Operand, shape: Shape) -> str:
+    """How a mask of each batch is written, where this one looks like it."""
+    batches, *own = mask.shape or (0,)
+    if len(shape) < 3 or len(own) not in (1, 2) or batches != shape[0] or own[-1] != shape[-1]:
+        return ""
+    between = (1,) * (len(shape) - 1 - len(own))
+    return f"; one for each batch is {(batches, *between, *own)}"
+
+
+def _check_meaning(mask: Operand) -> None:
+    """Raise DataError for numbers that may be meant as true and false."""
+    kind = mask.array.dtype.kind
+    if kind in "iu" or (kind == "f" and _zeros_and_ones(mask.array)):
+        numbers = "0 and 1" if kind == "f" else "whole numbers"
+        what = f"{numbers} would be added to the scores, and hide nothing"
+        raise DataError(f"{mask.described}: {what}; write true/false, or 0 and -inf")
+
+
+def _zeros_and_ones(array: Array) -> bool:
+    """Whether an array holds nothing but 0 and 1, and a 1 at all."""
+    ones = False
+    for i in range(0, array.size, _LOOK):
+        part = array.flat[i : i + _LOOK]
+        if not ((part == 0) | (part == 1)).all():
+            return False
+        ones = ones or bool(part.any())
+    return ones

@@ -26,8 +26,10 @@ class Operand:
     """An array with what a person calls it.
 
     ``name`` says what it is used as ("query", "wq", "scaled"); ``rows`` and ``columns``
-    label the last two axes; ``origin`` says where it came from, in words that fit an error
-    ("q.npy", "standard input", "seed 42").
+    label the last two axes, and where rows are ``numbered`` they came with 0, 1, 2, … for
+    labels; ``origin`` says where it came from, in words that fit an error ("q.npy",
+    "standard input", "seed 42"). A ``reading`` says what was taken for what, where its text
+    could be read in two ways.
 
     >>> import numpy as np
     >>> Operand(np.zeros((4, 5)), "query", origin="q.npy").described
@@ -39,6 +41,8 @@ class Operand:
     rows: Labels = None
     columns: Labels = None
     origin: str = ""
+    numbered: bool = False
+    reading: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -129,9 +133,9 @@ class Operands:
     ) -> "Operands":
         """The operands with labels for the queries and for the keys.
 
-        Those of the queries name the keys too where there are as many. ``said`` are the
-        names of the two options in an error. Raises UsageError where there are more labels
-        than tokens, or fewer.
+        Those of the queries name the keys too where there are as many, and those of the
+        keys the values. ``said`` are the names of the two options in an error. Raises
+        UsageError where there are more labels than tokens, or fewer.
         """
         found = self
         if rows is not None:
@@ -150,15 +154,14 @@ class Operands:
                 scores=found.scores and _named(found.scores, "columns", keys, said[1]),
                 weights=found.weights and _named(found.weights, "columns", keys, said[1]),
             )
-            return replace(found, key=found.key and _named_keys(found.key, keys, said[1]))
+            key = found.key and _named_keys(found.key, keys, said[1])
+            return replace(found, key=key, value=_named_if_as_many(found.value, keys))
         if rows is None:
             return found
-        key = found.key
-        if key is not None and _tokens(key.past) + _tokens(key.given) == len(rows):
-            key = _named_keys(key, rows, said[0])
         return replace(
             found,
-            key=key,
+            key=_named_if_as_many(found.key, rows),
+            value=_named_if_as_many(found.value, rows),
             scores=found.scores and _columns_named(found.scores, rows),
             weights=found.weights and _columns_named(found.weights, rows),
         )
@@ -187,6 +190,13 @@ def _named_keys(key: Input, labels: tuple[str, ...], said: str) -> Input:
         raise UsageError(f"{said} names {len(labels)}, and there are {total} keys")
     past = key.past and replace(key.past, rows=labels[:before])
     return replace(key, past=past, given=replace(key.given, rows=labels[before:]))
+
+
+def _named_if_as_many(side: Input | None, labels: tuple[str, ...]) -> Input | None:
+    """The keys or values with the labels, if there are as many."""
+    if side is None or _tokens(side.past) + _tokens(side.given) != len(labels):
+        return side
+    return _named_keys(side, labels, "")
 
 
 def _tokens(operand: Operand | None) -> int:

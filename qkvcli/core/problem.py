@@ -245,15 +245,7 @@ def _labels_of(labels: Labels, rows: Array) -> Labels:
 
 def _step_rows(step: Step, rows: Array) -> Step:
     """Some rows of a step that is held, with their labels or numbers."""
-    return Step.held(
-        step.name,
-        step.array[..., rows, :],
-        step.formula,
-        terms=step.terms,
-        rows=_labels_of(step.rows, rows),
-        columns=step.columns,
-        has_heads=step.has_heads,
-    )
+    return step.part(step.array[..., rows, :], _labels_of(step.rows, rows))
 
 
 def _along(operand: Operand, axis: int, numbers: tuple[int, ...]) -> Operand:

@@ -1,5 +1,7 @@
 """Whether the inputs' shapes fit together; every error names both and where they came from."""
 
+import math
+
 import numpy as np
 
 from qkvcli.core.operands import Array, Operand, Shape
@@ -107,6 +109,45 @@ def check_split(operand: Operand, heads: int) -> None:
     if operand.shape[-1] % heads or heads > 2**31:
         columns = f"{operand.shape[-1]} columns do not split into {heads} heads"
         raise ShapeError(f"{operand.described}: {columns}")
+
+
+def check_not_split(operand: Operand, heads: int) -> None:
+    """Raise ShapeError for an array that seems to have its heads in an axis of their own.
+
+    That is one of four axes or more, of which the third or the second from the end counts as
+    many. (One head is one head, wherever it stands.)
+    """
+    if operand.array.ndim < 4 or heads not in operand.shape[-3:-1]:
+        return
+    if operand.shape[-3] == heads == 1:
+        return
+    axis, order = (-3, "(…, H, L, d)") if operand.shape[-3] == heads else (-2, "(…, L, H, d)")
+    remedy = (
+        "leave heads out"
+        if axis == -3
+        else "swap the two axes before the last, and leave heads out"
+    )
+    rows, width = operand.shape[-2:]
+    whole = (math.prod(operand.shape[:-2]), rows, width)
+    raise ShapeError(
+        f"{operand.described}: axis {axis} already counts {heads}; if those are the heads, "
+        f"{order}, {remedy}; if the last axis holds them, (…, L, H·d), give it as {whole}"
+    )
+
+
+def check_leading(weights: Operand, value: Operand) -> None:
+    """Raise ShapeError where a missing axis may be that of the batches or that of the heads."""
+    pair = weights.shape[:-2], value.shape[:-2]
+    short, long = sorted(pair, key=len)
+    if len(short) == len(long) or short != long[: len(short)] or max(short, default=1) == 1:
+        return
+    owner = weights if pair[0] == short else value
+    gap = (1,) * (len(long) - len(short))
+    batches, heads = ((*parts, *owner.shape[-2:]) for parts in ((*short, *gap), (*gap, *short)))
+    raise ShapeError(
+        f"{_pair(weights, value)}: the first axis of {owner.name} may count batches or heads; "
+        f"give it as {batches} or {heads}"
+    )
 
 
 def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None) -> None:

@@ -76,6 +76,11 @@ class Step(Outline):
         outline = Outline(name, formula, known.pop("terms", ()), array.shape, array.dtype, **known)
         return _held(outline, array)
 
+    def part(self, array: Array, rows: Labels) -> "Step":
+        """A part of the step, which is held, with its row labels."""
+        known = self._known() | {"shape": array.shape, "rows": rows}
+        return _held(Outline(**known), array)
+
     @cached_property
     def array(self) -> Array:
         """All of it, computed at the first look and held from then on."""

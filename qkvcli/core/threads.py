@@ -34,12 +34,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def at_once() -> int:
+    """How many pieces of work `ordered` has under way, or done and not yet taken."""
+    return 2 * cores()
+
+
 def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iterator[Result]:
     """``job`` of every item, on one thread per core, in the order of the items.
 
     A job is given the event of this call, which is set when the work is called off: the
-    iterator closed, or an exception (Ctrl-C too) on the way. No more than two results per
-    core wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
+    iterator closed, or an exception (Ctrl-C too) on the way. As many results as there are
+    cores wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
     the work is done in this thread and BLAS uses the cores.
 
     >>> list(ordered(lambda n, stop: n * n, range(5)))
@@ -56,7 +61,7 @@ def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iter
                 waiting: deque[Future[Result]] = deque()
                 for item in items:
                     waiting.append(pool.submit(job, item, stop))
-                    if len(waiting) > 2 * cores():
+                    if len(waiting) == at_once():
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

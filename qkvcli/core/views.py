@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.dense import dense
+from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Stage, Step
@@ -22,11 +23,6 @@ class Selection(NamedTuple):
     rows: Array | None = None
     heads: tuple[int, ...] | None = None
     batches: tuple[int, ...] | None = None
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is left out."""
-        return self.rows is None and self.heads is None and self.batches is None
 
 
 class View(NamedTuple):
@@ -52,51 +48,74 @@ class View(NamedTuple):
             index = tuple(axis[i] for axis, i in zip(self.axes, place, strict=True))
             yield index, self.array[place]
 
-    def alone(self, selection: Selection) -> Step:
-        """The part as a step of its own; an axis of which one index was chosen goes."""
-        chosen = (("head", selection.heads), ("batch", selection.batches))
-        axes = (self.step.axis(kind) for kind, numbers in chosen if numbers and len(numbers) == 1)
-        labels = self.step.rows
-        if labels is not None and self.rows is not None:
-            labels = tuple(labels[i] for i in self.rows.tolist())
-        gone = (axis for axis in axes if axis is not None and self.array.shape[axis] == 1)
-        array = self.array.squeeze(tuple(gone))
-        return Step.held(
-            self.step.name, array, self.step.formula, rows=labels, columns=self.step.columns
-        )
+
+_HELD = 2**24
+"""With up to so many scores among what is looked at, its steps are computed at once."""
 
 
 def views(
     problem: Problem, until: Stage, names: tuple[str, ...], selection: Selection
-) -> list[View]:
+) -> Iterator[View]:
     """The steps ``names``, with the rows, heads and batches selected, and no others computed."""
+    whole = {outline.name: outline for outline in problem.outlines(until)}
+    for step in selected(problem, until, names, selection, SIZES._replace(held=_HELD)):
+        outline = whole[step.name]
+        of_queries = step.name not in ("key", "value")
+        rows = selection.rows if of_queries else None
+        yield View(outline, step.array, rows, _axes(outline, selection))
+
+
+def selected(
+    problem: Problem,
+    until: Stage,
+    names: tuple[str, ...],
+    selection: Selection,
+    sizes: Sizes = SIZES,
+    advance: Advance = silent,
+) -> list[Step]:
+    """The same as steps of their own, computed when they are looked at.
+
+    They keep every axis, also one of which a single index was selected. Rows that were
+    selected have their numbers for labels, where they had none.
+    """
     part = problem
     if selection.rows is not None:
         part = part.with_rows(selection.rows)
     if selection.batches is not None:
         part = part.with_batches(selection.batches)
+    steps = partial(steps_of, sizes=sizes, advance=advance)
     if selection.heads is None:
-        found = dense(part, until)
+        found = steps(part, until)
     elif problem.merged_heads is None or until != "output":
-        found = dense(part.with_heads(selection.heads), until)
+        found = steps(part.with_heads(selection.heads), until)
     else:  # the output merges all heads, also where few of the weights are shown
-        found = dense(part.with_heads(selection.heads), "weights") if names != ("output",) else {}
-        found["output"] = dense(part)["output"]
-    outlines = (outline for outline in problem.outlines(until) if outline.name in names)
-    return [_view(outline, found[outline.name], selection) for outline in outlines]
+        found = (*steps(part.with_heads(selection.heads), "weights"), steps(part)[-1])
+    projected = {step.name for step in problem.projections}
+    return [
+        _taken(step, selection) if step.name in projected else step
+        for step in found
+        if step.name in names
+    ]
 
 
-def _view(step: Outline, array: Array, selection: Selection) -> View:
+def _axes(step: Outline, selection: Selection) -> tuple[tuple[int, ...], ...]:
+    """The indexes along each leading axis that are selected."""
     chosen = {step.axis("head"): selection.heads, step.axis("batch"): selection.batches}
     axes = []
     for axis in range(-len(step.shape), -2):
         numbers = chosen.get(axis)
-        if numbers is not None and isinstance(step, Step):  # a projection, which is held whole
-            numbers = tuple(n for n in numbers if n < step.shape[axis])  # it may have fewer
+        count = step.shape[axis]  # a projection may have fewer than the scores
+        axes.append(tuple(n for n in numbers if n < count) if numbers else tuple(range(count)))
+    return tuple(axes)
+
+
+def _taken(step: Step, selection: Selection) -> Step:
+    """The heads and batches selected of a projection, which is held whole."""
+    array = step.array
+    for axis, numbers in enumerate(_axes(step, selection)):
+        if numbers != tuple(range(array.shape[axis])):
             array = array.take(numbers, axis=axis)
-        axes.append(tuple(range(step.shape[axis])) if numbers is None else numbers)
-    of_queries = step.name not in ("key", "value")
-    return View(step, array, selection.rows if of_queries else None, tuple(axes))
+    return step.part(array, step.rows)
 
 
 def edges(count: int, room: int | None) -> list[int | None]:

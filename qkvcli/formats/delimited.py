@@ -8,6 +8,7 @@ nothing in it) has a line `# shape 12 9 9` before them.
 
 import csv
 import io
+import math
 import re
 import sys
 import warnings
@@ -20,13 +21,16 @@ from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.cells import SPACE, checked_labels, lines_of
-from qkvcli.formats.source import Document, Source
+from qkvcli.formats.labels import Labelled, sure_labels, without_counts
+from qkvcli.formats.source import Document, Source, decoded
 
 if TYPE_CHECKING:
     from qkvcli.formats.lines import Line
 
-_SHAPE = re.compile(r"# shape((?: \d+)+)\r?(?:\n|$)")
+_SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*(?:\r\n|\r|\n|$)")
+_DEEPEST = 32  # axes
 _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
+_COMPRESSED = (".gz", ".bz2", ".xz", ".lzma")
 
 
 def read_delimited(source: Source, delimiter: str) -> Document:
@@ -36,43 +40,59 @@ def read_delimited(source: Source, delimiter: str) -> Document:
 
 
 def _read(source: Source, delimiter: str) -> Operand:
-    declared = _SHAPE.match(source.start(500).decode("utf-8-sig", "ignore"))
-    shape = tuple(map(int, declared[1].split())) if declared else None
-    if shape is not None and (len(shape) < 2 or max(shape) > sys.maxsize // 8):
-        raise DataError(f"{source.name}: line 1 says shape {shape}, which no matrix has")
-    skipped = 1 if declared else 0
+    shape, length = _declared(source)
+    skipped = 1 if length else 0
     array = _plain(source, delimiter, skipped)
-    rows: list[str] | None = None
-    columns: list[str] | None = None
-    if array is None:
-        text = source.text()
-        body = text[declared.end() :] if declared else text
+    if array is not None:
+        found = Labelled(array)
+        if shape is None:
+            found = without_counts(
+                array,
+                lambda: next(_cells(source, delimiter)),
+                lambda: [cells[0] for cells in _cells(source, delimiter)],
+            )
+    else:
+        body = source.text()[length:]
         if not body.strip() and shape is not None and 0 in shape:
             return Operand(np.zeros(shape), origin=source.name)
-        quick = _with_labels(body, delimiter)
-        if quick is not None:
-            array, rows, columns = quick
-        else:  # imported here: most files are plain
-            from qkvcli.formats.lines import numbers_and_labels
-
-            lines = list(_lines(body, delimiter, source.name, skipped))
-            array, rows, columns = numbers_and_labels(lines, delimiter, source.name)
+        found = _with_labels(body, delimiter) or _carefully(body, delimiter, source.name, skipped)
+    array, rows = found.array, found.rows
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
+    named = checked_labels(rows, array.shape[-2], source.name)
     return Operand(
         array,
-        rows=checked_labels(rows, array.shape[-2], source.name),
-        columns=checked_labels(columns, array.shape[-1], source.name),
+        rows=named,
+        columns=checked_labels(found.columns, array.shape[-1], source.name),
         origin=source.name,
+        numbered=rows is not None and named is None,
+        reading=found.reading,
     )
+
+
+def _declared(source: Source) -> tuple[tuple[int, ...] | None, int]:
+    """The shape that the first line says, and the line's length; (None, 0) where it says none."""
+    text = decoded(source.start(4096))
+    if not text.startswith("# shape"):
+        return None, 0
+    said = _SHAPE.match(text)
+    shape = tuple(map(int, said[1].split())) if said else ()
+    size = math.prod(max(n, 1) for n in shape)
+    if said is None or not 2 <= len(shape) <= _DEEPEST or size > sys.maxsize // 8:
+        raise DataError(
+            f"{source.name}: line 1 says {text.splitlines()[0][:60]}, which no matrix has"
+        )
+    return shape, said.end()
 
 
 def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
     """The numbers at once, by NumPy; None where there is anything that wants a closer look."""
     if b"\0" in source.start() or not source.start().strip():
         return None
-    # NumPy reads a file it opens itself in larger pieces than one that is handed to it
-    handed = str(source.path) if source.mappable else io.StringIO(source.text())
+    # NumPy reads a file it opens itself in larger pieces than one that is handed to it, but
+    # decompresses it where the name says so
+    opens = source.mappable and source.path and source.path.suffix.lower() not in _COMPRESSED
+    handed = str(source.path) if opens else io.StringIO(source.text())
     parted = None if delimiter == SPACE else delimiter
     try:
         with warnings.catch_warnings():
@@ -87,16 +107,23 @@ def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
             )
     except (ValueError, UserWarning):
         return None
-    return array if _all_meant(array, source.content if np.isinf(array).any() else b"") else None
+    written = source.content.lower().count(b"inf") if np.isinf(array).any() else 0
+    return array if _all_meant(array, written) else None
 
 
-def _all_meant(array: Array, content: bytes) -> bool:
+def _cells(source: Source, delimiter: str) -> Iterator[list[str]]:
+    """The cells of each line of plain numbers."""
+    parted = None if delimiter == SPACE else delimiter
+    lines = (line.strip() for line in source.text().removeprefix("\ufeff").splitlines())
+    return (line.split(parted) for line in lines if line)
+
+
+def _all_meant(array: Array, written: int) -> bool:
     """Whether each infinity was written as one: a number too large for a float is one to NumPy."""
-    infinite = int(np.isinf(array).sum())
-    return infinite == 0 or infinite == content.lower().count(b"inf")
+    return int(np.isinf(array).sum()) == written
 
 
-def _with_labels(text: str, delimiter: str) -> tuple[Array, list[str], list[str]] | None:
+def _with_labels(text: str, delimiter: str) -> Labelled | None:
     """Labels on both sides and numbers at once; None where that wants a closer look."""
     lines = text.splitlines()
     if delimiter == SPACE or '"' in text or not lines or lines[0][:1] != delimiter:
@@ -116,9 +143,22 @@ def _with_labels(text: str, delimiter: str) -> tuple[Array, list[str], list[str]
         )
     except ValueError:
         return None
-    if not all(map(str.strip, [*columns, *heads])):
+    if not all(map(str.strip, [*columns, *heads])) or not sure_labels(columns, heads):
         return None
-    return (array, heads, columns) if _all_meant(array, text.encode()) else None
+    if np.isinf(array).any():
+        written = text.lower().count("inf") - "\n".join([lines[0], *heads]).lower().count("inf")
+        if not _all_meant(array, written):
+            return None
+    return Labelled(array, heads, columns)
+
+
+def _carefully(text: str, delimiter: str, name: str, before: int) -> Labelled:
+    """The labels and numbers, looked at one by one."""
+    from qkvcli.formats.lines import numbers_and_labels  # imported here: most files are plain
+
+    corner, *second = (line.strip() for line in text.lstrip("\n").split("\n", 2)[:2])
+    quoted = corner.startswith(f'{delimiter}"') or any(line.startswith('"') for line in second)
+    return numbers_and_labels(list(_lines(text, delimiter, name, before)), delimiter, name, quoted)
 
 
 def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]":
@@ -130,7 +170,7 @@ def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]
             if words := [_unquoted(word) for word in _WORD.findall(line)]:
                 yield Line(i, words)
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             if len(cells) > 1 or (cells and cells[0].strip()):
@@ -153,7 +193,7 @@ def _reshaped(
         whole = np.zeros(())
     if array.shape[-1:] != shape[-1:] or whole.shape != shape:
         raise DataError(f"{name}: line 1 says shape {shape}, and the lines are {array.shape}")
-    if rows is None or len(shape) < 2:
+    if rows is None:
         return whole, None
     if rows != rows[: shape[-2]] * (len(rows) // shape[-2]):
         raise DataError(f"{name}: each matrix must have the same labels before its rows")
@@ -165,18 +205,13 @@ def write_delimited(
 ) -> None:
     """The last step as text, part by part."""
     step = steps[-1]
-    *_, queries, width = step.shape
-    if len(step.shape) != 2 or 0 in step.shape:
-        stream.write(f"# shape {' '.join(map(str, step.shape))}\n".encode())
+    queries = step.shape[-2]
+    shape = len(step.shape) != 2 or 0 in step.shape
+    first = f"# shape {' '.join(map(str, step.shape))}\n" if shape else ""
+    head, labels = _labels(step, delimiter)  # all of them, before the first byte is written
+    stream.write(f"{first}{head}".encode())
     if 0 in step.shape:
         return
-    labels: list[str] = []
-    if step.rows is not None or step.columns is not None:
-        corner = [] if delimiter == SPACE else [""]
-        columns = step.columns or tuple(map(str, range(width)))
-        stream.write(_label_line([*corner, *columns], delimiter).encode())
-        rows = step.rows or map(str, range(queries))
-        labels = [_label_line([label], delimiter)[:-1] + delimiter for label in rows]
     done = 0
     for part in step.parts():
         lines = lines_of(part, digits, delimiter)
@@ -186,14 +221,32 @@ def write_delimited(
         done += len(part)
 
 
-def _label_line(cells: list[str], delimiter: str) -> str:
-    """Labels as a line. Raises WriteError for one that would not be read as it was."""
+def _labels(step: Step, delimiter: str) -> tuple[str, list[str]]:
+    """The line of labels above the numbers, and what stands before each row of a matrix."""
+    *_, queries, width = step.shape
+    if 0 in step.shape or (step.rows is None and step.columns is None):
+        return "", []
+    columns = step.columns or tuple(map(str, range(width)))
+    rows = step.rows or tuple(map(str, range(queries)))
+    quoted = delimiter != SPACE and not sure_labels(columns, rows)
+    corner = [] if delimiter == SPACE else [""]
+    head = _label_line([*corner, *columns], delimiter, quoted)
+    return head, [_label_line([label], delimiter, quoted)[:-1] + delimiter for label in rows]
+
+
+def _label_line(cells: list[str], delimiter: str, quoted: bool) -> str:
+    """Labels as a line. Raises WriteError for one that would not be read as it was.
+
+    They are all ``quoted`` where they could be taken for numbers of the matrix.
+    """
     for cell in cells[1:] if cells[:1] == [""] else cells:
         if not cell.strip() or (delimiter == SPACE and "\n" in cell):
             what = "a line break in it" if cell.strip() else "nothing to see in it"
             raise WriteError(f"a label with {what} cannot be written here; use JSON")
     if delimiter == SPACE:
         return SPACE.join(_quoted(cell) for cell in cells) + "\n"
+    if quoted:
+        return delimiter.join(cell and f'"{cell}"' for cell in cells) + "\n"
     text = io.StringIO()
     # a carriage return wants quotes too, which only a terminator that has one brings about
     csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
@@ -201,4 +254,6 @@ def _label_line(cells: list[str], delimiter: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    return '"' + word.replace('"', '""') + '"' if '"' in word or word.split() != [word] else word
+    plain = '"' not in word and word.split() == [word]
+    odd = word.startswith(("#", "[", "{", "\ufeff"))  # how other things than labels begin
+    return word if plain and not odd else '"' + word.replace('"', '""') + '"'

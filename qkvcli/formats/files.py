@@ -2,16 +2,17 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, WriteError
+from qkvcli.formats.foreign import check_ours
 from qkvcli.formats.registry import format_by_ending, format_by_start
 from qkvcli.formats.source import Document, Source
 
@@ -36,8 +37,9 @@ def read_document(source: Source) -> Document:
     Raises DataError, which names the file and, where there is one, the line and the cell.
     """
     known = format_by_ending(source.path) if source.path else None
+    start = source.start()
+    check_ours(start, source.name)
     if known is None:
-        start = source.start()
         if not start:
             raise DataError(f"{source.name}: empty; there is no matrix in it")
         known = format_by_start(start)
@@ -49,12 +51,13 @@ def read_matrix(source: Source, role: str) -> Operand:
     return choose(read_document(source), role, source.name)
 
 
-def choose(document: Document, role: str, where: str) -> Operand:
+def choose(document: Document, role: str, where: str, several: bool = False) -> Operand:
     """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
 
     A matrix without a name, or alone under a name that means nothing to us, is taken as
-    it is; one that is named as something else is not. It is called by its role then, or,
-    where the role is "scores", by which of those steps it is. Raises DataError.
+    it is, unless the document is to hold ``several``; one that is named as something else
+    is not. It is called by its role then, or, where the role is "scores", by which of those
+    steps it is. Raises DataError, also where two names are as good as each other.
     """
     names: dict[str, str] = {}
     for name in document:
@@ -62,8 +65,11 @@ def choose(document: Document, role: str, where: str) -> Operand:
             raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
         names[name.lower()] = name
     wanted = NAMES.get(role, (role,))
-    found = next((names[name] for name in wanted if name in names), None)
-    if found is None and len(names) == 1 and not _KNOWN & set(names):
+    fitting = [names[name] for name in wanted if name in names]
+    if len(fitting) > 1 and role != "scores":
+        raise DataError(f"{where}: holds {' and '.join(fitting)}, and each may be {role}; keep one")
+    found = next(iter(fitting), None)
+    if found is None and len(names) == 1 and not several and not _KNOWN & set(names):
         [found] = names.values()
     if found is None:
         held = ", ".join(document) or "nothing"
@@ -72,46 +78,66 @@ def choose(document: Document, role: str, where: str) -> Operand:
     return replace(document[found](), name=step)
 
 
+_unfinished: set[Path] = set()
+"""The files that are being written, under the names that they have until then."""
+
+
 @contextmanager
 def saved(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes become the file when all of them are there.
 
-    A fault on the way leaves what was there before. A device or a pipe is written
-    directly. Raises WriteError where the system says no.
+    A fault on the way leaves what was there before. The new file has the old one's mode and,
+    where the system allows, its owner; a symbolic link to it stays one, a hard link keeps
+    the old. A device or a pipe is written directly. Raises WriteError where the system says no.
     """
-    direct = is_special(path)
+    if is_special(path):
+        with _said_of(path), path.open("wb", buffering=0) as device:
+            yield cast(BinaryIO, _Guarded(path, device))
+        return
     with _said_of(path):
-        target = path if direct else path.resolve()
-        stream = target.open("wb") if direct else _part_of(target)
-    part = Path(stream.name)
+        target = path.resolve()
+    part = target.with_name(f".{target.name[:100]}.{os.urandom(4).hex()}.part")
+    _unfinished.add(part)  # named before it is there, so that no moment is without a name for it
     try:
-        yield cast(BinaryIO, _Guarded(path, stream))
         with _said_of(path):
-            stream.close()
-            if not direct:
-                part.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
-                part.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):  # what was wrong is known already
-            stream.close()
-        if not direct:
-            with contextlib.suppress(OSError):
-                part.unlink()
-        raise
+            stream = part.open("xb", buffering=0)
+        with stream:
+            with _said_of(path):
+                _as_before(stream.fileno(), target)
+            yield cast(BinaryIO, _Guarded(path, stream))
+            with _said_of(path):
+                os.fsync(stream.fileno())
+                stream.close()
+        with _said_of(path):
+            part.replace(target)
+    finally:
+        remove_unfinished(part)
+
+
+def remove_unfinished(*parts: Path) -> None:
+    """Remove what is not a whole file yet: these, or (none named) all that there are."""
+    for part in parts or tuple(_unfinished):
+        with contextlib.suppress(OSError):  # it has become the file, or was never made
+            part.unlink()
+        _unfinished.discard(part)
 
 
 def is_special(path: Path) -> bool:
     """Whether a path is there and no regular file: a device, a pipe, a folder."""
     try:
         return path.exists() and not path.is_file()
-    except (OSError, ValueError):  # a name that no file can have; opening it says so
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have; opening it says so
         return False
 
 
-def _part_of(path: Path) -> BinaryIO:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
-    os.close(handle)
-    return Path(name).open("wb")
+def _as_before(descriptor: int, target: Path) -> None:
+    """Give a new file the mode and the owner of the one that it is to replace."""
+    if not target.exists() or not hasattr(os, "fchown"):  # Windows has no such modes
+        return
+    old = target.stat()
+    with contextlib.suppress(OSError):  # who owns a file may give it to few others
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, old.st_mode & 0o7777)
 
 
 @contextmanager
@@ -120,6 +146,8 @@ def _said_of(path: Path) -> Iterator[None]:
         yield
     except WriteError:  # an OSError that names its file already
         raise
+    except RuntimeError:  # what Python before 3.13 says of links that lead to each other
+        raise WriteError(f"{path}: cannot be written: Too many levels of symbolic links") from None
     except (OSError, ValueError) as fault:  # the latter for a name with a null byte
         reason = getattr(fault, "strerror", None) or fault
         raise WriteError(f"{path}: cannot be written: {reason}") from None
@@ -128,16 +156,13 @@ def _said_of(path: Path) -> Iterator[None]:
 class _Guarded:
     """A stream whose errors in writing name the file; other errors pass through."""
 
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, stream: RawIOBase) -> None:
         self.path, self.stream = path, stream
         self.flush = stream.flush
 
     def write(self, data: bytes) -> int:
         with _said_of(self.path):
-            return self.stream.write(data)
-
-
-def _umask() -> int:
-    mask = os.umask(0)  # the only way to read it is to set it
-    os.umask(mask)
-    return mask
+            left = memoryview(data)
+            while left:  # a device may take less than it is given
+                left = left[self.stream.write(left) or 0 :]
+        return len(data)

@@ -5,6 +5,7 @@ or by name, are read as well.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from qkvcli.formats.source import Document, Source
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
 _LARGEST = sys.float_info.max
+_PRINTED = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
+_OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
 _DEEPEST = 32  # axes; NumPy's own limit is 64
 
 
@@ -35,7 +38,10 @@ def read_json(source: Source) -> Document:
         )
     except json.JSONDecodeError as fault:
         where = f"{source.name}: line {fault.lineno}, column {fault.colno}"
-        raise DataError(f"{where}: not JSON: {fault.msg}") from None
+        what = "not JSON: this is how NumPy prints; save it by np.savetxt or np.save"
+        raise DataError(
+            f"{where}: {what if _PRINTED.match(text) else f'not JSON: {fault.msg}'}"
+        ) from None
     except DataError:
         raise
     except RecursionError:
@@ -54,10 +60,11 @@ def read_json(source: Source) -> Document:
 
 def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, if no name stands in it twice."""
-    held = dict(pairs)
-    if len(held) < len(pairs):
-        name = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
+    held: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in held:
+            raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
+        held[name] = value
     return held
 
 
@@ -74,7 +81,8 @@ def _matrix(entry: Any, where: str, source: Source) -> Operand:
         raise DataError(f'{where}: "shape" is {shape}, and the data are {list(array.shape)}')
     rows = _labels(held, "rows", array.shape[-2:-1], where)
     columns = _labels(held, "columns", array.shape[-1:], where)
-    return Operand(array, rows=rows, columns=columns, origin=source.name)
+    numbered = held.get("rows") is not None and rows is None
+    return Operand(array, rows=rows, columns=columns, origin=source.name, numbered=numbered)
 
 
 def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str) -> Labels:
@@ -84,7 +92,10 @@ def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str)
 def _array(data: Any, where: str) -> Array:
     if not isinstance(data, list):
         raise DataError(f"{where}: not a list of numbers")
-    numbers = _numbers(data, where, ())
+    kinds: set[type] = set()
+    numbers = _numbers(data, where, (), kinds)
+    if len(kinds) > 1:
+        raise DataError(f"{where}: true and false among numbers; write one kind")
     try:
         array = np.array(numbers)
     except ValueError:
@@ -93,12 +104,16 @@ def _array(data: Any, where: str) -> Array:
     return array if array.dtype.kind in "biuf" else array.astype(np.float64)
 
 
-def _numbers(data: list[Any], where: str, path: tuple[int, ...]) -> list[Any]:
-    """The nested list with "-inf" and the like as numbers. Raises DataError at the first fault."""
+def _numbers(data: list[Any], where: str, path: tuple[int, ...], found: set[type]) -> list[Any]:
+    """The nested list with "-inf" and the like as numbers. Raises DataError at the first fault.
+
+    What is ``found`` in the rows is float, or bool.
+    """
     if len(path) > _DEEPEST:
         raise DataError(f"{where}: lists within lists, deeper than {_DEEPEST}")
     kinds = set(map(type, data))
     if list not in kinds:
+        found |= {bool if kinds == {bool} else float} if kinds else set()
         if (kinds <= {float} and np.inf not in data and -np.inf not in data) or kinds == {bool}:
             return data  # what most rows are, and quick to tell
         return [
@@ -111,7 +126,7 @@ def _numbers(data: list[Any], where: str, path: tuple[int, ...]) -> list[Any]:
         ]
     if kinds != {list} or len(set(map(len, data))) > 1:
         raise DataError(f"{where}{_place(path)}: rows of different lengths")
-    return [_numbers(item, where, (*path, i)) for i, item in enumerate(data)]
+    return [_numbers(item, where, (*path, i), found) for i, item in enumerate(data)]
 
 
 def _number(item: Any, where: str) -> float:
@@ -148,7 +163,13 @@ def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> N
 def _head(step: Step) -> str:
     head = {"shape": list(step.shape), "rows": step.rows, "columns": step.columns}
     kept = ((name, value) for name, value in head.items() if value is not None)
-    return "".join(f'"{k}": {json.dumps(v, ensure_ascii=False)}, ' for k, v in kept) + '"data": '
+    return "".join(f'"{k}": {_dumped(v)}, ' for k, v in kept) + '"data": '
+
+
+def _dumped(value: Any) -> str:
+    """A value as JSON, with escapes for what a terminal would obey."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _OBEYED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 def _nested(step: Step, digits: int | None) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """NumPy's own files: .npy holds one array, .npz several by name."""
 
 import io
+import math
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,50 +16,79 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.source import Document, Source
 
+_SMALL = 2**22
+"""Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
+_OBJECTS = "it holds Python objects, which are never loaded; save numbers"
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+
 
 def read_npy(source: Source) -> Document:
-    """The array, mapped rather than read where it lies in a regular file."""
+    """The array; a large one is mapped rather than read, where it lies in a regular file."""
     with _faults(source, ".npy"):
-        array = _mapped(source)
-        if array is None:
+        if source.start(4).startswith(b"PK"):
+            raise DataError(
+                f"{source.name}: is an .npz archive; rename it so that its ending says so"
+            )
+        with _stream(source) as stream:
+            shape, _, kind = _header(stream)
+            said = stream.tell() + math.prod(shape) * kind.itemsize
+        held = (
+            source.path.stat().st_size if source.mappable and source.path else len(source.content)
+        )
+        if kind.hasobject:
+            raise ValueError(_OBJECTS)
+        if said != held:
+            raise ValueError(f"its header says {said} bytes, and there are {held}")
+        if source.mappable and source.path and held > _SMALL:
+            array = np.load(source.path, mmap_mode="r", allow_pickle=False)
+        else:
             array = np.load(io.BytesIO(source.content), allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{source.name}: is an .npz archive; rename it so that its ending says so")
     return {"": lambda: Operand(array, origin=source.name)}
 
 
 def read_npz(source: Source) -> Document:
     """The archive's arrays by name; each is read when it is asked for."""
     with _archive(source) as archive:
-        return {name: partial(_member, source, name) for name in archive.files}
+        members = [info.filename.removesuffix(".npy") for info in archive.infolist()]
+        for i, name in enumerate(members):
+            if name in members[:i]:
+                raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
+        return {name: partial(_member, source, i) for i, name in enumerate(members)}
 
 
-def _mapped(source: Source) -> Any:
-    if not source.mappable or source.path is None:
-        return None
-    try:
-        return np.load(source.path, mmap_mode="r", allow_pickle=False)
-    except ValueError:  # nothing to map in an empty array; what is wrong shows on plain reading
-        return None
-
-
-def _member(source: Source, name: str) -> Operand:
+def _member(source: Source, number: int) -> Operand:
     with _archive(source) as archive:
-        array = archive[name]
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{source.name}: {name} is not a NumPy array")
+        info = archive.infolist()[number]
+        if info.compress_type not in _METHODS:
+            raise ValueError(f"{info.filename} is compressed in a way that NumPy does not write")
+        with archive.open(info) as stream:
+            shape, _, kind = _header(stream)
+            if kind.hasobject:
+                raise ValueError(_OBJECTS)
+            if math.prod(shape) * kind.itemsize != info.file_size - stream.tell():
+                raise ValueError(f"{info.filename} does not hold what its header says")
+        with archive.open(info) as stream:
+            array = np.lib.format.read_array(stream, allow_pickle=False)
     return Operand(array, origin=source.name)
 
 
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """What an array's header says: its shape, whether it is in Fortran's order, and its type."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)  # 3.0 differs in the names of fields
+
+
 @contextmanager
-def _archive(source: Source) -> Iterator[np.lib.npyio.NpzFile]:
+def _archive(source: Source) -> Iterator[zipfile.ZipFile]:
     with _faults(source, ".npz"), _stream(source) as stream:
-        archive = np.load(stream, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
+        if source.start(6) == b"\x93NUMPY":
             raise DataError(
                 f"{source.name}: is an .npy array; rename it so that its ending says so"
             )
-        yield archive
+        with zipfile.ZipFile(stream) as archive:
+            yield archive
 
 
 def _stream(source: Source) -> IO[bytes]:
@@ -69,16 +100,16 @@ def _stream(source: Source) -> IO[bytes]:
 @contextmanager
 def _faults(source: Source, kind: str) -> Iterator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy speaks of headers that Python 2 wrote
+            yield
     except DataError:
         raise
     except OSError as fault:
         raise source.unreadable(fault) from None
-    except Exception as fault:  # np.load raises at least six kinds on a bad file
+    except Exception as fault:  # NumPy and zipfile raise at least six kinds on a bad file
         reason = str(fault).split("\n")[0].rstrip(".") or type(fault).__name__
-        if "allow_pickle" in reason and source.start(6) == b"\x93NUMPY":
-            reason = "it holds Python objects, which are never loaded; save numbers"
-        elif "allow_pickle" in reason:  # NumPy takes any other bytes for a pickle
+        if not source.start(6).startswith(b"\x93NUMPY" if kind == ".npy" else b"PK"):
             reason = f"it does not begin as {kind} files do; its ending may be wrong"
         raise DataError(f"{source.name}: not a whole {kind} file: {reason}") from None
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_number
-from qkvcli.formats.source import Document, Source
+from qkvcli.formats.source import Document, Source, decoded
 
 
 class Format(NamedTuple):
@@ -60,6 +60,8 @@ PAGES = {".md": "markdown", ".markdown": "markdown"}
 
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
 """How JSON that holds matrices begins; "[CLS]" is a label."""
+_LABEL = re.compile(r"\s*\[[^][,\n]*\][^\S\n]+\S")
+"""How a line of labels begins whose first is "[1]"."""
 
 
 def name_by_ending(path: Path, said: str) -> str:
@@ -100,9 +102,8 @@ def format_by_start(start: bytes) -> Format:
         return NPY
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return NPZ
-    text = start.decode("utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore")
-    text = text.removeprefix("\ufeff")
-    if _JSON.match(text):
+    text = decoded(start)
+    if _JSON.match(text) and not _LABEL.match(text):
         return JSON
     lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
     ends = {_parted_by(line) for line in lines}

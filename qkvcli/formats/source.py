@@ -15,6 +15,12 @@ Document: TypeAlias = Mapping[str, Callable[[], Operand]]
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
+def decoded(start: bytes) -> str:
+    """The first bytes of a text, without a byte order mark or what is no text."""
+    encoding = next((_MARKS[mark] for mark in _MARKS if start.startswith(mark)), "utf-8")
+    return start.decode(encoding, "ignore")
+
+
 @dataclass(frozen=True)
 class Source:
     """A file (``path``) or bytes that are here already (``data``), with a name for errors."""

@@ -1,0 +1,124 @@
+"""Notes: what a person should know of an answer that is right, and perhaps not what was meant.
+
+Each is one line on standard error. Nothing here changes what is computed.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from qkvcli.core.config import AttentionConfig
+from qkvcli.core.masks import places_of
+from qkvcli.core.operands import Array, Operand, Operands, Shape
+from qkvcli.core.problem import Problem
+
+_LOOKED_AT = 2**22
+"""How many weights are summed at most, to see whether their rows sum to 1."""
+_ROUNDED = 0.02
+"""How far from 1 a row of weights may be that was written with few digits."""
+
+
+def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iterator[str]:
+    """All the notes on an attention that fits together."""
+    yield from _heads_or_batches(config, operands)
+    yield from _places(config, operands.scores)
+    yield from _padding(config, problem)
+    if operands.mask is not None:
+        yield from _mask_axes(operands.mask, problem.shape)
+    if problem.weights is not None:
+        yield from _sums(problem.weights)
+        yield from _one_head(problem)
+
+
+def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[str]:
+    """Three axes, the first of which counts as many as there are heads."""
+    if config.head_counts is None:
+        return
+    queries, shared = config.head_counts
+    sides = ((operands.query, queries), (operands.key, shared), (operands.value, shared))
+    for side, heads in sides:
+        given = None if side is None else side.given
+        if given is None or given.array.ndim != 3 or heads == 1 or given.shape[0] != heads:
+            continue
+        yield (
+            f"{given.described} is read as {heads} batches, each to be split into {heads} "
+            "heads; if its first axis counts the heads, leave out --heads"
+        )
+        return  # the others are alike
+
+
+def _places(config: AttentionConfig, scores: Operand | None) -> Iterator[str]:
+    """Given scores, some of whose rows seem to be missing, and a mask that depends on them."""
+    placed = config.causal or config.sides != (None, None)
+    if scores is None or not placed or config.offset is not None:
+        return
+    square = scores.shape[-2] == scores.shape[-1]
+    if square or scores.numbered or config.valid_length or places_of(scores) is not None:
+        return
+    yield (
+        f"{scores.described} does not say which queries its rows are; the first is taken for "
+        "query 0, at key 0; --offset N says otherwise"
+    )
+
+
+def _padding(config: AttentionConfig, problem: Problem) -> Iterator[str]:
+    """Queries that the padding has pushed before the first key."""
+    seen = problem.visibility
+    if seen is None or config.valid_length is None or config.offset is not None:
+        return
+    if seen.unseeing:
+        batches = seen.positions.offset.shape[0] if seen.positions.offset.ndim > 2 else 1
+        yield (
+            f"{seen.unseeing} of {len(seen.positions.rows) * batches} queries see nothing: "
+            "after --valid-length N, query 0 stands at N - L_q; where the padding comes last, "
+            "add --offset 0"
+        )
+
+
+def _mask_axes(mask: Operand, shape: Shape) -> Iterator[str]:
+    """A mask whose first axis counts as many as the batches, and as what it is read for."""
+    first, *_ = mask.shape or (0,)
+    axis = -mask.array.ndim
+    if len(shape) < 3 or first < 2 or axis not in (-2, -3) or -axis == len(shape):
+        return
+    if shape[0] == shape[axis] == first:
+        read = "queries" if axis == -2 else "heads"
+        own = (first, *(1,) * (len(shape) + axis), *mask.shape[1:])
+        yield (
+            f"the first axis of {mask.described} is read as the {first} {read}; "
+            f"if it counts the batches, give it as {own}"
+        )
+
+
+def _sums(weights: Operand) -> Iterator[str]:
+    """Weights that are none: scores by mistake, or the wrong axis."""
+    rows = weights.array.reshape(-1, weights.shape[-1]) if weights.array.size else weights.array
+    step = max(-(-weights.array.size // _LOOKED_AT), 1)
+    looked = _sum(rows[::step])
+    odd = np.flatnonzero(~((np.abs(looked - 1) <= _ROUNDED) | (looked == 0)))
+    if not odd.size:
+        return
+    first = int(odd[0])
+    line = (
+        f"{odd.size} of {len(looked)} rows of {weights.described} do not sum to 1 "
+        f"(the first of them to {looked[first]:.4g})"
+    )
+    columns = _sum(weights.array.swapaxes(-1, -2))
+    turned = step == 1 and (np.abs(columns - 1) <= _ROUNDED).all()
+    yield line + ("; its columns do" if turned else "; scores become weights by softmax")
+
+
+def _sum(rows: Array) -> Array:
+    with np.errstate(all="ignore"):
+        sums: Array = rows.sum(axis=-1, dtype=np.float64)
+        return sums
+
+
+def _one_head(problem: Problem) -> Iterator[str]:
+    """Weights of a single head, and values of several."""
+    weights, value = problem.weights, problem.value
+    if weights is None or value is None or min(weights.array.ndim, value.array.ndim) < 3:
+        return
+    if weights.shape[-3] == 1 < value.shape[-3]:
+        heads = value.shape[-3]
+        yield f"{weights.described} has one head, which is used for all {heads} of the values"

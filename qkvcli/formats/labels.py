@@ -1,0 +1,129 @@
+"""Numbers that may be labels: a first row or column that only counts, and a corner's name.
+
+pandas writes 0, 1, 2, … above columns and before rows that have no names of their own. Whether
+they are labels shows in the text: our own writer, and NumPy's, never write a number of a matrix
+as a bare ``0``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from qkvcli.core.operands import Array
+from qkvcli.formats.cells import is_number
+
+_CORNERS = {"token", "tokens", "word", "words", "label", "labels", "index", "id", "name"}
+"""What people call a first column that names its rows."""
+_FEW = 3
+"""Fewer whole numbers than these are no count: 0, 1 is how many a small matrix begins."""
+
+
+class Labelled(NamedTuple):
+    """Numbers, and the labels before and above them.
+
+    A ``reading`` says what was taken for what, where a person may have meant otherwise.
+    """
+
+    array: Array
+    rows: list[str] | None = None
+    columns: list[str] | None = None
+    reading: str = ""
+
+
+def without_counts(
+    array: Array, line: Callable[[], list[str]], column: Callable[[], list[str]]
+) -> Labelled:
+    """Numbers alone, of which the first line or column may be labels that count.
+
+    They are labels, if they are written 0, 1, 2, … and what they stand above or before is not
+    whole. ``line`` and ``column`` give the text of the first, where it is looked at.
+
+    >>> half = np.array([[0, 1], [0.5, 0.5]])
+    >>> without_counts(half, lambda: ["0", "1"], lambda: ["0", "0.5"]).array.tolist()
+    [[0.5, 0.5]]
+    >>> without_counts(half, lambda: ["0.0", "1.0"], lambda: ["0.0", "0.5"]).array.tolist()
+    [[0.0, 1.0], [0.5, 0.5]]
+    """
+    if min(array.shape) < 2:
+        return Labelled(array)
+    above, said = _axis(array[0], array[1:], line, "the first line")
+    body = array[1:] if above else array
+    rest = column()[1:] if above else None
+    before, more = _axis(
+        body[:, 0], body[:, 1:], lambda: column() if rest is None else rest, "the first column"
+    )
+    return Labelled(
+        body[:, 1:] if before else body,
+        list(map(str, range(len(body)))) if before else None,
+        list(map(str, range(array.shape[1])))[1 if before else 0 :] if above else None,
+        "; ".join(filter(None, (said, more))),
+    )
+
+
+def _axis(
+    numbers: Array, others: Array, text: Callable[[], list[str]], place: str
+) -> tuple[bool, str]:
+    """Whether the numbers are labels, and what a person should know of that."""
+    start = numbers[0]
+    if start not in (0, 1) or not (numbers == np.arange(start, start + len(numbers))).all():
+        return False, ""
+    whole = not (np.isfinite(others) & (others != np.trunc(others))).any()
+    first, count = int(start), len(numbers)
+    written = counts(text(), first)
+    if not written or ((whole or first) and count < _FEW) or (whole and first):
+        return False, ""
+    shown = f"{place}, {first} to {first + count - 1}"
+    if whole or first:
+        return False, f"{shown}, is read as numbers; if it is labels, leave it out"
+    return True, f"{shown}, is read as labels; if it is numbers, write {first}.0"
+
+
+def counts(cells: Sequence[str], first: int = 0) -> bool:
+    """Whether labels only count from ``first`` on, and write it as pandas does.
+
+    >>> counts(["0", "1", "2"]), counts(["0.0", "1.0"]), counts(["1", "2"], 1)
+    (True, False, True)
+    """
+    return all(cell.strip() == str(i) for i, cell in enumerate(cells, first))
+
+
+def sure_labels(columns: Sequence[str], rows: Sequence[str]) -> bool:
+    """Whether what stands above and before numbers, with an empty corner, must be labels.
+
+    A word is one, and so are numbers that count; other numbers may be those of a matrix whose
+    first cell is missing. ``rows`` count again in each matrix of several.
+    """
+    again = rows.index("0", 1) if "0" in rows[1:] else len(rows)
+    counted = (counts(columns), all(row == str(i % again) for i, row in enumerate(rows)))
+    whole = all(cell.strip().isdecimal() for cell in (*columns, *rows))
+    if any(counted) and whole:
+        return True
+    return not all(map(is_number, (*columns, *rows)))
+
+
+def names_rows(corner: str) -> bool:
+    """Whether a word above a first column says that the column names the rows.
+
+    >>> names_rows("Token"), names_rows("year")
+    (True, False)
+    """
+    return corner.strip().lower() in _CORNERS or corner.startswith("Unnamed:")
+
+
+def first_column(corner: str, heads: Sequence[str], others: Array) -> tuple[bool, str]:
+    """Whether whole numbers below a name, beside columns with names, are labels; and a reading."""
+    if names_rows(corner):
+        return True, ""
+    bare = all(head.strip().isdecimal() for head in heads)
+    if not bare or len(set(heads)) < len(heads):
+        return False, ""
+    whole = not (np.isfinite(others) & (others != np.trunc(others))).any()
+    named = f"the first column, {corner.strip()!r}, is read as"
+    if counts(heads) and len(heads) > 1 and not whole:
+        return True, f"{named} labels; if it is numbers, write 0.0"
+    count = len(heads) >= _FEW and (counts(heads) or counts(heads, 1))
+    sizes = np.abs(others[np.isfinite(others)]).max(initial=1)
+    if count or not whole or min(map(int, heads)) > 10 * sizes:  # years, not entries of a matrix
+        return False, f"{named} numbers; if it is labels, leave its name empty"
+    return False, ""
