@@ -26,6 +26,7 @@ class Environment:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.variables = variables
         self.taken = False  # whether standard input has been read
+        self.noted: set[str] = set()
 
     @classmethod
     def of_process(cls) -> "Environment":
@@ -106,7 +107,9 @@ class Environment:
         if self.stdin is None:
             raise DataError("standard input is closed")
         try:
-            return self.stdin.buffer.read()
+            from qkvcli.formats.source import whole
+
+            return whole(self.stdin.buffer, "standard input")
         except OSError as fault:
             raise DataError(f"standard input: cannot be read: {fault.strerror}") from None
 
@@ -176,8 +179,10 @@ class Environment:
         self._say(f"qkvcli: {message}")
 
     def note(self, message: str) -> None:
-        """Say on standard error what a person may not have meant."""
-        self._say(f"note: {message}")
+        """Say on standard error, once, what a person may not have meant."""
+        if message not in self.noted:
+            self.noted.add(message)
+            self._say(f"note: {message}")
 
     def _say(self, message: str) -> None:
         """One line, without anything that a terminal would obey; a narrow one breaks at words."""

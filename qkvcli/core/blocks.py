@@ -59,18 +59,25 @@ class Blocks:
         )
         self.queries, self.keys = queries, keys
         self.visibility = problem.visibility
-        self.before = list(takewhile(lambda step: step.linear, problem.score_steps))
-        self.after = problem.score_steps[len(self.before) :]
         with np.errstate(all="ignore"):
-            self._look_over()
+            self._look_over(problem)
 
-    def _look_over(self) -> None:
+    def _look_over(self, problem: Problem) -> None:
         """Find how large scores and values can be, block by block; NaN counts for nothing."""
         starts = range(0, len(self.key), self.keys)
-        self.key_norms = [_largest(_norms(self.key[j : j + self.keys])) for j in starts]
-        largest = _largest(_norms(self.query)) * max(self.key_norms, default=0)
-        for step in self.before:
-            largest = step.bound(largest)
+        norms = [_norms(self.key[j : j + self.keys]) for j in starts]
+        self.key_norms = [_largest(norm) for norm in norms]
+        queries = _norms(self.query)
+        largest = _largest(queries) * max(self.key_norms, default=0)
+        linear = list(takewhile(lambda step: step.linear, problem.score_steps))
+        gain = np.ones(1)
+        for step in linear:
+            largest, gain = step.bound(largest), step.bound(gain)
+        # a query times a number far from 1 may overflow or vanish where its scores do not
+        small = _largest(queries) < np.finfo(self.query.dtype).max / 2**20
+        usual = small and 2.0**-20 <= gain[0] <= 2.0**20
+        self.before = linear if usual and all(np.isfinite(norm).all() for norm in norms) else []
+        self.after = problem.score_steps[len(self.before) :]
         # float32 leaves a score of 80 no more than five digits behind the point
         self.dtype = self.key.dtype if largest <= _LARGE else np.float64
         self.spoilt = [not np.isfinite(self.value[j : j + self.keys]).all() for j in starts]
@@ -192,7 +199,8 @@ def _move(query: Array, scores: Array, normalizer: Array, mixed: Array) -> None:
 
 def _norms(vectors: Array) -> Array:
     """Each row's length: the product of two rows is no larger than that of their lengths."""
-    norms: Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    # in float64, where the squares of no float32 vanish
+    norms: Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     return norms
 
 

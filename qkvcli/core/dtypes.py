@@ -46,7 +46,8 @@ def working_dtype(result: Float) -> Float:
 
 def converted(array: Array, dtype: npt.DTypeLike) -> Array:
     """The array in that dtype and this machine's byte order; itself where it already is."""
-    with np.errstate(over="ignore"):  # too large for float16 is inf there, as IEEE 754 says
+    # too large for float16 is inf there, as IEEE 754 says; a NaN that signals stays a NaN
+    with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(dtype, copy=False)
 
 

@@ -12,6 +12,8 @@ from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.core.shapes import along, matrix_at
 from qkvcli.errors import DataError, ShapeError, UsageError
 
+_FARTHEST = 2**61
+"""A position that is as good as any beyond it, and can be added to without an overflow."""
 _LOOK = 2**20
 """How many numbers of a mask are looked at at a time."""
 
@@ -28,18 +30,19 @@ class Positions:
     keys: int
     offset: Array
 
-    def of_queries(self, part: slice, shift: Array | int = 0) -> Array:
+    def of_queries(self, part: slice, shift: int = 0) -> Array:
         """The positions of some queries, (…, n, 1), moved by ``shift``."""
-        positions: Array = self.rows[part, None] + (self.offset + shift)
+        moved = np.clip(self.offset.astype(object) + shift, -_FARTHEST, _FARTHEST)  # exact before
+        positions: Array = self.rows[part, None] + moved.astype(np.int64)
         return positions
 
     @property
     def written(self) -> str:
         """The offset as a title has it; nothing where it is 0."""
-        least, most = int(self.offset.min(initial=2**62)), int(self.offset.max(initial=-(2**62)))
-        if least >= most:
-            return f" (offset {least})" if least == most != 0 else ""
-        return f" (offset {least} to {most})"
+        found = {int(offset) for offset in self.offset.flat} or {0}
+        if len(found) > 1:
+            return f" (offset {min(found)} to {max(found)})"
+        return "" if found == {0} else f" (offset {found.pop()})"
 
     def of_keys(self, part: slice) -> Array:
         """The positions of some keys, (m,)."""
@@ -229,16 +232,15 @@ def visibility(
     queries, keys = shape[-2:]
     lengths = _lengths(config, shape)
     if config.offset is not None:
-        offset = np.array([[_clamped(int(config.offset))]])
+        offset = np.array([[int(config.offset)]], object)
     elif lengths is not None:
         offset = lengths - queries
     else:
         offset = np.array([[past]])
     own = None if mask is None else _checked(mask, shape)
     rows = np.arange(queries) if places is None else places
-    left, right = (None if side is None else _clamped(side) for side in config.sides)
     positions = Positions(rows, keys, offset)
-    return Visibility(positions, config.causal, (left, right), lengths, own)
+    return Visibility(positions, config.causal, config.sides, lengths, own)
 
 
 def places_of(scores: Operand) -> Array | None:
@@ -270,11 +272,6 @@ def _among(rows: tuple[str, ...], columns: tuple[str, ...]) -> Array | None:
         return None
     left = {row: iter(places) for row, places in at.items()}
     return np.array([next(left[row]) for row in rows], dtype=np.intp)
-
-
-def _clamped(number: int) -> int:
-    """The number, or one as good that can be added to another without an overflow."""
-    return max(-(2**61), min(number, 2**61))
 
 
 def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:

@@ -114,8 +114,13 @@ def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
 def _cells(source: Source, delimiter: str) -> Iterator[list[str]]:
     """The cells of each line of plain numbers."""
     parted = None if delimiter == SPACE else delimiter
-    lines = (line.strip() for line in source.text().removeprefix("\ufeff").splitlines())
+    lines = (line.strip() for line in _split(source.text().removeprefix("\ufeff")))
     return (line.split(parted) for line in lines if line)
+
+
+def _split(text: str) -> list[str]:
+    """A text's lines; what Python calls a line break besides may stand in a label."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _all_meant(array: Array, written: int) -> bool:
@@ -125,8 +130,8 @@ def _all_meant(array: Array, written: int) -> bool:
 
 def _with_labels(text: str, delimiter: str) -> Labelled | None:
     """Labels on both sides and numbers at once; None where that wants a closer look."""
-    lines = text.splitlines()
-    if delimiter == SPACE or '"' in text or not lines or lines[0][:1] != delimiter:
+    lines = _split(text)
+    if delimiter == SPACE or '"' in text or lines[0][:1] != delimiter:
         return None
     columns = lines[0].split(delimiter)[1:]
     body = [line for line in lines[1:] if line]

@@ -5,6 +5,7 @@ or by name, are read as well.
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
 _LARGEST = sys.float_info.max
 _PRINTED = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
+_FEW = 2**16  # empty rows that are written one by one
 _DEEPEST = 32  # axes; NumPy's own limit is 64
 
 
@@ -175,7 +177,8 @@ def _dumped(value: Any) -> str:
 def _nested(step: Step, digits: int | None) -> Iterator[str]:
     """The rows, with a bracket wherever an axis before the last begins or ends."""
     if 0 in step.shape:
-        yield json.dumps(np.zeros(step.shape).tolist())
+        few = math.prod(step.shape[:-1]) <= _FEW
+        yield json.dumps(np.zeros(step.shape if few else 0).tolist())
         return
     axes = np.cumprod(step.shape[-2::-1]).tolist()  # rows in one index of each axis, inner first
     done = 0

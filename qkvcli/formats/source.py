@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError
+from qkvcli.formats.foreign import check_ours
 
 Document: TypeAlias = Mapping[str, Callable[[], Operand]]
 """What a source holds: a name to a reader of each matrix; one without a name has ""."""
 
+_START = 65536
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -19,6 +21,19 @@ def decoded(start: bytes) -> str:
     """The first bytes of a text, without a byte order mark or what is no text."""
     encoding = next((_MARKS[mark] for mark in _MARKS if start.startswith(mark)), "utf-8")
     return start.decode(encoding, "ignore")
+
+
+def whole(stream: BinaryIO, name: str) -> bytes:
+    """All the bytes of a pipe or a device, if its first could be those of a matrix.
+
+    Raises DataError at once where they can't: some devices have no end.
+    """
+    start = stream.read(_START)
+    known = start.startswith((b"\x93NUMPY", b"PK", b"\xff\xfe", b"\xfe\xff"))
+    if b"\0" in start and not known:
+        check_ours(start, name)
+        raise DataError(f"{name}: neither text nor an .npy or .npz file")
+    return start + stream.read()
 
 
 @dataclass(frozen=True)
@@ -48,11 +63,16 @@ class Source:
         if self.path is None:
             return self.data or b""
         try:
-            return self.path.read_bytes()
-        except OSError as fault:
+            if self.mappable:
+                return self.path.read_bytes()
+            with self.path.open("rb") as stream:
+                return whole(stream, self.name)
+        except DataError:
+            raise
+        except (OSError, ValueError) as fault:  # the latter for a name with a null byte
             raise self.unreadable(fault) from None
 
-    def start(self, count: int = 65536) -> bytes:
+    def start(self, count: int = _START) -> bytes:
         """The first bytes; a pipe is read whole, since it can't be read twice."""
         if not self.mappable or self.path is None:
             return self.content[:count]
@@ -73,6 +93,7 @@ class Source:
             line = self.content.count(b"\n", 0, fault.start) + 1
             raise DataError(f"{self.name}: line {line}: not UTF-8 text; save it as UTF-8") from None
 
-    def unreadable(self, fault: OSError) -> DataError:
+    def unreadable(self, fault: OSError | ValueError) -> DataError:
         """Say in an error's words what the system said."""
-        return DataError(f"{self.name}: cannot be read: {fault.strerror or fault}")
+        reason = getattr(fault, "strerror", None) or fault
+        return DataError(f"{self.name}: cannot be read: {reason}")
