@@ -96,6 +96,9 @@ def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
     exist, before anything is computed.
     """
     selection = _selection(problem, plan)
+    if selection.rows is not None and not selection.rows.size:
+        said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
+        environment.note(said)
     if plan.kept is not None and plan.display.output is not None:
         from qkvcli.formats.files import saved
 

@@ -12,10 +12,11 @@ from qkvcli.core.masks import places_of
 from qkvcli.core.operands import Array, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 
-_LOOKED_AT = 2**22
-"""How many weights are summed at most, to see whether their rows sum to 1."""
-_ROUNDED = 0.02
-"""How far from 1 a row of weights may be that was written with few digits."""
+_LOOKED_AT = 2**25
+"""How many weights are summed at most, to see whether their rows sum to 1: some rows of a large
+matrix, picked at random (but the same each time)."""
+_ROUNDED, _MOST = 0.00501, 0.1
+"""How far from 1 a row may be, for each weight that is written with two digits; and at all."""
 
 
 def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iterator[str]:
@@ -93,9 +94,12 @@ def _mask_axes(mask: Operand, shape: Shape) -> Iterator[str]:
 def _sums(weights: Operand) -> Iterator[str]:
     """Weights that are none: scores by mistake, or the wrong axis."""
     rows = weights.array.reshape(-1, weights.shape[-1]) if weights.array.size else weights.array
-    step = max(-(-weights.array.size // _LOOKED_AT), 1)
-    looked = _sum(rows[::step])
-    odd = np.flatnonzero(~((np.abs(looked - 1) <= _ROUNDED) | (looked == 0)))
+    most = max(_LOOKED_AT // max(weights.shape[-1], 1), 1)
+    some = len(rows) > most
+    if some:
+        rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))]
+    looked = _sum(rows)
+    odd = np.flatnonzero(~(_near_1(looked, weights.shape[-1]) | (looked == 0)))
     if not odd.size:
         return
     first = int(odd[0])
@@ -104,8 +108,13 @@ def _sums(weights: Operand) -> Iterator[str]:
         f"(the first of them to {looked[first]:.4g})"
     )
     columns = _sum(weights.array.swapaxes(-1, -2))
-    turned = step == 1 and (np.abs(columns - 1) <= _ROUNDED).all()
+    turned = not some and _near_1(columns, weights.shape[-2]).all()
     yield line + ("; its columns do" if turned else "; scores become weights by softmax")
+
+
+def _near_1(sums: Array, count: int) -> Array:
+    near: Array = np.abs(sums - 1) <= min(_ROUNDED * count, _MOST)
+    return near
 
 
 def _sum(rows: Array) -> Array:
