@@ -174,3 +174,38 @@ def test_long_work_shows_how_far_it_is(longer: list[str]) -> None:
         [*PROGRAM, "run", "--seed", "1", "--quiet"], capture_output=True, env=environment()
     )
     assert quiet.stderr == b""
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "json"])
+def test_a_terminal_obeys_nothing_in_a_label(folder: Path, kind: str) -> None:
+    label = "a\\u001b[31m\\u009bb\\u0007"
+    Path("q.json").write_text(f'{{"q": {{"rows": ["{label}"], "data": [[1]]}}, "k": [[1]]}}')
+    code, shown, errors = on_terminal("scores", "--qkv", "q.json", "-f", kind)
+    assert (code, errors) == (0, "")
+    assert "[31m" in shown
+    assert not set(shown) & {"\x1b", "\x9b", "\x07"}
+
+
+def test_an_error_breaks_at_words_in_a_narrow_terminal(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    words = [*PROGRAM, "run", "-q", "gone.csv", "-k", "gone.csv", "-v", "gone.csv"]
+    process = subprocess.Popen(words, stderr=follower, env=environment())
+    os.close(follower)
+    shown = drained(leader).decode().split("\r\n")
+    assert process.wait() == 3
+    assert shown == ["qkvcli: gone.csv: cannot be read: No", "such file or directory", ""]
+
+
+def test_a_byte_order_mark_stands_once() -> None:
+    env = environment(PYTHONIOENCODING="utf-16")
+    shown = subprocess.run([*PROGRAM, "run"], capture_output=True, env=env).stdout
+    assert shown.count(b"\xff\xfe") == 1
+    assert shown.decode("utf-16").startswith("scores = Q·Kᵀ")
+
+
+@pytest.mark.parametrize("columns", ["99999999999999999999", "999999999", "-5", "x", "0"])
+def test_odd_widths_of_a_terminal(columns: str) -> None:
+    code, shown, errors = on_terminal("run", NO_COLOR="1", COLUMNS=columns)
+    assert (code, errors) == (0, "")
+    assert shown.startswith("scores = ")
