@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 import qkvcli
 from qkvcli import api
+from qkvcli.core import compute, threads
 from qkvcli.core.blocks import Blocks
-from qkvcli.core.compute import Sizes, output_into, steps_of
+from qkvcli.core.compute import SIZES, Sizes, output_into, steps_of
 from qkvcli.core.dense import dense
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.threads import CalledOffError, _openblas, ordered
+from qkvcli.core.threads import CalledOffError, _openblas, at_once, ordered
 from qkvcli.core.views import rows_named
 from qkvcli.errors import UsageError
 from tests.conftest import Program, environment
@@ -442,3 +443,109 @@ def test_values_may_have_more_batches_than_large_scores() -> None:
     steps = qkvcli.attend(query, key, value)
     assert (steps.weights.shape, steps.output.shape) == ((1100, 1100), (2, 1100, 3))
     np.testing.assert_allclose(steps.output, steps.weights @ value, atol=1e-12)
+
+
+def test_labels_follow_their_rows_through_all_parts(qkv: Program, long: list[str]) -> None:
+    """More than one part is written, and more than one matrix."""
+    labels = [f"t{i}" for i in range(1100)]
+    words = ["softmax", *long[:4], "--heads", 2, "--labels", " ".join(labels)]
+    whole = qkvcli.attend(*(np.load(f"{name}.npy") for name in "qkv"), heads=2).weights
+    for kind in ("csv", "txt"):
+        shape, head, *lines = qkv(*words, "-f", kind).out.splitlines()
+        parted = "," if kind == "csv" else None
+        assert shape == "# shape 2 1100 1100"
+        assert [cell for cell in head.split(parted) if cell] == labels
+        assert [line.split(parted, 1)[0] for line in lines] == labels * 2
+        for i in (0, 1099, 1100, 2199):
+            row = np.array(lines[i].split(parted)[1:], np.float32)
+            np.testing.assert_allclose(row, whole.reshape(2200, 1100)[i], rtol=1e-5)
+
+
+@pytest.mark.parametrize("step", ["scores", "weights", "output"])
+def test_progress_counts_every_part_once(step: str) -> None:
+    calls: list[tuple[int, int]] = []
+    ones = np.ones((2, 30, 4))
+    problem = fitted({"query": ones, "key": ones, "value": ones})
+    sizes = Sizes(held=0, parts=30 * 7 * at_once(), queries=7, keys=8)
+
+    def advance(done: int, total: int) -> None:
+        calls.append((done, total))
+
+    [found] = [s for s in steps_of(problem, sizes=sizes, advance=advance) if s.name == step]
+    assert not calls
+    _ = found.array
+    assert calls == [(i, 10) for i in range(1, 11)]  # 30 rows are five parts, of two matrices
+
+
+@pytest.mark.parametrize("faked", [1, 2, 16, 64])
+def test_parts_that_wait_do_not_grow_with_the_cores(
+    faked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: faked)
+    ones = np.ones((5000, 4), np.float32)
+    problem = fitted({"query": ones, "key": ones, "value": ones})
+    under_way, most = set[int](), 0
+    held = Lock()
+
+    def job(item: int, stop: Event) -> int:
+        nonlocal most
+        with held:
+            under_way.add(item)
+            most = max(most, len(under_way))
+        return item
+
+    for item in ordered(job, range(300)):
+        under_way.discard(item)
+    rows = compute._rows_at_once(problem, SIZES)
+    assert (most + 1) * rows * 5000 <= 2 * SIZES.parts or rows == 1
+    assert most <= at_once() + 1
+
+
+def test_numbers_beyond_the_type_are_no_nan(qkv: Program) -> None:
+    """A factor or a cap that float32 does not hold is taken in float64."""
+    rng = np.random.default_rng(0)
+    query, key, value = rng.standard_normal((3, 30, 4)).astype(np.float32)
+    wide = [array.astype(float) for array in (query, key, value)]
+    for options in ({"scale": 1e39}, {"scale": 1e-50}, {"softcap": 1e39}, {"softcap": 1e-50}):
+        given: dict[str, Any] = {"query": query, "key": key, "value": value, **options}
+        expected = qkvcli.attend(*wide, **options).output  # type: ignore[arg-type]
+        np.testing.assert_allclose(qkvcli.attend(**given).output, expected, atol=1e-5)
+        found = in_parts(given, Sizes(held=0, queries=7, keys=5))
+        np.testing.assert_allclose(found["output"], expected, atol=1e-5)
+
+
+F4: Any = np.float32
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "options"),
+    [
+        (F4(1e25), F4([0, 0, 1e-23]), {}),  # whose square float32 does not hold
+        (F4(2e11), F4([0, 1, -1]), {"scale": 1e30}),  # a query × the scale overflows
+        (2e-308, [-np.inf, 0, 1], {"scale": 1e-30}),  # or vanishes
+        (5e-324, [-np.inf, 0, 1], {"scale": "sqrt"}),
+        (1.0, [0, 1, 2], {"scale": 0}),
+    ],
+)
+def test_blocks_of_hard_numbers_are_dense(query: Any, key: Any, options: dict[str, Any]) -> None:
+    key = np.asarray(key)[:, None]
+    value = np.array([[1], [2], [3]], key.dtype)
+    given = {"query": np.array([[query]], key.dtype), "key": key, "value": value, **options}
+    found = in_parts(given, Sizes(held=0, queries=2, keys=2))["output"]
+    np.testing.assert_allclose(found, qkvcli.attend(**given).output, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("window", "offset", "seen"),
+    [
+        ((None, 2**62 - 1), -(2**62), [0, 0, 0]),
+        ((2**61, None), 2**62, [0, 0, 0]),
+        ((2**63, 2**70), -(2**62), [1, 1, 1]),
+        ((2**80, 2**80), 0, [1, 1, 1]),
+        ((0, 0), 1, [0, 1, 0]),
+    ],
+)
+def test_positions_may_be_as_far_as_one_likes(window: Any, offset: int, seen: list[int]) -> None:
+    zeros = np.zeros((3, 1))
+    weights = qkvcli.attend(zeros[:1], zeros, zeros, window=window, offset=offset).weights
+    assert (weights[0] > 0).astype(int).tolist() == seen

@@ -1,6 +1,7 @@
 """What a person sees: titles, edges, decimal points, labels; golden renders."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,3 +219,18 @@ def test_the_largest_weight_of_a_row_is_bold(qkv: Program, monkeypatch: pytest.M
     assert bold == ["0.5462", "0.5432", "0.6342", "0.5155", "0.7216"]
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in qkv("run").out
+
+
+def test_markdown_names_each_head_and_batch(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.zeros((2, 3, 1, 1)))
+    shown = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "-f", "markdown").out.splitlines()
+    heads = [line for line in shown if line.startswith("**batch")]
+    assert heads == [f"**batch {b}, head {h}**" for b in range(2) for h in range(3)]
+    assert shown[2:8] == [
+        "**batch 0, head 0**",
+        "",
+        "|  | 0 |",
+        "| :-- | --: |",
+        "| 0 | 1.0000 |",
+        "",
+    ]

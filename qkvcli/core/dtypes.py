@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from qkvcli.core.operands import Array, Operand
 from qkvcli.errors import DtypeError
 
-Float: TypeAlias = np.dtype[np.floating]
+Float: TypeAlias = np.dtype[np.floating[Any]]
 
 
 def result_dtype(operands: Iterable[Operand]) -> Float:

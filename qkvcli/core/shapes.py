@@ -93,7 +93,8 @@ def along(array: Array, axis: int, numbers: tuple[int, ...]) -> Array:
     first, last = numbers[0], numbers[-1]
     consecutive = numbers == tuple(range(first, last + 1))
     place = slice(first, last + 1) if consecutive else np.array(numbers)
-    chosen: Array = array[(..., place, *[slice(None)] * (-axis - 1))]
+    index = (..., place, *[slice(None)] * (-axis - 1))
+    chosen: Array = array[index]
     return chosen
 
 

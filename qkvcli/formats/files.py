@@ -1,6 +1,7 @@
 """Reading a matrix from wherever it is, and saving a result whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,6 +97,8 @@ def saved(path: Path) -> Iterator[BinaryIO]:
         return
     with _said_of(path):
         target = path.resolve()
+        if target.is_symlink():  # which leads to itself
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     part = target.with_name(f".{target.name[:100]}.{os.urandom(4).hex()}.part")
     _unfinished.add(part)  # named before it is there, so that no moment is without a name for it
     try:
