@@ -23,6 +23,16 @@ ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_inputs"
 
 
+# No setting of the person who runs the tests reaches the program; Typer looks at some of
+# them when it is imported.
+for _name in (
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"),
+    *("TTY_COMPATIBLE", "TTY_INTERACTIVE", "PYTHONUNBUFFERED", "PYTHONIOENCODING"),
+    *("LC_ALL", "LC_CTYPE", "LANG"),
+):
+    os.environ.pop(_name, None)
+
+
 class Result(NamedTuple):
     """What a run of the program left behind."""
 
@@ -33,13 +43,6 @@ class Result(NamedTuple):
 
 
 Program = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the person who runs the tests reaches the program."""
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE", "LANG"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

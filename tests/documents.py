@@ -49,7 +49,8 @@ def printed(block: list[Example], folder: Path) -> list[str]:
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
         (programs / name).chmod(0o755)
     path = f"{programs}:{os.environ['PATH']}"
-    environ = environment(PATH=path, PYTHONPATH=str(ROOT), TERM="xterm")
+    modules = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environ = environment(PATH=path, PYTHONPATH=modules, TERM="xterm")
     outputs = []
     for example in block:
         ended = subprocess.run(

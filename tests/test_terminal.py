@@ -163,7 +163,8 @@ def test_an_interrupt_leaves_no_file(longer: list[str], folder: Path, number: in
 
 def test_long_work_shows_how_far_it_is(longer: list[str]) -> None:
     leader, follower = pty.openpty()
-    words = [*PROGRAM, "output", *longer, "-o", "out.npy", "--quiet"]
+    impatient = "from qkvcli.cli import main, terminal; terminal._PATIENCE = 0; main()"
+    words = [sys.executable, "-c", impatient, "output", *longer, "-o", "out.npy", "--quiet"]
     environ = environment(TERM="xterm", COLUMNS="80")
     process = subprocess.Popen(words, stderr=follower, env=environ)
     os.close(follower)
