@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from itertools import count
@@ -31,6 +32,10 @@ for _name in (
     *("LC_ALL", "LC_CTYPE", "LANG"),
 ):
     os.environ.pop(_name, None)
+for _name in ("SIGINT", "SIGHUP"):  # work in the background ignores the one, nohup the other
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Result(NamedTuple):
