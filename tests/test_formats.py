@@ -1,6 +1,7 @@
 """Every format reads back what it wrote, and reads files as people have them."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
-from qkvcli.errors import DataError
+from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.files import choose, read_matrix, saved
 from qkvcli.formats.registry import FORMATS
 from qkvcli.formats.source import Source
@@ -180,6 +181,7 @@ BAD = {
     '{"q": [[1, 1e999]]}': "x: q, row 1, cell 2: too large",
     '{"q": {"shape": [2], "data": [[1]]}}': 'x: q: "shape" is [2]',
     '{"q": {"rows": ["a"], "data": [[1], [2]]}}': 'x: q: "rows": there must be 2 labels',
+    '{"q": {"rows": [null], "data": [[1]]}}': 'x: q: "rows": a label is text',
     '{"q": {}}': 'x: q: an object without "data"',
     '{"q": 5}': "x: q: not a list",
     '{"q": [[1]], "Q": [[1]]}': "x: both 'q' and 'Q'",
@@ -295,3 +297,27 @@ def test_any_text_reads_as_a_matrix_or_as_bad_data(rows: Any) -> None:
         return
     assert array.ndim >= 2
     assert array.dtype == np.float64
+
+
+def test_brackets_alone_are_not_how_numpy_prints() -> None:
+    for text, hinted in (("[]\n", False), ("[1 2]\n", True)):
+        with pytest.raises(DataError) as raised:
+            FORMATS["csv"].read(Source("x", data=text.encode()))
+        assert ("how NumPy prints" in str(raised.value)) == hinted
+
+
+def test_links_that_lead_to_each_other_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").symlink_to(tmp_path / "b.csv")
+    (tmp_path / "b.csv").symlink_to(tmp_path / "a.csv")
+    with pytest.raises(WriteError, match="Too many levels of symbolic links"):
+        _save_half(tmp_path / "a.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="root may give files")
+def test_saving_keeps_the_owner(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.touch()
+    os.chown(path, 1234, 5678)
+    with saved(path) as stream:
+        stream.write(b"1")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 5678)

@@ -379,3 +379,8 @@ def test_importing_the_library_imports_no_numpy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
     )
     assert json.loads(ran.stdout) is False
+
+
+def test_markdown_has_a_table_for_each_head(folder: Path) -> None:
+    qkvcli.attend(*np.ones((3, 2, 3, 4))).save("heads.md")
+    assert Path("heads.md").read_text().count("head 1") == 3

@@ -324,7 +324,7 @@ def test_work_that_is_called_off_spoils_no_other() -> None:
 
 def test_a_block_that_is_called_off_raises() -> None:
     ones = np.ones((10, 2))
-    blocks = Blocks(fitted({"query": ones, "key": ones, "value": ones}), 5, 5)
+    blocks = Blocks(fitted({"query": ones, "key": ones, "value": ones}), 5)
     stop = Event()
     assert blocks.output(slice(0, 5), stop).output.tolist() == [[1, 1]] * 5
     stop.set()
@@ -549,3 +549,21 @@ def test_positions_may_be_as_far_as_one_likes(window: Any, offset: int, seen: li
     zeros = np.zeros((3, 1))
     weights = qkvcli.attend(zeros[:1], zeros, zeros, window=window, offset=offset).weights
     assert (weights[0] > 0).astype(int).tolist() == seen
+
+
+def test_small_keys_before_large_ones_blur_no_score() -> None:
+    """The largest block of keys says how wide the products must be, not the smallest."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((900, 16), dtype=np.float32) for _ in range(3))
+    query *= 16
+    key[:256] *= np.float32(0.001)
+    found = in_parts({"query": query, "key": key, "value": value})["output"]
+    dense = qkvcli.attend(*(a.astype(float) for a in (query, key, value))).output
+    np.testing.assert_allclose(found, dense, atol=5e-6)  # 4e-7 in float64, 4e-5 in float32
+
+
+def test_no_step_after_the_one_asked_for_is_computed() -> None:
+    ones = np.ones((2, 2))
+    problem = fitted({"query": ones, "key": ones, "value": ones})
+    assert list(dense(problem, "scores")) == ["scores"]
+    assert list(dense(problem, "weights")) == ["scores", "weights"]

@@ -194,7 +194,8 @@ def test_dtype_rounds_the_inputs(kind: Any) -> None:
     for one, other in zip(steps, rounded, strict=True):
         assert one.array.dtype == kind
         np.testing.assert_array_equal(one.array, other.array)
-    assert qkvcli.softmax([[1, 2]], dtype=np.float32).dtype == np.float32
+    for made in (np.float32, np.dtype("f4"), np.dtype(">f4")):
+        assert qkvcli.softmax([[1, 2]], dtype=made).dtype == np.float32
 
 
 def test_softmax_dtype_is_seen_in_the_weights() -> None:
@@ -451,6 +452,12 @@ def test_where_shapes_came_from_is_said(qkv: Program, folder: Path) -> None:
     )
     said = qkv(*words, "--past-key", "m.npy", "--past-value", "m.npy").err
     assert said.startswith("qkvcli: past key (2, 3) from m.npy and key (4, 6) from k.npy: ")
+    np.save("w.npy", np.ones((6, 5)))
+    np.save("wk.npy", np.ones((6, 4)))
+    projected = ["scores", "--embeddings", "q.npy", "--wq", "w.npy", "--wk", "wk.npy"]
+    assert qkv(*projected).err.startswith(
+        "qkvcli: query (4, 5) from q.npy·w.npy and key (4, 4) from q.npy·wk.npy: "
+    )
     heads = qkv(*words, "--heads", 2, "--kv-heads", 1)
     assert (
         "query (2, 4, 3) from q.npy, in 2 heads and key (1, 4, 6) from k.npy, in 1 head: "

@@ -234,3 +234,10 @@ def test_markdown_names_each_head_and_batch(qkv: Program, folder: Path) -> None:
         "| 0 | 1.0000 |",
         "",
     ]
+
+
+def test_a_label_too_long_for_the_table_is_cut(qkv: Program) -> None:
+    words = ["softmax", "--seed", 1, "--labels", f"{'x' * 300} b c d e", "-f", "table"]
+    shown = qkv(*words, "--width", 60).out.splitlines()
+    assert max(map(len, shown)) <= 60
+    assert any(line.startswith("xxx") and "x… " in line for line in shown)

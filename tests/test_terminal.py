@@ -210,3 +210,28 @@ def test_odd_widths_of_a_terminal(columns: str) -> None:
     code, shown, errors = on_terminal("run", NO_COLOR="1", COLUMNS=columns)
     assert (code, errors) == (0, "")
     assert shown.startswith("scores = ")
+
+
+def test_the_shell_completes_commands() -> None:
+    environ = environment(_QKVCLI_COMPLETE="complete_bash", COMP_WORDS="qkvcli so", COMP_CWORD="1")
+    ended = subprocess.run(PROGRAM, capture_output=True, text=True, env=environ)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "softmax\n", "")
+
+
+def test_what_a_signal_cuts_short_says_nothing_more() -> None:
+    code = """
+import os, signal, sys
+from qkvcli.cli.signals import Signals
+
+class Cut:
+    def __del__(self) -> None:
+        raise KeyboardInterrupt
+
+Signals(print).hear()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    Cut()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -45,10 +45,10 @@ class Mixed(NamedTuple):
 class Blocks:
     """One matrix's problem (no leading axes), made ready: what all blocks of queries share.
 
-    ``queries`` and ``keys`` are the sizes of a block.
+    ``keys`` is how many keys a block has.
     """
 
-    def __init__(self, problem: Problem, queries: int, keys: int) -> None:
+    def __init__(self, problem: Problem, keys: int) -> None:
         self.query, self.key, self.value = (
             needed(operand, name).array
             for operand, name in (
@@ -57,7 +57,7 @@ class Blocks:
                 (problem.value, "value"),
             )
         )
-        self.queries, self.keys = queries, keys
+        self.keys = keys
         self.visibility = problem.visibility
         with np.errstate(all="ignore"):
             self._look_over(problem)
@@ -88,11 +88,6 @@ class Blocks:
         # shares are 1 at least; where even those are too much, the values shrink by 2^shrink
         self.shrink = max(math.ceil(high / math.log(2)), 0)
         self.limit = min(_FAR, max(-high, 0.0))
-
-    def parts(self) -> list[slice]:
-        """The blocks of queries, each of which `output` does on its own."""
-        count = len(self.query)
-        return [slice(i, min(i + self.queries, count)) for i in range(0, count, self.queries)]
 
     def output(self, part: slice, stop: Event) -> Mixed:
         """A block of queries' output. Raises CalledOffError once ``stop`` is set."""

@@ -124,7 +124,7 @@ def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[Pla
 
     @lru_cache(maxsize=4)  # a few matrices are worked on at once
     def blocks(index: tuple[int, ...]) -> Blocks:
-        return Blocks(problem.with_matrix(index), sizes.queries, sizes.keys)
+        return Blocks(problem.with_matrix(index), sizes.keys)
 
     making = Lock()
 

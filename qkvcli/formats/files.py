@@ -40,11 +40,7 @@ def read_document(source: Source) -> Document:
     known = format_by_ending(source.path) if source.path else None
     start = source.start()
     check_ours(start, source.name)
-    if known is None:
-        if not start:
-            raise DataError(f"{source.name}: empty; there is no matrix in it")
-        known = format_by_start(start)
-    return known.read(source)
+    return (known or format_by_start(start)).read(source)
 
 
 def read_matrix(source: Source, role: str) -> Operand:
