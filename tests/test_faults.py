@@ -169,7 +169,7 @@ READING = {
     "deep JSON": Fault(
         put("q.json", "[" * 10**5), "q.json", "q.json: not JSON that holds matrices"
     ),
-    "deep lists": Fault(put("q.json", "[" * 40 + "]" * 40), "q.json", "deeper than 32"),
+    "deep lists": Fault(put("q.json", "[" * 70 + "]" * 70), "q.json", "deeper than 64"),
     "a long number": Fault(put("q.json", "[[1" + "0" * 5000 + "]]"), "q.json", "too large for a"),
     "a scalar": Fault(put("q.json", "5"), "q.json", "q.json: neither a list nor an object"),
     "a name twice": Fault(put("q.json", '{"q": 1, "q": 2}'), "q.json", "'q' stands there twice"),

@@ -525,14 +525,16 @@ F4: Any = np.float32
         (2e-308, [-np.inf, 0, 1], {"scale": 1e-30}),  # or vanishes
         (5e-324, [-np.inf, 0, 1], {"scale": "sqrt"}),
         (1.0, [0, 1, 2], {"scale": 0}),
+        (1e-287, [0, 0.165, 0], {"scale": 1e300}),  # whose square no float holds
     ],
 )
 def test_blocks_of_hard_numbers_are_dense(query: Any, key: Any, options: dict[str, Any]) -> None:
     key = np.asarray(key)[:, None]
     value = np.array([[1], [2], [3]], key.dtype)
     given = {"query": np.array([[query]], key.dtype), "key": key, "value": value, **options}
-    found = in_parts(given, Sizes(held=0, queries=2, keys=2))["output"]
-    np.testing.assert_allclose(found, qkvcli.attend(**given).output, rtol=1e-6)
+    for keys in (1, 2):
+        found = in_parts(given, Sizes(held=0, queries=2, keys=keys))["output"]
+        np.testing.assert_allclose(found, qkvcli.attend(**given).output, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

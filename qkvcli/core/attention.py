@@ -66,14 +66,16 @@ def scores(query: Array, key: Array) -> Array:
 def scaled(scores: Array, scale: float, out: Array | None = None) -> Array:
     """Scores brought to a smaller range, usually by 1/√d."""
     if _beyond(scale, scores):
-        return _stored(scores.astype(np.float64) * scale, out)
+        wide = scores.astype(np.float64) * scale  # what float32 may not hold, softmax may
+        return wide if out is None else _stored(wide, out)
     return np.multiply(scores, scale, out=out)  # (…, L_q, L_k)
 
 
 def capped(scores: Array, softcap: float, out: Array | None = None) -> Array:
     """Scores bent so that none is beyond ±softcap, and small ones stay as they are."""
     if _beyond(softcap, scores):
-        return _stored(softcap * np.tanh(scores.astype(np.float64) / softcap), out)
+        bent = softcap * np.tanh(scores.astype(np.float64) / softcap)
+        return _stored(bent, np.empty_like(scores) if out is None else out)
     bent = np.tanh(np.divide(scores, softcap, out=out), out=out)  # (…, L_q, L_k)
     return np.multiply(softcap, bent, out=out)  # (…, L_q, L_k)
 
@@ -83,9 +85,7 @@ def _beyond(number: float, array: Array) -> bool:
     return number != 0 and array.dtype != np.float64 and not 1e-30 < abs(number) < 1e30
 
 
-def _stored(wide: Array, out: Array | None) -> Array:
-    if out is None:
-        return wide
+def _stored(wide: Array, out: Array) -> Array:
     out[...] = wide
     return out
 

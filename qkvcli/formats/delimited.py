@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qkvcli.formats.lines import Line
 
 _SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*(?:\r\n|\r|\n|$)")
-_DEEPEST = 32  # axes
+_DEEPEST = 64  # axes
 _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
 _COMPRESSED = (".gz", ".bz2", ".xz", ".lzma")
 
@@ -233,7 +233,8 @@ def _labels(step: Step, delimiter: str) -> tuple[str, list[str]]:
         return "", []
     columns = step.columns or tuple(map(str, range(width)))
     rows = step.rows or tuple(map(str, range(queries)))
-    quoted = delimiter != SPACE and not sure_labels(columns, rows)
+    json = columns[0].startswith(("[", "{"))  # after the corner's tab, JSON would begin like this
+    quoted = delimiter != SPACE and (json or not sure_labels(columns, rows))
     corner = [] if delimiter == SPACE else [""]
     head = _label_line([*corner, *columns], delimiter, quoted)
     return head, [_label_line([label], delimiter, quoted)[:-1] + delimiter for label in rows]
@@ -251,7 +252,8 @@ def _label_line(cells: list[str], delimiter: str, quoted: bool) -> str:
     if delimiter == SPACE:
         return SPACE.join(_quoted(cell) for cell in cells) + "\n"
     if quoted:
-        return delimiter.join(cell and f'"{cell}"' for cell in cells) + "\n"
+        whole = (cell and '"' + cell.replace('"', '""') + '"' for cell in cells)
+        return delimiter.join(whole) + "\n"
     text = io.StringIO()
     # a carriage return wants quotes too, which only a terminator that has one brings about
     csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
@@ -260,5 +262,6 @@ def _label_line(cells: list[str], delimiter: str, quoted: bool) -> str:
 
 def _quoted(word: str) -> str:
     plain = '"' not in word and word.split() == [word]
-    odd = word.startswith(("#", "[", "{", "\ufeff"))  # how other things than labels begin
+    # how other formats begin, and how their cells are parted
+    odd = "," in word or word.startswith(("#", "[", "{", "\ufeff", "PK"))
     return word if plain and not odd else '"' + word.replace('"', '""') + '"'

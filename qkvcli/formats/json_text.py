@@ -27,7 +27,7 @@ _LARGEST = sys.float_info.max
 _PRINTED = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
 _FEW = 2**16  # empty rows that are written one by one
-_DEEPEST = 32  # axes; NumPy's own limit is 64
+_DEEPEST = 64  # axes; NumPy's own limit
 
 
 def read_json(source: Source) -> Document:

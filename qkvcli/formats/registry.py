@@ -106,7 +106,8 @@ def format_by_start(start: bytes) -> Format:
     if _JSON.match(text) and not _LABEL.match(text):
         return JSON
     lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
-    ends = {_parted_by(line) for line in lines}
+    lines = [line for line in lines if line]
+    ends = {_parted_by(line) for line in lines[1:] or lines}  # the first may be labels
     known = next((delimiter for delimiter in "\t, " if delimiter in ends), None)
     if known is None:  # no line ends in a number: what follows will say where that is
         known = next((delimiter for delimiter in ",\t" if delimiter in text), SPACE)

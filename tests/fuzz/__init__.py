@@ -1,0 +1,1 @@
+"""A search for what no test thought of: ``python -m tests.fuzz``."""
