@@ -569,3 +569,22 @@ def test_no_step_after_the_one_asked_for_is_computed() -> None:
     problem = fitted({"query": ones, "key": ones, "value": ones})
     assert list(dense(problem, "scores")) == ["scores"]
     assert list(dense(problem, "weights")) == ["scores", "weights"]
+
+
+@pytest.mark.parametrize("command", ["softmax", "output"])
+def test_rows_of_a_step_that_is_given(qkv: Program, folder: Path, command: str) -> None:
+    """Some rows, heads and batches of scores and of weights from a file, as data and tables."""
+    rng = np.random.default_rng(0)
+    given, value = rng.random((2, 3, 7, 5)), rng.random((2, 3, 5, 4))
+    given /= given.sum(axis=-1, keepdims=True)
+    np.save("given.npy", given)
+    np.save("value.npy", value)
+    whole = qkvcli.softmax(given) if command == "softmax" else qkvcli.output(given, value)
+    words = [command, "given.npy", *(["-v", "value.npy"] if command == "output" else [])]
+    chosen = ["--rows", "2,5", "--head", "2,0", "--batch", 1]
+    part = whole[1:][:, [2, 0]][..., [2, 5], :]
+    found = np.load(io.BytesIO(qkv(*words, *chosen, "-f", "npy").data))
+    np.testing.assert_allclose(found, part)
+    table = qkv(*words, *chosen, "-f", "table", "--digits", 6).out
+    for row in part.reshape(-1, part.shape[-1]):
+        assert "  ".join(f"{number:.6f}" for number in row) in table

@@ -43,12 +43,38 @@ CSV = [
     ("year,x\n2020,1\n", [[2020, 1]], None, f"the first column, 'year', {NUMBERS}"),
     ("a,x\n7,.5\n8,.5\n", [[7, 0.5], [8, 0.5]], None, f"the first column, 'a', {NUMBERS}"),
     ("x,y\n1,0\n0,1\n", [[1, 0], [0, 1]], None, ""),
+    ("a,x\n7,.5\n.8,.5\n", [[7, 0.5], [0.8, 0.5]], None, ""),
+    ("a,x\n7,.5\n7,.2\n", [[7, 0.5], [7, 0.2]], None, ""),
     ("x,y\n.5,1\n1.5,0\n", [[0.5, 1], [1.5, 0]], None, ""),
     # words and numbers in one line or column of labels
     ("1,O.5\n3,4\n", [[3, 4]], None, "the first line is read as labels, since 'O.5' is not"),
     ("1,2\nl,3\n4,5\n", [[2], [3], [5]], ("1", "l", "4"), "the first column is read as labels"),
     (",x,7\na,1,2\n", [[1, 2]], ("a",), ""),
+    # a word before numbers that count: a row with its label, or an index with its name
+    ("cat,0,1\ndog,1,0\n", [[0, 1], [1, 0]], ("cat", "dog"), ""),
+    ("cat,0\ndog,1\n", [[0], [1]], ("cat", "dog"), ""),
+    (
+        "a,0,1,2\nb,1,0,2\n",
+        [[0, 1, 2], [1, 0, 2]],
+        ("a", "b"),
+        "the first line, 'a', is read as a row",
+    ),
+    ("name,0,1\ncat,1,0\n", [[1, 0]], ("cat",), ""),
+    ("x,0,1,2\ncat,.5,.5,.5\n", [[0.5] * 3], ("cat",), ""),
+    ("x,0,1\ncat,.5,.5\n", [[0.5] * 2], ("cat",), "the first line, 'x', is read as labels"),
+    (
+        "q,1,3\ncat,.1,.2\n",
+        [[1, 3], [0.1, 0.2]],
+        ("q", "cat"),
+        "the first line, 'q', is read as a row",
+    ),
+    ("q,1,1\ncat,.1,.2\n", [[1, 1], [0.1, 0.2]], ("q", "cat"), ""),
+    ("2000,2001,2002\n.1,.2,.3\n", [[2000, 2001, 2002], [0.1, 0.2, 0.3]], None, "the first line"),
+    ("0\n.1\n.2\n", [[0], [0.1], [0.2]], None, "the first line, 0, is read as a number"),
+    ("0\n1\n2\n", [[0], [1], [2]], None, ""),
     # rows that were chosen, and labels in quotes
+    ('"1",.5,.2\n"5",.1,.3\n', [[0.5, 0.2], [0.1, 0.3]], ("1", "5"), ""),
+    ('"1",.5,x\n"5",.1,.3\n', [[0.1, 0.3]], ("5",), ""),
     (",0,1\n3,.5,.2\n", [[0.5, 0.2]], ("3",), ""),
     (',"2","3"\n"5",1,2\n', [[1, 2]], ("5",), ""),
 ]
@@ -76,6 +102,15 @@ def test_a_csv_as_people_and_pandas_write_it(
         ("NA,2\n3,4\n", "x: line 1, cell 1: 'NA' is not a number like those beside it"),
         ("1,null\n3,4\n", "x: line 1, cell 2: 'null' is not a number like those beside it"),
         ('"1"2,3\n', "x: line 1: "),
+        (
+            "\u22121,\u22122\n3,4\n",
+            "x: line 1, cell 1: '\u22121' is not a number; labels like it want",
+        ),
+        ("\u22121,2\n\u22123,4\n", "x: line 1, cell 1: '\u22121' is not a number; labels like"),
+        ("1/2,1/3\n1/4,1\n", "x: line 1, cell 2: '1/3' is not a number; labels like it want"),
+        ("NA,NA\n1,0\n", "x: line 1, cell 1: 'NA' is not a number; labels like it want quotes"),
+        ("# a,b\n1,2\n", "x: line 1 begins with '#', as a comment does; leave it out"),
+        ("% a\n1,2\n", "x: line 1 begins with '%', as a comment does; leave it out"),
         ('"1,2\n3,4\n', "x: line 2: unexpected end of data"),
         ("1;2\n3;4\n", "x: only words, no numbers; cells are separated by white space (cells seem"),
         ("0,5;0,7\n1,5;1,7\n", "x: line 1, cell 2: '5;0' is not a number like those beside it ("),
@@ -96,6 +131,64 @@ def test_what_is_not_clear_is_an_error(text: str, message: str) -> None:
     with pytest.raises(DataError) as raised:
         read(text)
     assert str(raised.value).startswith(message)
+
+
+TXT = [
+    ("# query\n1 2 3\n4 5 6\n", "line 1 begins with '#', as a comment does; leave it out"),
+    ("# q\n1 2\n4 5\n", "line 1 begins with '#'"),
+    ("1 2\n3 4 5\n6 7 8\n", "line 2: 3 cells, where line 1 has 2; each row needs as many"),
+    ("0.1 0.2\n1 3 4\n2 5 6\n", "line 2: 3 cells, where line 1 has 2"),
+    ("1.5\n3 4\n6 7\n", "line 2: 2 cells, where line 1 has 1"),
+    ("Q =\n3 2 3\n7 4 5\n", "line 2: 3 cells, where line 1 has 2"),
+    ("0,5 1,5\n1 2\n", "line 1, cell 1: '0,5' is not a number; labels like it want quotes"),
+    (
+        "1,2\n3,4\n",
+        "only words, no numbers; cells are separated by white space (cells seem to be sep",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), TXT, ids=[text for text, _ in TXT])
+def test_a_first_line_that_is_not_labels(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "q.txt"
+    path.write_text(text)
+    with pytest.raises(DataError) as raised:
+        read_matrix(Source.file(path), "query")
+    assert str(raised.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "columns"),
+    [
+        ('"V1" "V2"\n"1" 1 2\n"2" 3 4\n', ("1", "2"), ("V1", "V2")),
+        ("V1 V2\n1 1 2\n2 3 4\n", ("1", "2"), ("V1", "V2")),
+        ("0 1\nthe 1 2\ncat 3 4\n", ("the", "cat"), None),
+        ('"7" "8"\n"5" 1 2\n"6" 3 4\n', ("5", "6"), ("7", "8")),
+        ('"#" b\nx 1 2\ny 3 4\n', ("x", "y"), ("#", "b")),
+        ("#tag,1,2\ncat,3,4\n", ("#tag", "cat"), None),
+    ],
+)
+def test_a_first_line_of_labels_without_a_corner(text: str, rows: Any, columns: Any) -> None:
+    found = read(text)
+    assert (found.rows, found.columns, found.array.tolist()) == (rows, columns, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt"])
+@pytest.mark.parametrize("labels", [("7", "5"), ("1", "2"), ("5", "a"), ("0", "2"), ("1.5", "nan")])
+def test_labels_that_are_numbers_read_back(qkv: Program, labels: Any, kind: str) -> None:
+    said = {"scores": {"rows": labels, "columns": labels, "data": [[1, 2], [3, 4]]}}
+    weights = qkv("softmax", "-f", kind, stdin=json.dumps(said)).out
+    back = read(weights, "weights")
+    assert (back.rows, back.columns, back.array.shape) == (labels, labels, (2, 2))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt"])
+def test_an_empty_label_cannot_be_written(qkv: Program, kind: str) -> None:
+    for side, data in (("rows", [[1], [2]]), ("columns", [[1, 2]]), ("columns", [[1]])):
+        labels = ["a", ""] if len(data) + len(data[0]) > 2 else [""]
+        said = json.dumps({"scores": {side: labels, "data": data}})
+        found = qkv("softmax", "-f", kind, stdin=said)
+        assert (found.code, found.out) == (4, "")
 
 
 def test_numpys_print_is_named_in_a_text_file(tmp_path: Path) -> None:
@@ -266,6 +359,17 @@ def test_a_lonely_matrix_may_be_named_alone(qkv: Program, arrays: Path) -> None:
             "weights (2, 1, 3, 3) from w2x1x3x3.npy has one head",
         ),
         ("output w2x2x3x3.npy -v 2x2x3x4.npy", ""),
+        (
+            "output w1x2x3x3.npy -v 2x2x3x4.npy",
+            "w1x2x3x3.npy has one batch, which is used for all 2",
+        ),
+        ("scores --seed 1 --valid-length 0", ""),
+        ("scores --seed 1 --valid-length 0 --causal", "5 of 5 queries see nothing"),
+        (
+            "softmax w2x3x3.npy",
+            "each row of scores (2, 3, 3) from w2x3x3.npy sums to 1, as weights do",
+        ),
+        ("softmax 2x3x4.npy", ""),
         ("scores -q 2x3x4.npy -k 2x3x4.npy --mask m3.npy", ""),
         ("scores -q 2x3x3x4.npy -k 2x3x3x4.npy --mask m2.npy", ""),
         (
@@ -357,6 +461,43 @@ def test_labels_tell_the_places_where_they_can(qkv: Program) -> None:
     for rows, clear in (("the", True), ("0", False)):
         picked = qkv("scores", *twice, "--rows", rows).out
         assert (qkv("softmax", "--causal", stdin=picked).err == "") == clear
+
+
+def test_places_and_a_valid_length_are_more_than_labels_tell(qkv: Program) -> None:
+    for rows, note in (("1:3", True), ("0:5", False)):
+        picked = qkv("scores", "--labels", "a b c d e", "--rows", rows).out
+        said = qkv("softmax", "--causal", "--valid-length", 5, stdin=picked).err
+        assert ("does not say how many queries there are in all" in said) == note
+        assert (
+            qkv("softmax", "--causal", "--valid-length", 5, "--offset", 0, stdin=picked).err == ""
+        )
+
+
+def test_rows_beyond_the_keys_are_placed_there(qkv: Program) -> None:
+    words = ["--seed", 42, "--length", 10, "--key-length", 5, "--rows", "5:"]
+    piped = qkv("softmax", "--window", "3,0", stdin=qkv("scores", *words).out)
+    assert (piped.out, piped.err) == (qkv("softmax", *words, "--window", "3,0").out, "")
+
+
+def test_rows_whose_labels_stand_in_another_order_are_not_placed(qkv: Program) -> None:
+    words = ["--seed", 42, "--length", 3, "--labels", "a b c", "--key-labels", "c b a"]
+    piped = qkv("softmax", "--causal", stdin=qkv("scores", *words).out)
+    assert piped.out == qkv("softmax", *words, "--causal").out
+    assert "are taken in their order, and not where the columns have their labels" in piped.err
+
+
+def test_labels_that_contradict_each_other_are_noted(qkv: Program, folder: Path) -> None:
+    Path("w.csv").write_text(",The,cat\nThe,0.9,0.1\ncat,0.2,0.8\n")
+    Path("v.csv").write_text(",x,y\ncat,1,2\nThe,3,4\n")
+    found = qkv("output", "w.csv", "-v", "v.csv", "--digits", 1)
+    assert found.out.splitlines()[1] == "The,1.2,2.2"
+    assert found.err == (
+        "note: key 0 is 'The' in weights (2, 2) from w.csv and 'cat' in value (2, 2) from v.csv; "
+        "they are matched by their order\n"
+    )
+    Path("k.csv").write_text(",x,y\nThe,1,2\ncat,3,4\n")
+    assert "key 0 is 'The' in key (2, 2)" in qkv("run", *"-q k.csv -k k.csv -v v.csv".split()).err
+    assert qkv("run", *"-q k.csv -k k.csv -v k.csv".split()).err == ""
 
 
 @pytest.mark.parametrize("option", ["--causal", "--window"])

@@ -28,7 +28,10 @@ def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iter
         yield from _mask_axes(operands.mask, problem.shape)
     if problem.weights is not None:
         yield from _sums(problem.weights)
-        yield from _one_head(problem)
+        yield from _one_for_all(problem)
+    if problem.scores is not None:
+        yield from _weights_already(problem.scores)
+    yield from _other_labels(operands, problem)
 
 
 def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[str]:
@@ -54,18 +57,31 @@ def _places(config: AttentionConfig, scores: Operand | None) -> Iterator[str]:
     if scores is None or not placed or config.offset is not None:
         return
     square = scores.shape[-2] == scores.shape[-1]
-    if square or scores.numbered or config.valid_length or places_of(scores) is not None:
-        return
-    yield (
-        f"{scores.described} does not say which queries its rows are; the first is taken for "
-        "query 0, at key 0; --offset N says otherwise"
-    )
+    places = places_of(scores)
+    apart = places is not None and places.tolist() != list(range(scores.shape[-2]))
+    if config.valid_length is not None and (apart or not square):
+        yield (
+            f"{scores.described} does not say how many queries there are in all; after "
+            "--valid-length N, the last of these is taken for the one at N - 1; --offset N "
+            "says where query 0 stands"
+        )
+    elif not square and not scores.numbered and places is None:
+        yield (
+            f"{scores.described} does not say which queries its rows are; the first is taken for "
+            "query 0, at key 0; --offset N says otherwise"
+        )
+    elif square and scores.rows is not None and scores.columns is not None and places is None:
+        yield (
+            f"the rows of {scores.described} are taken in their order, and not where the "
+            "columns have their labels"
+        )
 
 
 def _padding(config: AttentionConfig, problem: Problem) -> Iterator[str]:
     """Queries that the padding has pushed before the first key."""
     seen = problem.visibility
-    if seen is None or config.valid_length is None or config.offset is not None:
+    placed = config.causal or config.sides != (None, None)
+    if seen is None or config.valid_length is None or config.offset is not None or not placed:
         return
     if seen.unseeing:
         batches = seen.positions.offset.shape[0] if seen.positions.offset.ndim > 2 else 1
@@ -123,11 +139,39 @@ def _sum(rows: Array) -> Array:
         return sums
 
 
-def _one_head(problem: Problem) -> Iterator[str]:
-    """Weights of a single head, and values of several."""
+def _weights_already(scores: Operand) -> Iterator[str]:
+    """Scores that are weights by their looks: none below 0, and each row sums to 1."""
+    if 1 < scores.array.size <= _LOOKED_AT and scores.shape[-1] > 1:
+        exact = np.abs(_sum(scores.array) - 1) <= 1e-3
+        if exact.all() and scores.array.min() >= 0:
+            yield f"each row of {scores.described} sums to 1, as weights do; those go to output"
+
+
+def _other_labels(operands: Operands, problem: Problem) -> Iterator[str]:
+    """Keys and values that are labelled in another order, or otherwise."""
     weights, value = problem.weights, problem.value
-    if weights is None or value is None or min(weights.array.ndim, value.array.ndim) < 3:
+    keys = problem.key if weights is None else weights
+    if keys is None or value is None:
         return
-    if weights.shape[-3] == 1 < value.shape[-3]:
-        heads = value.shape[-3]
-        yield f"{weights.described} has one head, which is used for all {heads} of the values"
+    labels = keys.rows if weights is None else keys.columns
+    if labels is not None and value.rows is not None and labels != value.rows:
+        i = next(
+            i for i, pair in enumerate(zip(labels, value.rows, strict=True)) if pair[0] != pair[1]
+        )
+        yield (
+            f"key {i} is {labels[i]!r} in {keys.described} and {value.rows[i]!r} in "
+            f"{value.described}; they are matched by their order"
+        )
+
+
+def _one_for_all(problem: Problem) -> Iterator[str]:
+    """Weights of a single head or batch, and values of several."""
+    weights, value = problem.weights, problem.value
+    if weights is None or value is None:
+        return
+    for axis, kind in ((-3, "head"), (-4, "batch")):
+        if min(weights.array.ndim, value.array.ndim) >= -axis and weights.shape[axis] == 1:
+            count = value.shape[axis]
+            used = f"has one {kind}, which is used for all {count} of the values"
+            if count > 1:
+                yield f"{weights.described} {used}"

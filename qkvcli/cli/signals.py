@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+"""All that end a program if nobody hears them, and come from outside; Windows has two of them."""
 
 
 class Signals:

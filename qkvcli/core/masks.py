@@ -137,10 +137,11 @@ class Visibility:
     @property
     def unseeing(self) -> int:
         """How many queries, of all batches together, see no key by their positions."""
-        first, last = self.span(slice(0, len(self.positions.rows)))
-        lowest = np.zeros((1, 1), np.int64) if first is None else np.maximum(first, 0)
-        end = self.positions.keys - 1
-        return 0 if last is None else int((lowest > np.minimum(last, end)).sum())
+        count, end = len(self.positions.rows), self.positions.keys - 1
+        first, last = self.span(slice(0, count))
+        lowest = np.zeros((count, 1), np.int64) if first is None else np.maximum(first, 0)
+        highest = end if last is None else np.minimum(last, end)
+        return int((lowest > highest).sum())
 
     def combined(self, part: slice, keys: slice) -> tuple[Array, Array | None]:
         """For some queries and keys: what may be seen, and what is added to the scores."""
@@ -247,20 +248,22 @@ def places_of(scores: Operand) -> Array | None:
     """The number of each row among the keys, (L_q,), where the labels of given scores tell it.
 
     Labels that are whole numbers are it: rows that were chosen carry theirs. Otherwise each
-    row stands where a column has its label, if there are as many columns of that label as rows.
+    row stands where a column has its label, if there are as many columns of that label as rows,
+    and they stand in the same order (those of another text need not).
 
     >>> places_of(Operand(np.zeros((2, 3)), rows=("1", "2"))).tolist()
     [1, 2]
     >>> places_of(Operand(np.zeros((1, 3)), rows=("sat",), columns=("the", "cat", "sat"))).tolist()
     [2]
     """
-    rows, columns, keys = scores.rows, scores.columns, scores.shape[-1]
+    rows, columns = scores.rows, scores.columns
     if rows is None:
         return None
     if columns is None:
-        numbered = all(row.isdecimal() and int(row[:20]) < keys for row in rows)
+        numbered = all(row.isdecimal() and len(row) < 16 for row in rows)
         return np.array(list(map(int, rows))) if numbered else None
-    return _among(rows, columns)
+    places = _among(rows, columns)
+    return places if places is not None and (np.diff(places) > 0).all() else None
 
 
 def _among(rows: tuple[str, ...], columns: tuple[str, ...]) -> Array | None:

@@ -21,7 +21,7 @@ from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.cells import SPACE, checked_labels, lines_of
-from qkvcli.formats.labels import Labelled, sure_labels, without_counts
+from qkvcli.formats.labels import Labelled, named, sure_labels, without_counts
 from qkvcli.formats.source import Document, Source, decoded
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def _read(source: Source, delimiter: str) -> Operand:
     array, rows = found.array, found.rows
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
-    named = checked_labels(rows, array.shape[-2], source.name)
+    names = checked_labels(rows, array.shape[-2], source.name)
     return Operand(
         array,
-        rows=named,
+        rows=names,
         columns=checked_labels(found.columns, array.shape[-1], source.name),
         origin=source.name,
-        numbered=rows is not None and named is None,
+        numbered=rows is not None and names is None,
         reading=found.reading,
     )
 
@@ -159,11 +159,15 @@ def _with_labels(text: str, delimiter: str) -> Labelled | None:
 
 def _carefully(text: str, delimiter: str, name: str, before: int) -> Labelled:
     """The labels and numbers, looked at one by one."""
-    from qkvcli.formats.lines import numbers_and_labels  # imported here: most files are plain
+    from qkvcli.formats.lines import Quotes, numbers_and_labels  # imported here: most are plain
 
-    corner, *second = (line.strip() for line in text.lstrip("\n").split("\n", 2)[:2])
-    quoted = corner.startswith(f'{delimiter}"') or any(line.startswith('"') for line in second)
-    return numbers_and_labels(list(_lines(text, delimiter, name, before)), delimiter, name, quoted)
+    first, *second = (line.strip(" ") for line in text.lstrip("\n").split("\n", 2)[:2])
+    parted = r"\s+" if delimiter == SPACE else delimiter
+    heads = bool(re.match(rf'"(?:[^"]|"")*"{parted}[-+.\d]', first))
+    corner = "" if delimiter == SPACE else delimiter
+    labels = first.startswith((f'{corner}"', f'""{delimiter}"'))
+    quotes = Quotes((labels or any(line.startswith('"') for line in second)) and not heads, heads)
+    return numbers_and_labels(list(_lines(text, delimiter, name, before)), delimiter, name, quotes)
 
 
 def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]":
@@ -234,29 +238,29 @@ def _labels(step: Step, delimiter: str) -> tuple[str, list[str]]:
     columns = step.columns or tuple(map(str, range(width)))
     rows = step.rows or tuple(map(str, range(queries)))
     json = columns[0].startswith(("[", "{"))  # after the corner's tab, JSON would begin like this
-    quoted = delimiter != SPACE and (json or not sure_labels(columns, rows))
-    corner = [] if delimiter == SPACE else [""]
-    head = _label_line([*corner, *columns], delimiter, quoted)
+    sure = named(columns) and named(rows) if delimiter == SPACE else sure_labels(columns, rows)
+    quoted = json or not sure
+    corner = "" if delimiter == SPACE else delimiter
+    head = corner + _label_line(columns, delimiter, quoted)
     return head, [_label_line([label], delimiter, quoted)[:-1] + delimiter for label in rows]
 
 
-def _label_line(cells: list[str], delimiter: str, quoted: bool) -> str:
+def _label_line(labels: Sequence[str], delimiter: str, quoted: bool) -> str:
     """Labels as a line. Raises WriteError for one that would not be read as it was.
 
     They are all ``quoted`` where they could be taken for numbers of the matrix.
     """
-    for cell in cells[1:] if cells[:1] == [""] else cells:
-        if not cell.strip() or (delimiter == SPACE and "\n" in cell):
-            what = "a line break in it" if cell.strip() else "nothing to see in it"
+    for label in labels:
+        if not label.strip() or (delimiter == SPACE and "\n" in label):
+            what = "a line break in it" if label.strip() else "nothing to see in it"
             raise WriteError(f"a label with {what} cannot be written here; use JSON")
-    if delimiter == SPACE:
-        return SPACE.join(_quoted(cell) for cell in cells) + "\n"
     if quoted:
-        whole = (cell and '"' + cell.replace('"', '""') + '"' for cell in cells)
-        return delimiter.join(whole) + "\n"
+        return delimiter.join('"' + label.replace('"', '""') + '"' for label in labels) + "\n"
+    if delimiter == SPACE:
+        return SPACE.join(_quoted(label) for label in labels) + "\n"
     text = io.StringIO()
     # a carriage return wants quotes too, which only a terminator that has one brings about
-    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(labels)
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 

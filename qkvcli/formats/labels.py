@@ -15,7 +15,7 @@ from qkvcli.formats.cells import is_number
 
 _CORNERS = {"token", "tokens", "word", "words", "label", "labels", "index", "id", "name"}
 """What people call a first column that names its rows."""
-_FEW = 3
+FEW = 3
 """Fewer whole numbers than these are no count: 0, 1 is how many a small matrix begins."""
 
 
@@ -45,6 +45,14 @@ def without_counts(
     >>> without_counts(half, lambda: ["0.0", "1.0"], lambda: ["0.0", "0.5"]).array.tolist()
     [[0.0, 1.0], [0.5, 0.5]]
     """
+    if array.shape[1] == 1 and len(array) > 2 and array[0] == 0 and line() == ["0"]:
+        whole = (array == np.trunc(array)).all()
+        said = (
+            ""
+            if whole
+            else "the first line, 0, is read as a number; if it is a label, leave it out"
+        )
+        return Labelled(array, reading=said)
     if min(array.shape) < 2:
         return Labelled(array)
     above, said = _axis(array[0], array[1:], line, "the first line")
@@ -66,12 +74,12 @@ def _axis(
 ) -> tuple[bool, str]:
     """Whether the numbers are labels, and what a person should know of that."""
     start = numbers[0]
-    if start not in (0, 1) or not (numbers == np.arange(start, start + len(numbers))).all():
+    if not 0 <= start < 10_000 or not (numbers == np.arange(len(numbers)) + start).all():
         return False, ""
     whole = not (np.isfinite(others) & (others != np.trunc(others))).any()
     first, count = int(start), len(numbers)
     written = counts(text(), first)
-    if not written or ((whole or first) and count < _FEW) or (whole and first):
+    if not written or ((whole or first) and count < FEW) or (whole and first):
         return False, ""
     shown = f"{place}, {first} to {first + count - 1}"
     if whole or first:
@@ -88,17 +96,27 @@ def counts(cells: Sequence[str], first: int = 0) -> bool:
     return all(cell.strip() == str(i) for i, cell in enumerate(cells, first))
 
 
+def named(labels: Sequence[str]) -> bool:
+    """Whether labels are no numbers of a matrix: there is a word among them, or they count.
+
+    >>> named(["the", "7"]), named(["0", "1", "0", "1"]), named(["7", "8"])
+    (True, True, False)
+    """
+    again = (
+        labels.index("0", 1) if "0" in labels[1:] else len(labels)
+    )  # in each of several matrices
+    counted = all(label == str(i % again) for i, label in enumerate(labels))
+    return counted or counts(labels, 1) or not all(map(is_number, labels))
+
+
 def sure_labels(columns: Sequence[str], rows: Sequence[str]) -> bool:
     """Whether what stands above and before numbers, with an empty corner, must be labels.
 
     A word is one, and so are numbers that count; other numbers may be those of a matrix whose
-    first cell is missing. ``rows`` count again in each matrix of several.
+    first cell is missing.
     """
-    again = rows.index("0", 1) if "0" in rows[1:] else len(rows)
-    counted = (counts(columns), all(row == str(i % again) for i, row in enumerate(rows)))
-    whole = all(cell.strip().isdecimal() for cell in (*columns, *rows))
-    if any(counted) and whole:
-        return True
+    if all(cell.strip().isdecimal() for cell in (*columns, *rows)):
+        return counts(columns) or (named(rows) and not counts(rows, 1))
     return not all(map(is_number, (*columns, *rows)))
 
 
@@ -122,7 +140,7 @@ def first_column(corner: str, heads: Sequence[str], others: Array) -> tuple[bool
     named = f"the first column, {corner.strip()!r}, is read as"
     if counts(heads) and len(heads) > 1 and not whole:
         return True, f"{named} labels; if it is numbers, write 0.0"
-    count = len(heads) >= _FEW and (counts(heads) or counts(heads, 1))
+    count = len(heads) >= FEW and (counts(heads) or counts(heads, 1))
     sizes = np.abs(others[np.isfinite(others)]).max(initial=1)
     if count or not whole or min(map(int, heads)) > 10 * sizes:  # years, not entries of a matrix
         return False, f"{named} numbers; if it is labels, leave its name empty"

@@ -38,7 +38,8 @@ def read_npy(source: Source) -> Document:
         if kind.hasobject:
             raise ValueError(_OBJECTS)
         if said != held:
-            raise ValueError(f"its header says {said} bytes, and there are {held}")
+            more = " (np.save twice? Save each array to its own file)" if held > said else ""
+            raise ValueError(f"its header says {said} bytes, and there are {held}{more}")
         if source.mappable and source.path and held > _SMALL:
             array = np.load(source.path, mmap_mode="r", allow_pickle=False)
         else:
