@@ -180,6 +180,11 @@ def test_valid_lengths_are_one_a_batch() -> None:
     weights = qkvcli.attend(query, query, query, valid_length=[1, 2]).weights
     assert weights[0, 0].tolist() == [[1, 0], [1, 0]]
     assert weights[1, 2].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    alone = qkvcli.attend(query[:, 0], query[:, 0], query[:, 0], valid_length=[1, 2]).weights
+    np.testing.assert_array_equal(alone, weights[:, 0])
+    flat = query[:, 0]  # with heads to split, three axes are a batch's as well
+    split = qkvcli.attend(flat, flat, flat, valid_length=[1, 2], heads=4).weights
+    np.testing.assert_array_equal(split[:, 0], weights[:, 0])
     causal = qkvcli.attend(query, query, query, valid_length=[1, 2], causal=True).weights
     assert causal[0, 0].tolist() == [[0, 0], [1, 0]]  # offsets −1 and 0
     assert causal[1, 0].tolist() == [[1, 0], [0.5, 0.5]]
