@@ -522,7 +522,7 @@ F4: Any = np.float32
     [
         (F4(1e25), F4([0, 0, 1e-23]), {}),  # whose square float32 does not hold
         (F4(2e11), F4([0, 1, -1]), {"scale": 1e30}),  # a query × the scale overflows
-        (F4(3e38), F4([0, 0, 1e-40]), {"scale": 1000}),
+        (F4(3e38), F4([0, 0, 1e-42]), {"scale": 1000}),
         (2e-308, [-np.inf, 0, 1], {"scale": 1e-30}),  # or vanishes
         (5e-324, [-np.inf, 0, 1], {"scale": "sqrt"}),
         (1.0, [0, 1, 2], {"scale": 0}),
