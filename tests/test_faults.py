@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from qkvcli import cli
 from qkvcli.cli.environment import Environment
 from qkvcli.core.steps import Step
 from qkvcli.errors import WriteError
@@ -561,6 +562,16 @@ def test_saving_removes_what_is_not_whole(folder: Path) -> None:
     """Also where the end comes between the making of the file and all that guards it."""
     with pytest.raises(WriteError, match=r"o\.csv: cannot be written: No such file"):
         _removed_meanwhile(folder)
+    assert not list(folder.iterdir())
+    assert not files._unfinished
+
+
+def test_the_program_removes_what_is_left(folder: Path) -> None:
+    """At its end, and at a second signal, whatever was cut short on the way."""
+    part = folder / ".o.csv.part"
+    part.touch()
+    files._unfinished.add(part)
+    cli._clean()
     assert not list(folder.iterdir())
     assert not files._unfinished
 

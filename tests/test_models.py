@@ -590,3 +590,10 @@ def test_names_of_some_keys_are_kept() -> None:
     operands = Operands(query=Input(Operand(ones, "query")), key=key)
     [scores] = problem_of(AttentionConfig(), operands, "scores").outlines("scores")
     assert scores.columns == ("0", "cat", "sat")
+
+
+def test_a_step_that_is_given_needs_two_axes() -> None:
+    with pytest.raises(ShapeError, match=r"scores \(2,\): needs the axes \(…, L_q, L_k\)"):
+        qkvcli.softmax([1.0, 2.0])
+    with pytest.raises(ShapeError, match=r"weights \(2,\): needs the axes \(…, L_q, L_k\)"):
+        qkvcli.output([0.5, 0.5], [[1.0], [2.0]])
