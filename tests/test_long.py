@@ -589,3 +589,10 @@ def test_rows_of_a_step_that_is_given(qkv: Program, folder: Path, command: str) 
     table = qkv(*words, *chosen, "-f", "table", "--digits", 6).out
     for row in part.reshape(-1, part.shape[-1]):
         assert "  ".join(f"{number:.6f}" for number in row) in table
+
+
+def test_blocks_without_a_key() -> None:
+    query, none = np.ones((3, 2)), np.ones((0, 2))
+    output, logarithms = qkvcli.attention(query, none, none, lse=True)
+    assert output.tolist() == [[0, 0]] * 3
+    assert logarithms.tolist() == [-np.inf] * 3
