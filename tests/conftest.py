@@ -32,10 +32,9 @@ for _name in (
     *("LC_ALL", "LC_CTYPE", "LANG"),
 ):
     os.environ.pop(_name, None)
-for _name in ("SIGINT", "SIGHUP"):  # work in the background ignores the one, nohup the other
-    if hasattr(signal, _name):
-        signal.signal(getattr(signal, _name), signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # work in the background ignores it,
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
 
 
 class Result(NamedTuple):

@@ -15,6 +15,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +26,12 @@ import pytest
 from qkvcli import cli
 from qkvcli.cli.environment import Environment
 from qkvcli.core.steps import Step
-from qkvcli.errors import WriteError
+from qkvcli.errors import DataError, WriteError
 from qkvcli.formats import files
 from qkvcli.formats.registry import FORMATS
 from tests.conftest import Program, environment
 
+fcntl: Any = pytest.importorskip("fcntl", reason="most of this is about Unix's own files")
 PROGRAM = [sys.executable, "-m", "qkvcli"]
 UNIX = pytest.mark.skipif(os.name == "nt", reason="Unix's own files")
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
@@ -329,6 +331,70 @@ def test_whatever_fails_the_file_is_the_old_one_or_the_new(
     assert n > 5
 
 
+@FULL
+@pytest.mark.parametrize("fault", [DataError("bad data"), RuntimeError("no thread"), KeyError(1)])
+@pytest.mark.parametrize("path", ["/dev/null", "o.csv"])
+def test_a_fault_of_the_work_is_no_fault_of_writing(
+    folder: Path, path: str, fault: Exception
+) -> None:
+    def failing() -> None:
+        with files.saved(Path(path)) as stream:
+            stream.write(b"half")
+            raise fault
+
+    with pytest.raises(type(fault)) as raised:
+        failing()
+    assert raised.value is fault
+    assert not list(folder.iterdir())
+
+
+@UNIX
+def test_a_file_system_without_sync_can_be_saved_to(
+    qkv: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    assert qkv("scores", "--seed", 1, "--quiet", "-o", "o.csv").code == 0
+    assert Path("o.csv").read_text().count("\n") == 5
+
+
+@UNIX
+@pytest.mark.parametrize("words", ["run --help", "scores --seed 1 --length 200"])
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_all(words: str) -> None:
+    command = [*PROGRAM, *words.split()]
+    whole = subprocess.run(command, capture_output=True, env=environment()).stdout
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(AttributeError, OSError):  # Linux alone has pipes of a size of one's own
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(command, stdout=writer, env=environment())
+    time.sleep(0.7)
+    assert not os.get_blocking(writer) or process.poll() is None  # put back at the end
+    os.close(writer)
+    with open(reader, "rb") as stream:  # noqa: PTH123 -- a descriptor, and no path
+        assert stream.read() == whole
+    assert process.wait() == 0
+
+
+@UNIX
+def test_input_that_does_not_block_is_waited_for() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    command = [*PROGRAM, "softmax", "--digits", "2"]
+    pipes: dict[str, Any] = {"stdin": reader, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment(), **pipes)
+    time.sleep(0.7)
+    os.write(writer, b"1,1\n")
+    time.sleep(0.2)
+    os.write(writer, b"2,2\n")
+    os.close(writer)
+    out, _ = process.communicate()
+    os.close(reader)
+    assert (process.returncode, out) == (0, b"0.50,0.50\n0.50,0.50\n")
+
+
 @UNIX
 def test_what_is_overwritten_keeps_its_mode_and_links(qkv: Program, folder: Path) -> None:
     path = Path("o.csv")
@@ -605,7 +671,9 @@ def test_hard_numbers_are_computed_without_a_word(
     for row in weights:
         if "nan" not in row:
             assert sum(row) == pytest.approx(1, abs=2e-3)
-    qkv("run", "--embeddings", "q.npy", "--wq", "q.npy", "--wk", "q.npy", "--wv", "q.npy")
+    words = ["run", "--embeddings", "q.npy", "--wq", "q.npy", "--wk", "q.npy", "--wv", "q.npy"]
+    projected = qkv(*words)
+    assert (projected.code, projected.err) == (0, "")
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<f2", "g", "i8", "u8", "?", "<i2"])

@@ -77,6 +77,8 @@ CSV = [
     ('"1",.5,x\n"5",.1,.3\n', [[0.1, 0.3]], ("5",), ""),
     (",0,1\n3,.5,.2\n", [[0.5, 0.2]], ("3",), ""),
     (',"2","3"\n"5",1,2\n', [[1, 2]], ("5",), ""),
+    (',"2","3"\n5,1,2\n', [[1, 2]], ("5",), ""),
+    ('\r\n,"2","3"\r\n5,1,2\r\n', [[1, 2]], ("5",), ""),
 ]
 
 
@@ -235,7 +237,7 @@ FOREIGN = {
     "q.csv.gz": (b"\x1f\x8b\x08\x00", "compressed by gzip; decompress it first: gunzip"),
     "q.csv": (b"\x1f\x8b\x08\x00", "compressed by gzip"),
     "q.xz": (b"\xfd7zXZ\x00", "compressed by xz"),
-    "q.parquet": (b"PAR1", "a Parquet file"),
+    "q.parquet": (b"PAR1\x15\x04\x15\x00", "a Parquet file"),
 }
 
 
@@ -249,6 +251,14 @@ def test_other_programs_files_are_named_for_what_they_are(
     assert (found.code, found.out) == (3, "")
     assert found.err.startswith(f"qkvcli: {name}: is {what}")
     assert qkv("softmax", stdin=data).err.startswith(f"qkvcli: standard input: is {what}")
+
+
+def test_words_that_begin_as_other_files_do_are_words(qkv: Program) -> None:
+    for word in ("PAR1", "BZhou", "GGUF", "%PDF", "MATLAB 5.0", "ARROW1"):
+        found = qkv(
+            "softmax", stdin=f",a,b\n{word},0,0\n" if word == "%PDF" else f"{word},b\n0,0\n"
+        )
+        assert (found.code, found.out.splitlines()[-1].split(",")[-2:]) == (0, ["0.5", "0.5"])
 
 
 def test_plain_text_may_have_any_ending(qkv: Program, folder: Path) -> None:
@@ -433,7 +443,9 @@ def test_of_many_weights_some_rows_are_looked_at(
     np.save("w.npy", large)
     np.save("v.npy", np.ones((50, 1)))
     said = qkv("output", "w.npy", "-v", "v.npy").err
-    assert re.match(r"note: \d+ of 20 rows of weights \(200, 50\) from w.npy do not sum", said)
+    assert re.match(
+        r"note: \d+ of 20 rows looked at in weights \(200, 50\) from w.npy do not sum", said
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "json"])
@@ -563,6 +575,7 @@ def started(command: str, folder: Path) -> "subprocess.CompletedProcess[bytes]":
             b"note: standard input is not read; give - as the name of a file to read it\n",
         ),
         ("echo 1 > x; qkvcli softmax < x", b""),
+        ("printf '1\\n2\\n' > x; while read n; do qkvcli run; done < x", b""),
         ("qkvcli run < /dev/null", b""),
         (": | qkvcli run", b""),
         ("qkvcli scores --seed 42 | qkvcli softmax", b""),
@@ -578,6 +591,8 @@ def test_a_loop_that_reads_lines_is_not_broken(folder: Path) -> None:
     loop = "while read n; do qkvcli scores --seed $n --length 1 --digits 1; done"
     ended = started(f"printf '1\\n2\\n3\\n' | {loop}", folder)
     assert len(ended.stdout.splitlines()) == 3
+    lines = ended.stderr.splitlines()
+    assert all(line.startswith(b"note: standard input is not read") for line in lines)
 
 
 def test_an_unused_option_of_another_kind_is_not_lost(qkv: Program) -> None:

@@ -15,7 +15,9 @@ def main() -> None:
             signals.hear()
             if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="replace")  # not every encoding has help's signs
-            code = run(sys.argv[1:], Environment.of_process())
+            environment = Environment.of_process()
+            with environment.blocking():
+                code = run(sys.argv[1:], environment)
         finally:
             signals.ignore()
     except BaseException:  # whatever a signal has led to

@@ -3,10 +3,9 @@
 import os
 import stat
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from select import select
-from typing import BinaryIO, TextIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from qkvcli.errors import DataError, ReaderGone, UsageError, WriteError
 
@@ -32,6 +31,26 @@ class Environment:
     def of_process(cls) -> "Environment":
         """The process's own."""
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ)
+
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Wait for streams that would not make us wait, such as some pipes: nothing is lost then.
+
+        The setting is shared with whoever else has the stream, and put back at the end.
+        """
+        changed = []
+        for stream in (self.stdin, self.stdout, self.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # none, closed, or no file
+                descriptor = stream.fileno()  # type: ignore[union-attr]
+                if not os.get_blocking(descriptor):
+                    os.set_blocking(descriptor, True)
+                    changed.append(descriptor)
+        try:
+            yield
+        finally:
+            for descriptor in changed:
+                with suppress(OSError):
+                    os.set_blocking(descriptor, False)
 
     @property
     def on_terminal(self) -> bool:
@@ -130,11 +149,11 @@ class Environment:
         if self.stdout is None:
             raise WriteError("standard output is closed")
         try:
-            self._flush(self.stdout)
+            self.stdout.flush()
             left = memoryview(data)
-            while left:
-                left = left[self._taken(self.stdout.buffer, left) :]
-            self._flush(self.stdout.buffer)
+            while left:  # an unbuffered stream may take less than it is given
+                left = left[self.stdout.buffer.write(left) or 0 :]
+            self.stdout.buffer.flush()
             return len(data)
         except BrokenPipeError:
             self._forget_output()
@@ -142,25 +161,6 @@ class Environment:
         except OSError as fault:
             self._forget_output()
             raise WriteError(f"standard output: cannot be written: {fault.strerror}") from None
-
-    @staticmethod
-    def _taken(stream: BinaryIO, data: memoryview) -> int:
-        """How much a stream takes now: if it is unbuffered, or does not block, perhaps not all."""
-        try:
-            taken: int | None = stream.write(data)
-        except BlockingIOError as full:
-            taken = full.characters_written
-        if not taken:
-            select([], [stream], [])
-        return taken or 0
-
-    @staticmethod
-    def _flush(stream: "BinaryIO | TextIO") -> None:
-        while True:
-            try:
-                return stream.flush()
-            except BlockingIOError:
-                select([], [stream], [])
 
     def flush(self) -> None:
         """Do nothing: nothing waits to be written, but writers of archives call it."""
@@ -214,8 +214,8 @@ def _forget(stream: TextIO | None) -> None:
 def _holds_more(descriptor: int, late: bool) -> bool:
     """Whether a file or a pipe has bytes to read; or, where those may be ``late``, will have."""
     kind = os.fstat(descriptor)
-    if stat.S_ISREG(kind.st_mode):
-        return os.lseek(descriptor, 0, os.SEEK_CUR) < kind.st_size
+    if stat.S_ISREG(kind.st_mode):  # where some of it has been read, a loop reads the rest
+        return os.lseek(descriptor, 0, os.SEEK_CUR) == 0 < kind.st_size
     if not stat.S_ISFIFO(kind.st_mode):
         return False
     from fcntl import ioctl

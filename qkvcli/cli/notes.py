@@ -12,7 +12,7 @@ from qkvcli.core.masks import places_of
 from qkvcli.core.operands import Array, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 
-_LOOKED_AT = 2**25
+_LOOKED_AT = 2**23
 """How many weights are summed at most, to see whether their rows sum to 1: some rows of a large
 matrix, picked at random (but the same each time)."""
 _ROUNDED, _MOST = 0.00501, 0.1
@@ -108,7 +108,7 @@ def _mask_axes(mask: Operand, shape: Shape) -> Iterator[str]:
 
 
 def _sums(weights: Operand) -> Iterator[str]:
-    """Weights that are none: scores by mistake, or the wrong axis."""
+    """Weights that are not weights: scores by mistake, or the wrong axis."""
     rows = weights.array.reshape(-1, weights.shape[-1]) if weights.array.size else weights.array
     most = max(_LOOKED_AT // max(weights.shape[-1], 1), 1)
     some = len(rows) > most
@@ -119,12 +119,13 @@ def _sums(weights: Operand) -> Iterator[str]:
     if not odd.size:
         return
     first = int(odd[0])
+    rows_of = "rows looked at in" if some else "rows of"
     line = (
-        f"{odd.size} of {len(looked)} rows of {weights.described} do not sum to 1 "
+        f"{odd.size} of {len(looked)} {rows_of} {weights.described} do not sum to 1 "
         f"(the first of them to {looked[first]:.4g})"
     )
-    columns = _sum(weights.array.swapaxes(-1, -2))
-    turned = not some and _near_1(columns, weights.shape[-2]).all()
+    columns = None if some else _sum(weights.array.swapaxes(-1, -2))
+    turned = columns is not None and _near_1(columns, weights.shape[-2]).all()
     yield line + ("; its columns do" if turned else "; scores become weights by softmax")
 
 

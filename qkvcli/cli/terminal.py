@@ -12,7 +12,6 @@ from qkvcli.cli.environment import Environment
 if TYPE_CHECKING:
     from qkvcli.render.tables import Block
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PATIENCE = 0.5  # seconds of silence
 
 
@@ -54,12 +53,10 @@ class Shown:
 
     def write(self, data: bytes) -> int:
         """Write text whose control characters are spelt out."""
-        spelt = _CONTROL.sub(_spelt, data.decode("utf-8", "surrogateescape"))
-        return self.environment.write(spelt.encode("utf-8", "surrogateescape"))
+        from qkvcli.render.text import printable
 
-
-def _spelt(sign: re.Match[str]) -> str:
-    return sign[0].encode("unicode_escape").decode()
+        spelt = re.sub("[^\n\t]+", lambda found: printable(found[0]), data.decode())
+        return self.environment.write(spelt.encode())
 
 
 class Meter:

@@ -64,7 +64,7 @@ def scores(query: Array, key: Array) -> Array:
 
 
 def scaled(scores: Array, scale: float, out: Array | None = None) -> Array:
-    """Scores brought to a smaller range, usually by 1/√d."""
+    """Scores brought to a smaller range, usually by 1/√d; float64 where float32 ends too soon."""
     if _beyond(scale, scores):
         wide = scores.astype(np.float64) * scale  # what float32 may not hold, softmax may
         return wide if out is None else _stored(wide, out)

@@ -196,8 +196,8 @@ def _norms(vectors: Array) -> Array:
     """Each row's length: the product of two rows is no larger than that of their lengths."""
     # in float64, where the squares of no float32 vanish
     norms: Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    if (norms < 1e-150).any():  # those of a float64 may have
-        largest = np.abs(vectors).max(axis=1, initial=0)
+    if vectors.dtype == np.float64 and (norms < 1e-150).any():  # those of a float64 may have
+        largest = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0))
         norms = np.maximum(norms, largest * math.sqrt(vectors.shape[1]))
     return norms
 

@@ -324,8 +324,9 @@ def _check_meaning(mask: Operand) -> None:
     """Raise DataError for numbers that may be meant as true and false."""
     kind = mask.array.dtype.kind
     if kind in "iu" or (kind == "f" and _zeros_and_ones(mask.array)):
-        numbers = "0 and 1" if kind == "f" else "whole numbers"
-        what = f"{numbers} would be added to the scores, and hide nothing"
+        what = "0 and 1 would be added to the scores, and hide nothing"
+        if kind != "f":
+            what = "whole numbers may be meant as true and false, or to be added to the scores"
         raise DataError(f"{mask.described}: {what}; write true/false, or 0 and -inf")
 
 

@@ -116,7 +116,7 @@ def check_not_split(operand: Operand, heads: int) -> None:
     """Raise ShapeError for an array that seems to have its heads in an axis of their own.
 
     That is one of four axes or more, of which the third or the second from the end counts as
-    many. (One head is one head, wherever it stands.)
+    many. (One head at axis −3 is one head, split or not.)
     """
     if operand.array.ndim < 4 or heads not in operand.shape[-3:-1]:
         return

@@ -49,8 +49,9 @@ class View(NamedTuple):
             yield index, self.array[place]
 
 
-_HELD = 2**24
-"""With up to so many scores among what is looked at, its steps are computed at once."""
+_HELD = 2**26
+"""With up to so many scores among what is looked at, its steps are computed at once: a terminal's
+rows of a million keys. (Apart from each other, the steps would each begin with Q·Kᵀ.)"""
 
 
 def views(

@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -48,8 +49,8 @@ def _read(source: Source, delimiter: str) -> Operand:
         if shape is None:
             found = without_counts(
                 array,
-                lambda: next(_cells(source, delimiter)),
-                lambda: [cells[0] for cells in _cells(source, delimiter)],
+                lambda: next(_cells(decoded(source.start()), delimiter)),
+                lambda: [cells[0] for cells in _cells(source.text(), delimiter, 1)],
             )
     else:
         body = source.text()[length:]
@@ -111,11 +112,11 @@ def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
     return array if _all_meant(array, written) else None
 
 
-def _cells(source: Source, delimiter: str) -> Iterator[list[str]]:
-    """The cells of each line of plain numbers."""
+def _cells(text: str, delimiter: str, most: int = -1) -> Iterator[list[str]]:
+    """The cells of each line of plain numbers, the last with all that is left after ``most``."""
     parted = None if delimiter == SPACE else delimiter
-    lines = (line.strip() for line in _split(source.text().removeprefix("\ufeff")))
-    return (line.split(parted) for line in lines if line)
+    lines = (line.strip() for line in _split(text.removeprefix("\ufeff")))
+    return (line.split(parted, most) for line in lines if line)
 
 
 def _split(text: str) -> list[str]:
@@ -161,7 +162,7 @@ def _carefully(text: str, delimiter: str, name: str, before: int) -> Labelled:
     """The labels and numbers, looked at one by one."""
     from qkvcli.formats.lines import Quotes, numbers_and_labels  # imported here: most are plain
 
-    first, *second = (line.strip(" ") for line in text.lstrip("\n").split("\n", 2)[:2])
+    first, *second = [*islice(filter(str.strip, _split(text)), 2)] or [""]
     parted = r"\s+" if delimiter == SPACE else delimiter
     heads = bool(re.match(rf'"(?:[^"]|"")*"{parted}[-+.\d]', first))
     corner = "" if delimiter == SPACE else delimiter

@@ -88,13 +88,13 @@ def saved(path: Path) -> Iterator[BinaryIO]:
     the old. A device or a pipe is written directly. Raises WriteError where the system says no.
     """
     if is_special(path):
-        with _said_of(path), path.open("wb", buffering=0) as device:
+        with _said_of(path):
+            device = path.open("wb", buffering=0)
+        with device:
             yield cast(BinaryIO, _Guarded(path, device))
         return
     with _said_of(path):
-        target = path.resolve()
-        if target.is_symlink():  # which leads to itself
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = _resolved(path)
     part = target.with_name(f".{target.name[:100]}.{os.urandom(4).hex()}.part")
     _unfinished.add(part)  # named before it is there, so that no moment is without a name for it
     try:
@@ -105,12 +105,21 @@ def saved(path: Path) -> Iterator[BinaryIO]:
                 _as_before(stream.fileno(), target)
             yield cast(BinaryIO, _Guarded(path, stream))
             with _said_of(path):
-                os.fsync(stream.fileno())
+                _onto_the_disk(stream.fileno())
                 stream.close()
         with _said_of(path):
             part.replace(target)
     finally:
         remove_unfinished(part)
+
+
+def _resolved(path: Path) -> Path:
+    """Where links lead. Raises OSError for those that lead to each other."""
+    with contextlib.suppress(RuntimeError):  # as Python before 3.13 says of them
+        target = path.resolve()
+        if not target.is_symlink():
+            return target
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def remove_unfinished(*parts: Path) -> None:
@@ -129,6 +138,14 @@ def is_special(path: Path) -> bool:
         return False
 
 
+def _onto_the_disk(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as fault:
+        if fault.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise  # some file systems of networks just don't have it
+
+
 def _as_before(descriptor: int, target: Path) -> None:
     """Give a new file the mode and the owner of the one that it is to replace."""
     if not target.exists() or not hasattr(os, "fchown"):  # Windows has no such modes
@@ -145,8 +162,6 @@ def _said_of(path: Path) -> Iterator[None]:
         yield
     except WriteError:  # an OSError that names its file already
         raise
-    except RuntimeError:  # what Python before 3.13 says of links that lead to each other
-        raise WriteError(f"{path}: cannot be written: Too many levels of symbolic links") from None
     except (OSError, ValueError) as fault:  # the latter for a name with a null byte
         reason = getattr(fault, "strerror", None) or fault
         raise WriteError(f"{path}: cannot be written: {reason}") from None

@@ -30,7 +30,9 @@ def check_ours(start: bytes, name: str) -> None:
     Traceback (most recent call last):
     qkvcli.errors.DataError: q.csv.gz: is compressed by gzip; decompress it first: gunzip
     """
-    what = next((said for begins, said in _STARTS.items() if start.startswith(begins)), None)
+    binary = b"\0" in start or not start.isascii()
+    known = (said for begins, said in _STARTS.items() if start.startswith(begins))
+    what = next(known, None) if binary else None  # PAR1 may be a label
     if what is None and start.startswith(b"PK\x03\x04"):
         what = _archive(start)
     if what is None and start.startswith(_PICKLES):

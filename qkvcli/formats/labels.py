@@ -16,7 +16,7 @@ from qkvcli.formats.cells import is_number
 _CORNERS = {"token", "tokens", "word", "words", "label", "labels", "index", "id", "name"}
 """What people call a first column that names its rows."""
 FEW = 3
-"""Fewer whole numbers than these are no count: 0, 1 is how many a small matrix begins."""
+"""Fewer whole numbers than these are no count: many small matrices begin with 0, 1."""
 
 
 class Labelled(NamedTuple):
@@ -57,10 +57,8 @@ def without_counts(
         return Labelled(array)
     above, said = _axis(array[0], array[1:], line, "the first line")
     body = array[1:] if above else array
-    rest = column()[1:] if above else None
-    before, more = _axis(
-        body[:, 0], body[:, 1:], lambda: column() if rest is None else rest, "the first column"
-    )
+    rest = slice(1 if above else 0, None)
+    before, more = _axis(body[:, 0], body[:, 1:], lambda: column()[rest], "the first column")
     return Labelled(
         body[:, 1:] if before else body,
         list(map(str, range(len(body)))) if before else None,
@@ -76,15 +74,21 @@ def _axis(
     start = numbers[0]
     if not 0 <= start < 10_000 or not (numbers == np.arange(len(numbers)) + start).all():
         return False, ""
-    whole = not (np.isfinite(others) & (others != np.trunc(others))).any()
+    whole = _whole(others)
     first, count = int(start), len(numbers)
-    written = counts(text(), first)
-    if not written or ((whole or first) and count < FEW) or (whole and first):
+    if not counts(text(), first):
         return False, ""
-    shown = f"{place}, {first} to {first + count - 1}"
-    if whole or first:
-        return False, f"{shown}, is read as numbers; if it is labels, leave it out"
-    return True, f"{shown}, is read as labels; if it is numbers, write {first}.0"
+    shown = f"{place}, {first} to {first + count - 1}, is read as"
+    if first == 0 and not whole:
+        return True, f"{shown} labels; if it is numbers, write 0.0"
+    if count < FEW or (first > 0 and whole):  # as many a matrix begins
+        return False, ""
+    return False, f"{shown} numbers; if it is labels, leave it out"
+
+
+def _whole(numbers: Array) -> bool:
+    """Whether all that are finite are whole."""
+    return not (np.isfinite(numbers) & (numbers != np.trunc(numbers))).any()
 
 
 def counts(cells: Sequence[str], first: int = 0) -> bool:
@@ -136,7 +140,7 @@ def first_column(corner: str, heads: Sequence[str], others: Array) -> tuple[bool
     bare = all(head.strip().isdecimal() for head in heads)
     if not bare or len(set(heads)) < len(heads):
         return False, ""
-    whole = not (np.isfinite(others) & (others != np.trunc(others))).any()
+    whole = _whole(others)
     named = f"the first column, {corner.strip()!r}, is read as"
     if counts(heads) and len(heads) > 1 and not whole:
         return True, f"{named} labels; if it is numbers, write 0.0"

@@ -4,7 +4,7 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, BinaryIO
@@ -50,11 +50,13 @@ def read_npy(source: Source) -> Document:
 def read_npz(source: Source) -> Document:
     """The archive's arrays by name; each is read when it is asked for."""
     with _archive(source) as archive:
-        members = [info.filename.removesuffix(".npy") for info in archive.infolist()]
-        for i, name in enumerate(members):
-            if name in members[:i]:
+        found: dict[str, Callable[[], Operand]] = {}
+        for i, info in enumerate(archive.infolist()):
+            name = info.filename.removesuffix(".npy")
+            if name in found:
                 raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
-        return {name: partial(_member, source, i) for i, name in enumerate(members)}
+            found[name] = partial(_member, source, i)
+        return found
 
 
 def _member(source: Source, number: int) -> Operand:
