@@ -138,6 +138,7 @@ def test_what_is_not_clear_is_an_error(text: str, message: str) -> None:
 TXT = [
     ("# query\n1 2 3\n4 5 6\n", "line 1 begins with '#', as a comment does; leave it out"),
     ("# q\n1 2\n4 5\n", "line 1 begins with '#'"),
+    ("# 7\n3 0\n", "line 1 begins with '#'"),
     ("1 2\n3 4 5\n6 7 8\n", "line 2: 3 cells, where line 1 has 2; each row needs as many"),
     ("0.1 0.2\n1 3 4\n2 5 6\n", "line 2: 3 cells, where line 1 has 2"),
     ("1.5\n3 4\n6 7\n", "line 2: 2 cells, where line 1 has 1"),
@@ -176,7 +177,7 @@ def test_a_first_line_of_labels_without_a_corner(text: str, rows: Any, columns: 
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "txt"])
-@pytest.mark.parametrize("labels", [("7", "5"), ("1", "2"), ("5", "a"), ("0", "2"), ("1.5", "nan")])
+@pytest.mark.parametrize("labels", [("7", "5"), ("1", "2"), ("5", "a"), ("#", "7"), ("1.5", "nan")])
 def test_labels_that_are_numbers_read_back(qkv: Program, labels: Any, kind: str) -> None:
     said = {"scores": {"rows": labels, "columns": labels, "data": [[1, 2], [3, 4]]}}
     weights = qkv("softmax", "-f", kind, stdin=json.dumps(said)).out

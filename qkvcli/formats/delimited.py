@@ -255,18 +255,18 @@ def _label_line(labels: Sequence[str], delimiter: str, quoted: bool) -> str:
         if not label.strip() or (delimiter == SPACE and "\n" in label):
             what = "a line break in it" if label.strip() else "nothing to see in it"
             raise WriteError(f"a label with {what} cannot be written here; use JSON")
-    if quoted:
+    if quoted or (delimiter == SPACE and not all(map(_plain_word, labels))):
         return delimiter.join('"' + label.replace('"', '""') + '"' for label in labels) + "\n"
     if delimiter == SPACE:
-        return SPACE.join(_quoted(label) for label in labels) + "\n"
+        return SPACE.join(labels) + "\n"
     text = io.StringIO()
     # a carriage return wants quotes too, which only a terminator that has one brings about
     csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(labels)
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _quoted(word: str) -> str:
-    plain = '"' not in word and word.split() == [word]
+def _plain_word(word: str) -> bool:
+    """Whether a label can stand among white space as it is."""
     # how other formats begin, and how their cells are parted
-    odd = "," in word or word.startswith(("#", "[", "{", "\ufeff", "PK"))
-    return word if plain and not odd else '"' + word.replace('"', '""') + '"'
+    odd = "," in word or word.startswith(("#", "%", "[", "{", "\ufeff", "PK"))
+    return '"' not in word and word.split() == [word] and not odd

@@ -164,7 +164,8 @@ def _is_comment(first: Line, rest: list[Line]) -> bool:
     """Whether the first line is one for people, as `np.savetxt` writes its header."""
     start, *others = first.cells
     numbers = len(others) > 0 and all(map(is_number, others))
-    labelled = numbers and bool(rest) and len(rest[0].cells) == len(first.cells)
+    alike = bool(rest) and len(rest[0].cells) == len(first.cells)
+    labelled = numbers and alike and not is_number(rest[0].cells[0])
     return start.lstrip().startswith(("#", "%")) and not labelled
 
 
