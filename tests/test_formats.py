@@ -217,6 +217,13 @@ def test_broken_bytes_are_bad_data(data: bytes) -> None:
         read(data)
 
 
+def test_an_error_does_not_list_thousands_of_names() -> None:
+    text = "{" + ", ".join(f'"{"n" * 99}{i}": [[1]]' for i in range(12_501)) + "}"
+    with pytest.raises(DataError, match="and 12489 more; there is no query or q in it") as raised:
+        read(text)
+    assert len(str(raised.value)) < 700
+
+
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "objects.npy"
     np.save(path, np.array([print], dtype=object), allow_pickle=True)

@@ -29,6 +29,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """The names that each role goes by in a file, the one to prefer first."""
 
+_NAMED = 12
+"""How many names an error lists."""
 _KNOWN = {name for names in NAMES.values() for name in names}
 
 
@@ -69,10 +71,16 @@ def choose(document: Document, role: str, where: str, several: bool = False) -> 
     if found is None and len(names) == 1 and not several and not _KNOWN & set(names):
         [found] = names.values()
     if found is None:
-        held = ", ".join(document) or "nothing"
+        held = _listed(list(document))
         raise DataError(f"{where}: holds {held}; there is no {' or '.join(wanted)} in it")
     step = found.lower() if role == "scores" and found.lower() in SCORES else role
     return replace(document[found](), name=step)
+
+
+def _listed(names: list[str]) -> str:
+    """Names in an error: not all of thousands, and of a long one its beginning."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(name[:40] for name in names[:_NAMED]) + more or "nothing"
 
 
 _unfinished: set[Path] = set()
