@@ -11,6 +11,7 @@ from qkvcli.core.config import AttentionConfig
 from qkvcli.core.masks import places_of
 from qkvcli.core.operands import Array, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
+from qkvcli.core.steps import flat_rows
 
 _LOOKED_AT = 2**23
 """How many weights are summed at most, to see whether their rows sum to 1: some rows of a large
@@ -31,7 +32,7 @@ def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iter
         yield from _one_for_all(problem)
     if problem.scores is not None:
         yield from _weights_already(problem.scores)
-    yield from _other_labels(operands, problem)
+    yield from _other_labels(problem)
 
 
 def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[str]:
@@ -53,8 +54,7 @@ def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[s
 
 def _places(config: AttentionConfig, scores: Operand | None) -> Iterator[str]:
     """Given scores, some of whose rows seem to be missing, and a mask that depends on them."""
-    placed = config.causal or config.sides != (None, None)
-    if scores is None or not placed or config.offset is not None:
+    if scores is None or not config.by_position or config.offset is not None:
         return
     square = scores.shape[-2] == scores.shape[-1]
     places = places_of(scores)
@@ -80,10 +80,8 @@ def _places(config: AttentionConfig, scores: Operand | None) -> Iterator[str]:
 def _padding(config: AttentionConfig, problem: Problem) -> Iterator[str]:
     """Queries that the padding has pushed before the first key."""
     seen = problem.visibility
-    placed = config.causal or config.sides != (None, None)
-    if seen is None or config.valid_length is None or config.offset is not None or not placed:
-        return
-    if seen.unseeing:
+    by_length = config.valid_length is not None and config.offset is None
+    if seen is not None and by_length and config.by_position and seen.unseeing:
         batches = seen.positions.offset.shape[0] if seen.positions.offset.ndim > 2 else 1
         yield (
             f"{seen.unseeing} of {len(seen.positions.rows) * batches} queries see nothing: "
@@ -109,7 +107,7 @@ def _mask_axes(mask: Operand, shape: Shape) -> Iterator[str]:
 
 def _sums(weights: Operand) -> Iterator[str]:
     """Weights that are not weights: scores by mistake, or the wrong axis."""
-    rows = weights.array.reshape(-1, weights.shape[-1]) if weights.array.size else weights.array
+    rows = flat_rows(weights.array)
     most = max(_LOOKED_AT // max(weights.shape[-1], 1), 1)
     some = len(rows) > most
     if some:
@@ -145,10 +143,10 @@ def _weights_already(scores: Operand) -> Iterator[str]:
     if 1 < scores.array.size <= _LOOKED_AT and scores.shape[-1] > 1:
         exact = np.abs(_sum(scores.array) - 1) <= 1e-3
         if exact.all() and scores.array.min() >= 0:
-            yield f"each row of {scores.described} sums to 1, as weights do; those go to output"
+            yield f"each row of {scores.described} sums to 1, as weights do; those are for output"
 
 
-def _other_labels(operands: Operands, problem: Problem) -> Iterator[str]:
+def _other_labels(problem: Problem) -> Iterator[str]:
     """Keys and values that are labelled in another order, or otherwise."""
     weights, value = problem.weights, problem.value
     keys = problem.key if weights is None else weights

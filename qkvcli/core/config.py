@@ -135,6 +135,11 @@ class AttentionConfig:
         return cast("tuple[int | None, int | None]", self.window or (None, None))
 
     @property
+    def by_position(self) -> bool:
+        """Whether it matters where among the keys a query stands."""
+        return self.causal or self.sides != (None, None)
+
+    @property
     def head_counts(self) -> tuple[int, int] | None:
         """How many heads the queries, and the keys and values, are split into."""
         heads, shared = (cast("int | None", n) for n in (self.heads, self.kv_heads))

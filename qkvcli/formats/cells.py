@@ -9,6 +9,10 @@ from qkvcli.errors import DataError
 
 SPACE = " "
 """As a delimiter: any white space."""
+DEEPEST = 64
+"""How many axes an array may have; NumPy's own limit."""
+PRINTED = "this is how NumPy prints; save it by np.savetxt or np.save"
+"""What is said of a matrix that was copied from a screen."""
 
 
 def is_number(cell: str) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.cells import SPACE, checked_labels, lines_of
+from qkvcli.formats.cells import DEEPEST, SPACE, checked_labels, lines_of
 from qkvcli.formats.labels import Labelled, named, sure_labels, without_counts
 from qkvcli.formats.source import Document, Source, decoded
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from qkvcli.formats.lines import Line
 
 _SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*(?:\r\n|\r|\n|$)")
-_DEEPEST = 64  # axes
 _WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
 _COMPRESSED = (".gz", ".bz2", ".xz", ".lzma")
 
@@ -79,7 +78,7 @@ def _declared(source: Source) -> tuple[tuple[int, ...] | None, int]:
     said = _SHAPE.match(text)
     shape = tuple(map(int, said[1].split())) if said else ()
     size = math.prod(max(n, 1) for n in shape)
-    if said is None or not 2 <= len(shape) <= _DEEPEST or size > sys.maxsize // 8:
+    if said is None or not 2 <= len(shape) <= DEEPEST or size > sys.maxsize // 8:
         raise DataError(
             f"{source.name}: line 1 says {text.splitlines()[0][:60]}, which no matrix has"
         )

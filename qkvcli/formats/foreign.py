@@ -2,13 +2,12 @@
 
 from qkvcli.errors import DataError
 
-_HDF = b"\x89HDF\r\n\x1a\n"
 _STARTS: dict[bytes, str] = {
     b"\x1f\x8b": "compressed by gzip; decompress it first: gunzip",
     b"BZh": "compressed by bzip2; decompress it first: bunzip2",
     b"\xfd7zXZ\x00": "compressed by xz; decompress it first: unxz",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it first: unzstd",
-    _HDF: "an HDF5 file; save the matrix by np.save",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file; save the matrix by np.save",
     b"PAR1": "a Parquet file; save the matrix as CSV",
     b"ARROW1": "an Arrow file; save the matrix as CSV",
     b"GGUF": "a GGUF model; save the matrix by np.save",

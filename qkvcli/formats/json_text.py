@@ -18,16 +18,15 @@ import numpy as np
 from qkvcli.core.operands import Array, Labels, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import checked_labels, lines_of, number
+from qkvcli.formats.cells import DEEPEST, PRINTED, checked_labels, lines_of, number
 from qkvcli.formats.source import Document, Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
 _LARGEST = sys.float_info.max
-_PRINTED = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
+_LIKE_NUMPY = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
 _FEW = 2**16  # empty rows that are written one by one
-_DEEPEST = 64  # axes; NumPy's own limit
 
 
 def read_json(source: Source) -> Document:
@@ -40,10 +39,8 @@ def read_json(source: Source) -> Document:
         )
     except json.JSONDecodeError as fault:
         where = f"{source.name}: line {fault.lineno}, column {fault.colno}"
-        what = "not JSON: this is how NumPy prints; save it by np.savetxt or np.save"
-        raise DataError(
-            f"{where}: {what if _PRINTED.match(text) else f'not JSON: {fault.msg}'}"
-        ) from None
+        what = PRINTED if _LIKE_NUMPY.match(text) else fault.msg
+        raise DataError(f"{where}: not JSON: {what}") from None
     except DataError:
         raise
     except RecursionError:
@@ -111,8 +108,8 @@ def _numbers(data: list[Any], where: str, path: tuple[int, ...], found: set[type
 
     What is ``found`` in the rows is float, or bool.
     """
-    if len(path) > _DEEPEST:
-        raise DataError(f"{where}: lists within lists, deeper than {_DEEPEST}")
+    if len(path) > DEEPEST:
+        raise DataError(f"{where}: lists within lists, deeper than {DEEPEST}")
     kinds = set(map(type, data))
     if list not in kinds:
         found |= {bool if kinds == {bool} else float} if kinds else set()

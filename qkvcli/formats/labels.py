@@ -46,13 +46,8 @@ def without_counts(
     [[0.0, 1.0], [0.5, 0.5]]
     """
     if array.shape[1] == 1 and len(array) > 2 and array[0] == 0 and line() == ["0"]:
-        whole = (array == np.trunc(array)).all()
-        said = (
-            ""
-            if whole
-            else "the first line, 0, is read as a number; if it is a label, leave it out"
-        )
-        return Labelled(array, reading=said)
+        said = "the first line, 0, is read as a number; if it is a label, leave it out"
+        return Labelled(array, reading="" if _whole(array) else said)
     if min(array.shape) < 2:
         return Labelled(array)
     above, said = _axis(array[0], array[1:], line, "the first line")
@@ -81,7 +76,7 @@ def _axis(
     shown = f"{place}, {first} to {first + count - 1}, is read as"
     if first == 0 and not whole:
         return True, f"{shown} labels; if it is numbers, write 0.0"
-    if count < FEW or (first > 0 and whole):  # as many a matrix begins
+    if count < FEW or (first > 0 and whole):  # many matrices begin so
         return False, ""
     return False, f"{shown} numbers; if it is labels, leave it out"
 

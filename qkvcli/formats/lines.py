@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import SPACE, is_number, number
+from qkvcli.formats.cells import PRINTED, SPACE, is_number, number
 from qkvcli.formats.labels import (
     FEW,
     Labelled,
@@ -177,10 +177,10 @@ def _empty(name: str, line: Line, i: int) -> str:
 def _hint(lines: list[Line], delimiter: str) -> str:
     """What a person should know of lines that could not be read."""
     cells = [cell for line in lines[:3] for cell in line.cells]
-    if any(cell.lstrip().startswith("[") and cell.strip("[] \t") for cell in cells[:1]) and (
-        any(cell.rstrip().endswith("]") for cell in cells)
-    ):
-        return " (this is how NumPy prints; save it by np.savetxt or np.save)"
+    first = cells[0].lstrip()
+    ended = any(cell.rstrip().endswith("]") for cell in cells)
+    if first.startswith("[") and first.strip("[] \t") and ended:
+        return f" ({PRINTED})"
     if all(";" in "".join(line.cells) for line in lines[:3]):
         points = " and a point in each number" if delimiter == "," else ""
         return f" (cells seem to be separated by ';'; write commas between them{points})"

@@ -74,11 +74,15 @@ class Source:
 
     def start(self, count: int = _START) -> bytes:
         """The first bytes; a pipe is read whole, since it can't be read twice."""
+        return self._begin[:count]
+
+    @cached_property
+    def _begin(self) -> bytes:
         if not self.mappable or self.path is None:
-            return self.content[:count]
+            return self.content[:_START]
         try:
             with self.path.open("rb") as stream:
-                return stream.read(count)
+                return stream.read(_START)
         except OSError as fault:
             raise self.unreadable(fault) from None
 
