@@ -315,6 +315,7 @@ def arrays(folder: Path) -> Path:
         np.save(f"w{shape}.npy", np.full(tuple(map(int, shape.split("x"))), 1 / 3))
     np.savez("one.npz", a=np.ones((5, 8)))
     np.savez("some.npz", q=np.ones((5, 8)), k=np.ones((5, 8)), v=np.ones((5, 8)))
+    np.save("eye.npy", np.eye(3))
     np.save("m2.npy", np.ones((3, 3), bool))
     np.save("m3.npy", np.ones((2, 3, 3), bool))
     return folder
@@ -381,6 +382,7 @@ def test_a_lonely_matrix_may_be_named_alone(qkv: Program, arrays: Path) -> None:
             "each row of scores (2, 3, 3) from w2x3x3.npy sums to 1, as weights do",
         ),
         ("softmax 2x3x4.npy", ""),
+        ("softmax eye.npy", ""),  # one-hot queries and keys have such scores
         ("scores -q 2x3x4.npy -k 2x3x4.npy --mask m3.npy", ""),
         ("scores -q 2x3x3x4.npy -k 2x3x3x4.npy --mask m2.npy", ""),
         (

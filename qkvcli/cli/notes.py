@@ -139,10 +139,14 @@ def _sum(rows: Array) -> Array:
 
 
 def _weights_already(scores: Operand) -> Iterator[str]:
-    """Scores that are weights by their looks: none below 0, and each row sums to 1."""
+    """Scores that are weights by their looks: none below 0, and each row sums to 1.
+
+    Whole numbers are not: the scores of one-hot vectors look so too.
+    """
     if 1 < scores.array.size <= _LOOKED_AT and scores.shape[-1] > 1:
         exact = np.abs(_sum(scores.array) - 1) <= 1e-3
-        if exact.all() and scores.array.min() >= 0:
+        whole = (scores.array == np.trunc(scores.array)).all()
+        if exact.all() and scores.array.min() >= 0 and not whole:
             yield f"each row of {scores.described} sums to 1, as weights do; those are for output"
 
 
