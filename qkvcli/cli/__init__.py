@@ -1,6 +1,7 @@
 """Options to inputs to the core to a rendering: the command line."""
 
 import sys
+from importlib import import_module
 
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.signals import Signals
@@ -72,6 +73,6 @@ def _perform(words: list[str], environment: Environment, by_typer: bool) -> None
 
         line = typer_app.read(words)
     if line is not None:
-        from qkvcli.cli.delivery import perform
-
-        perform(line, environment)
+        environment.asked_colour = line.display.color
+        module = import_module(f"qkvcli.cli.{line.command.done_by}")
+        module.perform(line, environment)

@@ -1,7 +1,8 @@
 """The commands, a row of a table each; their options; and a command line that was read."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from qkvcli.cli.declare import Option, declared
 from qkvcli.cli.options import AttentionOptions, Display, Sources
@@ -9,33 +10,63 @@ from qkvcli.core.config import SCORES
 
 GROUPS = (Sources, AttentionOptions, Display)
 
+Stage: TypeAlias = Literal["scores", "weights", "output"]
+
+
+class Place(NamedTuple):
+    """A word of a command line that stands without an option before it."""
+
+    metavar: str
+    help: str
+    required: bool = False
+
 
 class Command(NamedTuple):
     """A command: what it computes, from what, and what its help says.
 
     It computes the steps ``until`` one, and shows those that it ``shows`` (none named: all).
     It needs the ``inputs``, unless it is given the step that it ``takes``; beside that it
-    needs the ``inputs_beside``. ``piped`` is its format where no terminal is.
+    needs the ``inputs_beside``. ``piped`` is its format where no terminal is. ``words`` are
+    those that it takes without an option, beside that step. It has all options but those
+    that it ``lacks``. ``done_by`` is the module of `qkvcli.cli` that carries it out.
     """
 
     name: str
     help: str
     examples: tuple[str, ...]
-    until: Literal["scores", "weights", "output"]
-    inputs: tuple[str, ...]
+    until: Stage = "output"
+    inputs: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
     takes: str = ""
     inputs_beside: tuple[str, ...] = ()
     piped: str = "csv"
+    words: tuple[Place, ...] = ()
+    lacks: frozenset[str] = frozenset()
+    done_by: str = "delivery"
 
     @property
-    def operand_help(self) -> str:
-        """What the help says of the operand: the step that it takes."""
-        return (
+    def places(self) -> tuple[Place, ...]:
+        """What stands on its command line without an option."""
+        if not self.takes:
+            return self.words
+        what = (
             f"A file of {self.takes}, or - for standard input; left out, it is standard input "
             "unless Q and K are given."
         )
+        return (Place(self.takes.upper(), what),)
 
+    @property
+    def options(self) -> dict[str, Option]:
+        """Its options, by their fields."""
+        return {field: option for field, option in OPTIONS.items() if field not in self.lacks}
+
+
+_ONE = frozenset({"scores"})
+"""What the commands of steps lack: scores are an operand of `softmax`."""
+_PAIRS = frozenset({"rows", "full", "heat", "show", "top"})
+"""What a command on one query lacks."""
+_TOP = frozenset({"top"})
+"""What the commands that show no weights lack."""
 
 COMMANDS = {
     command.name: command
@@ -46,6 +77,7 @@ COMMANDS = {
             until="scores",
             inputs=("query", "key"),
             shows=SCORES,
+            lacks=_ONE | _TOP,
             examples=(
                 "qkvcli scores",
                 "qkvcli scores -q query.csv -k key.csv --scale sqrt",
@@ -59,6 +91,7 @@ COMMANDS = {
             inputs=("query", "key"),
             shows=("weights",),
             takes="scores",
+            lacks=_ONE,
             examples=(
                 "qkvcli softmax scores.csv",
                 "qkvcli scores --seed 42 | qkvcli softmax",
@@ -73,6 +106,7 @@ COMMANDS = {
             shows=("output",),
             takes="weights",
             inputs_beside=("value",),
+            lacks=_ONE | _TOP,
             examples=(
                 "qkvcli output weights.csv -v value.csv",
                 "qkvcli output - -v value.csv < weights.csv",
@@ -85,6 +119,7 @@ COMMANDS = {
             until="output",
             inputs=("query", "key", "value"),
             piped="table",
+            lacks=_ONE,
             examples=(
                 "qkvcli run",
                 "qkvcli run -q query.csv -k key.csv -v value.csv --preset gpt --window 4",
@@ -94,13 +129,31 @@ COMMANDS = {
                 "qkvcli run --seed 42 -f json | jq -c .weights.data[0]",
             ),
         ),
+        Command(
+            name="explain",
+            help="Explain how one query came to its weights and its output, as on paper.",
+            inputs=("query", "key", "value"),
+            piped="table",
+            words=(
+                Place("QUERY", "The token that asks: its label, its index, or the#2.", True),
+                Place("KEY", "One that answers; left out, the one that weighs most."),
+            ),
+            lacks=_PAIRS,
+            done_by="explaining",
+            examples=(
+                "qkvcli explain cat sat",
+                "qkvcli explain cat --example cat",
+                "qkvcli explain cat --example bert --head 6",
+                "qkvcli explain 4 1 -q query.csv -k key.csv -v value.csv --preset gpt",
+            ),
+        ),
     )
 }
 
 OPTIONS: dict[str, Option] = {
     field: option for group in GROUPS for field, option in declared(group).items()
 }
-"""Every option, by its field; all commands have all of them."""
+"""Every option, by its field."""
 
 
 class Line(NamedTuple):
@@ -110,14 +163,19 @@ class Line(NamedTuple):
     sources: Sources = Sources()
     attention: AttentionOptions = AttentionOptions()
     display: Display = Display()
-    operand: Path | None = None
+    words: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, command: Command, values: dict[str, Any]) -> "Line":
-        """The line of a command from the values of its options, by field, and its operand."""
+    def of(cls, command: Command, values: dict[str, Any], words: Iterable[str] = ()) -> "Line":
+        """The line of a command from its options' values, by field, and its words without."""
 
         def group(kind: Any) -> Any:
             return kind(**{field: values[field] for field in declared(kind) if field in values})
 
         sources, attention, display = map(group, GROUPS)
-        return cls(command, sources, attention, display, values.get("operand"))
+        return cls(command, sources, attention, display, tuple(words))
+
+    @property
+    def operand(self) -> Path | None:
+        """The file of the step that the command takes, where it is named."""
+        return Path(self.words[0]) if self.command.takes and self.words else None

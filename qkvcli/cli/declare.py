@@ -4,6 +4,7 @@ A field of a group of options says what a person types and reads, once; `plain` 
 `typer_app` both read command lines from that. Nothing of Typer is needed for it.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import field, fields
 from pathlib import Path
@@ -17,7 +18,7 @@ class Option(NamedTuple):
     """An option as a person types and reads it.
 
     ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second
-    name, if any, unsets it.
+    name, if any, unsets it. ``words`` are what its text may be, where they can be counted.
     """
 
     names: tuple[str, ...]
@@ -25,11 +26,18 @@ class Option(NamedTuple):
     help: str
     metavar: str | None = None
     read: Callable[[str], Any] | None = None
+    words: tuple[str, ...] = ()
 
 
 def option(panel: str, *names: str, metavar: str, read: Callable[[str], Any], help: str) -> Any:
     """A field that is an option with a value, which ``read`` makes of its text."""
     return _field(Option(names, panel, help, metavar, read), None)
+
+
+def choice(panel: str, *names: str, metavar: str, words: Iterable[str], help: str) -> Any:
+    """A field that is an option with one of some words."""
+    known = tuple(words)
+    return _field(Option(names, panel, help, metavar, chosen(known), known), None)
 
 
 def flag(panel: str, *names: str, help: str) -> Any:
@@ -104,15 +112,45 @@ def listed(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 
 
 def chosen(words: Iterable[str]) -> Callable[[str], str]:
-    """Make a reader of one of some words."""
+    """Make a reader of one of some words, whose error says which is meant."""
     known = tuple(words)
 
     def read(text: str) -> str:
         if text not in known:
-            raise ValueError(f"{text!r} is not one of {', '.join(known)}")
+            raise ValueError(f"{text!r} is not one of {', '.join(known)}{meant(text, known)}")
         return text
 
     return read
+
+
+def meant(text: str, known: Iterable[str]) -> str:
+    """The end of an error about a word that is not known: the one that is nearest.
+
+    >>> meant("brt", ("article", "bert", "gpt"))
+    '; did you mean bert?'
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(text.lower(), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def names(known: Iterable[str], *words: str) -> Callable[[str], tuple[str, ...]]:
+    """Make a reader of some names of those that are known, or one of the ``words`` for all."""
+    read = chosen((*known, *words))
+    return listed(read)
+
+
+_INDEX = re.compile(r"\d{1,18}|(-?\d{1,18})?:(-?\d{1,18})?(:-?[1-9]\d{0,17})?|all")
+
+
+def indexes(text: str) -> tuple[str, ...]:
+    """Read indexes and slices, or ``all``; which there are is not known yet."""
+    parts = tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        if not _INDEX.fullmatch(part):
+            raise ValueError(f"{part[:40]!r} is not an index, a slice such as 0:3, or all")
+    return parts
 
 
 def number(text: str) -> float:

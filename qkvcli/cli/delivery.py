@@ -16,7 +16,7 @@ from qkvcli.cli.terminal import Meter, Shown
 from qkvcli.core.config import ORDER
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.views import Selection, edges, rows_named, selected, views
+from qkvcli.core.views import Selection, edges, numbers_named, rows_named, selected, views
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
 
@@ -114,19 +114,14 @@ def _selection(problem: Problem, plan: Plan) -> Selection:
     """The rows, heads and batches that are shown. Raises UsageError where one does not exist."""
     display = plan.display
     steps = [step for step in problem.outlines(plan.command.until) if step.name in plan.names]
-    for kind, numbers in (("head", display.head), ("batch", display.batch)):
+    chosen: list[tuple[int, ...] | None] = []
+    for kind, parts in (("head", display.head), ("batch", display.batch)):
         axes = ((step, step.axis(kind)) for step in steps)
         there = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
-        if numbers is not None and max(numbers) >= there:
-            has = f"they are 0 to {there - 1}" if there else f"what is shown has no {kind} axis"
-            raise UsageError(f"--{kind}: there is no {kind} {max(numbers)}; {has}")
+        chosen.append(None if parts is None else numbers_named(parts, there, kind))
     rows = display.rows
     picked = None if rows is None else rows_named(rows, problem.shape[-2], problem.labels)
-    heads, batches = (
-        None if numbers is None else tuple(dict.fromkeys(numbers))  # each once
-        for numbers in (display.head, display.batch)
-    )
-    return Selection(picked, heads, batches)
+    return Selection(picked, *chosen)
 
 
 def _write(

@@ -26,6 +26,7 @@ class Environment:
         self.variables = variables
         self.taken = False  # whether standard input has been read
         self.noted: set[str] = set()
+        self.asked_colour: str | None = None  # "always", "never", or as the terminal is
 
     @classmethod
     def of_process(cls) -> "Environment":
@@ -86,11 +87,28 @@ class Environment:
 
     @property
     def colour(self) -> bool:
-        """Colour and bold: for a terminal that has them, unless NO_COLOR is set."""
+        """Colour and bold: as asked for; else on a terminal that has them, without NO_COLOR."""
+        if self.asked_colour in ("always", "never"):
+            return self.asked_colour == "always"
         if self.variables.get("NO_COLOR"):
             return False
         capable = self.variables.get("TERM") not in ("dumb", "unknown")
         return bool(self.variables.get("FORCE_COLOR")) or (self.on_terminal and capable)
+
+    @property
+    def colours(self) -> str | None:
+        """The colours that the terminal has, as Rich names them; None without any.
+
+        COLORTERM tells of 2^24, which few terminals say in TERM; the names of TERM that have
+        eight or sixteen alone are few.
+        """
+        if not self.colour:
+            return None
+        kind = self.variables.get("TERM", "")
+        if self.variables.get("COLORTERM") in ("truecolor", "24bit") or kind.endswith("-direct"):
+            return "truecolor"
+        few = kind in ("linux", "ansi", "cygwin", "dumb") or kind.startswith(("vt", "xterm-16"))
+        return "standard" if few else "256"
 
     @property
     def plain(self) -> bool:

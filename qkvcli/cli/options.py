@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from qkvcli.cli import declare
-from qkvcli.cli.declare import chosen, count, file, flag, given, listed, option, whole
-from qkvcli.core.config import FLOATS, PRESETS, AttentionConfig
+from qkvcli.cli.declare import choice, count, file, flag, given, listed, option, whole
+from qkvcli.cli.examples import EXAMPLES
+from qkvcli.core.config import FLOATS, ORDER, PRESETS, AttentionConfig
 
-SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown")
+SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
+COLOURS = ("auto", "always", "never")
 
 _FROM = "Where Q, K and V come from"
 _MADE = "What Q, K and V are made of"
@@ -26,7 +28,17 @@ class Sources:
     key: Path | None = file(_FROM, "-k", "--key", help="The keys K, (…, L_k, d).")
     value: Path | None = file(_FROM, "-v", "--value", help="The values V, (…, L_k, d_v).")
     qkv: Path | None = file(
-        _FROM, "--qkv", help="All three: one .npz or JSON with q, k and v in it."
+        _FROM, "--qkv", help="All three: an .npz, a JSON or a folder with q, k and v in it."
+    )
+    scores: Path | None = file(
+        _FROM, "--scores", help="The scores themselves, in place of Q and K, (…, L_q, L_k)."
+    )
+    example: str | None = choice(
+        _FROM,
+        "--example",
+        metavar="NAME",
+        words=EXAMPLES,
+        help=f"An example that is at hand: {', '.join(EXAMPLES)}.",
     )
     seed: int | None = count(
         _FROM, "--seed", "Draw Q, K and V at random; the article's is 42.", 0, 2**32 - 1
@@ -68,11 +80,11 @@ class Sources:
 class AttentionOptions:
     """What is done on the way from Q, K and V to the output."""
 
-    preset: str | None = option(
+    preset: str | None = choice(
         _ATTENTION,
         "--preset",
         metavar="NAME",
-        read=chosen(PRESETS),
+        words=PRESETS,
         help="article, bert or gpt: see below; options beside it win.",
     )
     scale: Any = option(
@@ -124,18 +136,18 @@ class AttentionOptions:
     kv_heads: int | None = count(
         _ATTENTION, "--kv-heads", "Heads of K and V, where queries share them."
     )
-    dtype: Any = option(
+    dtype: Any = choice(
         _ATTENTION,
         "--dtype",
         metavar="TYPE",
-        read=chosen(FLOATS),
+        words=FLOATS,
         help="Round the inputs to float16, float32 or float64.",
     )
-    softmax_dtype: Any = option(
+    softmax_dtype: Any = choice(
         _ATTENTION,
         "--softmax-dtype",
         metavar="TYPE",
-        read=chosen(FLOATS),
+        words=FLOATS,
         help="Take the softmax in float16, float32 or float64.",
     )
 
@@ -155,14 +167,24 @@ class AttentionOptions:
 class Display:
     """What is shown, how, and where it is saved."""
 
-    format: str | None = option(
+    format: str | None = choice(
         _SHOWN,
         "-f",
         "--format",
         metavar="FORMAT",
-        read=chosen(SHOWN_AS),
-        help=f"What standard output holds: {', '.join(SHOWN_AS[:-1])} or markdown "
+        words=SHOWN_AS,
+        help=f"What standard output holds: {', '.join(SHOWN_AS[:-1])} or {SHOWN_AS[-1]} "
         "(a table on a terminal; in a pipe csv, but run keeps its tables).",
+    )
+    show: tuple[str, ...] | None = option(
+        _SHOWN,
+        "--show",
+        metavar="NAMES",
+        read=declare.names(ORDER, "all"),
+        help="Show, pipe and save these steps: query,key,value,scores,weights,output … or all.",
+    )
+    top: int | None = count(
+        _SHOWN, "--top", "For each query, the N keys that weigh most, in place of the matrix."
     )
     output: Path | None = file(
         _SHOWN, "-o", "--output", help="Also save, in the format of the file's ending."
@@ -170,19 +192,19 @@ class Display:
     digits: int | None = count(
         _SHOWN, "--digits", "Decimals: 4 in tables, else all that there are.", 0, 17
     )
-    head: tuple[int, ...] | None = option(
+    head: tuple[str, ...] | None = option(
         _SHOWN,
         "--head",
-        metavar="N[,N…]",
-        read=listed(whole(0)),
-        help="Show tables of these heads alone.",
+        metavar="HEADS",
+        read=declare.indexes,
+        help="Show these heads alone, each with its own output: 6, 0:3, 1,4 or all.",
     )
-    batch: tuple[int, ...] | None = option(
+    batch: tuple[str, ...] | None = option(
         _SHOWN,
         "--batch",
-        metavar="N[,N…]",
-        read=listed(whole(0)),
-        help="Show tables of these batches alone.",
+        metavar="BATCHES",
+        read=declare.indexes,
+        help="Show these batches alone: 0, 0:3, 1,4 or all.",
     )
     rows: str | None = option(
         _SHOWN,
@@ -190,6 +212,19 @@ class Display:
         metavar="ROWS",
         read=str,
         help="Show these queries alone: indexes, slices, labels (0:3,500,-2:).",
+    )
+    heat: bool | None = flag(
+        _SHOWN,
+        "--heat",
+        "--no-heat",
+        help="Colour the cells of scores and weights by their value (on a colour terminal).",
+    )
+    color: str | None = choice(
+        _SHOWN,
+        "--color",
+        metavar="WHEN",
+        words=COLOURS,
+        help="Colour: auto (on a terminal that has it), always or never.",
     )
     full: bool = flag(_SHOWN, "--full", help="Show every row and column.")
     width: int | None = count(_SHOWN, "--width", "Columns of text for a table (the terminal's).")

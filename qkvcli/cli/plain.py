@@ -5,7 +5,6 @@ with a good value is left to Typer, which says what is wrong with it.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,27 +20,31 @@ def read(words: list[str]) -> "Line | Version | None":
     """What a command line asks for; None where Typer is to read it."""
     if words == ["--version"]:
         return Version()
-    from qkvcli.cli.commands import COMMANDS, OPTIONS, Line
+    from qkvcli.cli.commands import COMMANDS, Line
 
     if not words or words[0] not in COMMANDS:
         return None
     command = COMMANDS[words[0]]
-    fields = {name: field for field, option in OPTIONS.items() for name in option.names}
+    options, places = command.options, command.places
+    fields = {name: field for field, option in options.items() for name in option.names}
     values: dict[str, Any] = {}
+    said: list[str] = []
     rest = iter(words[1:])
     for word in rest:
         name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
         if name in fields:
             field = fields[name]
             try:
-                values[field] = _value(OPTIONS[field], name, text if equals else None, rest)
+                values[field] = _value(options[field], name, text if equals else None, rest)
             except (ValueError, StopIteration):
                 return None
-        elif command.takes and "operand" not in values and word and (word == "-" or word[0] != "-"):
-            values["operand"] = Path(word)
+        elif len(said) < len(places) and word and (word == "-" or word[0] != "-"):
+            said.append(word)
         else:
             return None
-    return Line.of(command, values)
+    if any(place.required for place in places[len(said) :]):
+        return None
+    return Line.of(command, values, said)
 
 
 def _value(option: "Option", name: str, text: str | None, rest: Iterator[str]) -> Any:

@@ -5,7 +5,7 @@ import time
 from codecs import getincrementalencoder
 from io import StringIO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qkvcli.cli.environment import Environment
 
@@ -27,7 +27,7 @@ class Printer:
         self.console = Console(
             file=self.text,
             force_terminal=environment.colour,
-            color_system="standard" if environment.colour else None,
+            color_system=cast(Any, environment.colours),
             legacy_windows=False,
             highlight=False,
             emoji=False,

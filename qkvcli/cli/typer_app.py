@@ -10,8 +10,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_install_completion_arguments
 
 from qkvcli import __version__
-from qkvcli.cli.commands import COMMANDS, OPTIONS, Command, Line
-from qkvcli.cli.declare import Option, path, typed
+from qkvcli.cli.commands import COMMANDS, Command, Line, Place
+from qkvcli.cli.declare import Option, typed
 from qkvcli.core.config import PRESETS
 from qkvcli.errors import ReaderGone, UsageError
 
@@ -73,12 +73,13 @@ def _version(context: typer.Context, parameter: Any, asked: bool) -> None:
 def _command(command: Command) -> TyperCommand:
     def line(**values: Any) -> Line:
         said = {name: value for name, value in values.items() if value is not None}
-        return Line.of(command, said)
+        words = [said.pop(name) for name in _words_of(command) if name in said]
+        return Line.of(command, said, words)
 
-    operand = [_operand(command)] if command.takes else []
+    options = (_option(field, option) for field, option in command.options.items())
     return TyperCommand(
         command.name,
-        params=[*operand, *(_option(field, option) for field, option in OPTIONS.items())],
+        params=[*map(_word, _words_of(command), command.places), *options],
         callback=line,
         help=command.help,
         epilog=_epilog(command),
@@ -87,14 +88,26 @@ def _command(command: Command) -> TyperCommand:
     )
 
 
-def _operand(command: Command) -> TyperArgument:
+def _words_of(command: Command) -> list[str]:
+    """What the words without an option are called here; "query" is an option already."""
+    return [f"word_{i}" for i, _ in enumerate(command.places)]
+
+
+def _word(name: str, place: Place) -> TyperArgument:
     return TyperArgument(
-        param_decls=["operand"],
-        type=_reader(path),
-        metavar=f"[{command.takes.upper()}]",
-        help=command.operand_help,
+        param_decls=[name],
+        type=_reader(_some),
+        metavar=place.metavar if place.required else f"[{place.metavar}]",
+        help=place.help,
+        required=place.required,
         show_default=False,
     )
+
+
+def _some(text: str) -> str:
+    if not text:
+        raise ValueError("the word is empty")
+    return text
 
 
 def _option(field: str, option: Option) -> TyperOption:

@@ -1,7 +1,7 @@
 """What is shown of the steps: some rows, heads and batches, and no others computed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -130,6 +130,32 @@ def edges(count: int, room: int | None) -> list[int | None]:
     last = max(room - 1, 1) // 2
     first = max(room - 1 - last, 1)
     return [*range(first), None, *range(count - last, count)]
+
+
+def numbers_named(parts: Iterable[str], count: int, kind: str) -> tuple[int, ...]:
+    """The heads or batches, of ``count``, that indexes, slices and ``all`` name.
+
+    They keep the order in which they are named, each once.
+
+    >>> numbers_named(["6", "0:2", "-1:"], 8, "head"), numbers_named(["all"], 3, "head")
+    ((6, 0, 1, 7), (0, 1, 2))
+
+    Raises UsageError for one that does not exist.
+    """
+    there = f"they are 0 to {count - 1}" if count else f"what is shown has no {kind} axis"
+    if not count and kind == "head":
+        there += "; --heads N splits the last axis into heads"
+    found: dict[int, None] = {}
+    for part in parts:
+        if part.isdecimal():
+            picked = range(count)[int(part) : int(part) + 1]
+        else:
+            bounds = (int(bound) if bound else None for bound in part.split(":"))
+            picked = range(count) if part == "all" else range(count)[slice(*bounds)]
+        if not picked:
+            raise UsageError(f"--{kind}: there is no {kind} {part}; {there}")
+        found |= dict.fromkeys(picked)
+    return tuple(found)
 
 
 def rows_named(text: str, count: int, labels: Labels, said: str = "--rows") -> Array:
