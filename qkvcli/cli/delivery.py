@@ -9,14 +9,19 @@ import numpy as np
 
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
-from qkvcli.cli.inputs import operands
-from qkvcli.cli.notes import notes
+from qkvcli.cli.inputs import expanded, problems
 from qkvcli.cli.options import Display
 from qkvcli.cli.terminal import Meter, Shown
-from qkvcli.core.config import ORDER
-from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.views import Selection, edges, numbers_named, rows_named, selected, views
+from qkvcli.core.views import (
+    Selection,
+    edges,
+    numbers_named,
+    outlines,
+    rows_named,
+    selected,
+    views,
+)
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
 
@@ -30,13 +35,15 @@ _FEWEST_LINES = 4
 class Plan(NamedTuple):
     """What is to be done with the steps of a command: the formats, None for nothing.
 
-    ``display`` is for what is shown; `saved` is the plan for what is kept.
+    ``display`` is for what is shown; `saved` is the plan for what is kept. ``names`` are the
+    steps.
     """
 
     command: Command
     display: Display
     shown: str | None
     kept: str | None
+    names: tuple[str, ...] = ()
 
     @property
     def saved(self) -> "Plan":
@@ -45,24 +52,30 @@ class Plan(NamedTuple):
         whole = replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
         return self._replace(display=whole)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The steps that the command shows."""
-        return self.command.shows or ORDER
-
 
 def perform(line: Line, environment: Environment) -> None:
     """Compute and show what a command line asks for. Raises the errors of all the layers."""
+    line = expanded(line)
     plan = planned(line, environment)
-    found = operands(line, environment)
-    config = line.attention.config
-    problem = problem_of(config, found, line.command.until)
-    for note in notes(config, found, problem):
-        environment.note(note)
-    if environment.ignores_input(expected=bool(line.command.takes)):
-        place = line.command.takes.upper() or "the name of a file"
-        environment.note(f"standard input is not read; give - as {place} to read it")
-    deliver(problem, plan, environment)
+    problem, named = problems(line, environment)
+    plan = plan._replace(names=_names(line, problem))
+    deliver(problem, named, plan, environment)
+
+
+def _names(line: Line, problem: Problem) -> tuple[str, ...]:
+    """The steps that are shown: those asked for, or those that the command computes.
+
+    Raises UsageError for one that does not exist here.
+    """
+    there = [step.name for step in outlines(problem, line.command.until, Selection())]
+    asked = line.display.show
+    if asked is None:
+        given = {step.name for step in problem.given}
+        return tuple(name for name in line.command.shows or there if name not in given)
+    missing = next((name for name in asked if name not in (*there, "all")), None)
+    if missing is not None:
+        raise UsageError(f"--show: there is no {missing} here; the steps are {', '.join(there)}")
+    return tuple(there) if "all" in asked else asked
 
 
 def planned(line: Line, environment: Environment) -> Plan:
@@ -89,13 +102,14 @@ def _kept(path: Path, shown: str) -> str:
     return name_by_ending(path, f"-o {path}")
 
 
-def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
+def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environment) -> None:
     """Save and show. The file comes first: a reader that leaves early does not cost it.
 
-    Raises WriteError, ReaderGone, or UsageError for a row, a head or a batch that does not
-    exist, before anything is computed.
+    ``named`` is the problem with the names of its tokens on a page. Raises WriteError,
+    ReaderGone, or UsageError for a row, a head or a batch that does not exist, before
+    anything is computed.
     """
-    selection = _selection(problem, plan)
+    selection = _selection(named, plan)
     if selection.rows is not None and not selection.rows.size:
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
@@ -103,25 +117,30 @@ def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
         from qkvcli.formats.files import saved
 
         with saved(plan.display.output) as stream:
-            _write(plan.kept, problem, plan.saved, Selection(), stream, environment)
+            kept = problem if plan.kept in FORMATS else named
+            _write(plan.kept, kept, plan.saved, Selection(), stream, environment)
     if plan.shown is not None:
         obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
         stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
-        _write(plan.shown, problem, plan, selection, stream, environment)
+        shown = problem if plan.shown in FORMATS else named
+        _write(plan.shown, shown, plan, selection, stream, environment)
 
 
 def _selection(problem: Problem, plan: Plan) -> Selection:
     """The rows, heads and batches that are shown. Raises UsageError where one does not exist."""
     display = plan.display
-    steps = [step for step in problem.outlines(plan.command.until) if step.name in plan.names]
-    chosen: list[tuple[int, ...] | None] = []
-    for kind, parts in (("head", display.head), ("batch", display.batch)):
+    chosen = Selection(heads=None if display.head is None else ())
+    there = outlines(problem, plan.command.until, chosen)
+    steps = [step for step in there if step.name in plan.names]
+
+    def numbers(kind: str, parts: tuple[str, ...] | None) -> tuple[int, ...] | None:
         axes = ((step, step.axis(kind)) for step in steps)
-        there = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
-        chosen.append(None if parts is None else numbers_named(parts, there, kind))
+        count = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
+        return None if parts is None else numbers_named(parts, count, kind)
+
     rows = display.rows
     picked = None if rows is None else rows_named(rows, problem.shape[-2], problem.labels)
-    return Selection(picked, *chosen)
+    return Selection(picked, numbers("head", display.head), numbers("batch", display.batch))
 
 
 def _write(
@@ -163,12 +182,11 @@ def _write_tables(
     room = _room(display, width, height)._replace(plain=environment.plain)
     if selection.rows is None and not display.full and problem.shape[-2] > height:
         kept = [i for i in edges(problem.shape[-2], height) if i is not None]
-        selection = selection._replace(rows=np.array(kept, dtype=np.intp))
+        selection = selection._replace(rows=np.array(kept, dtype=np.intp), gaps=True)
     printer = Printer(environment)
     text = BytesIO()
-    for view in views(problem, plan.command.until, plan.names, selection):
-        for block in step_tables(view, room):
-            text.write(printer(block))
+    for block in step_tables(views(problem, plan.command.until, plan.names, selection), room):
+        text.write(printer(block))
     stream.write(text.getvalue())
 
 

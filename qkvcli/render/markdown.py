@@ -1,6 +1,7 @@
 """Steps as Markdown tables."""
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import BinaryIO
 
 from qkvcli.core.views import View
@@ -22,9 +23,9 @@ def step_markdown(view: View, room: Room) -> Iterator[str]:
     words = title(view.step)
     yield f"**{words.name}** = {words.formula}   {words.shapes}"
     yield ""
-    for index, matrix in view.matrices():
-        if index:
-            yield from (f"**{matrix_title(index, view.step.has_heads)}**", "")
+    for matrix in view.matrices():
+        if matrix.place:
+            yield from (f"**{matrix_title(matrix.place, view.step.has_heads)}**", "")
         for grid in grids(view, matrix, room):
             yield from _table(grid)
             yield ""
@@ -33,11 +34,14 @@ def step_markdown(view: View, room: Room) -> Iterator[str]:
 def _table(grid: Grid) -> Iterator[str]:
     yield _row(grid.header)
     yield _row((":--", *["--:"] * (len(grid.header) - 1)))
-    yield from map(_row, grid.lines)
+    for i, line in enumerate(grid.lines):
+        bold = ("**" if (i, j) in grid.strongest else "" for j in range(len(line)))
+        yield _row(tuple(line), bold)
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+def _row(cells: tuple[str, ...], signs: Iterable[str] = repeat("")) -> str:
+    texts = (f"{sign}{_escaped(cell)}{sign}" for cell, sign in zip(cells, signs, strict=False))
+    return f"| {' | '.join(texts)} |"
 
 
 def _escaped(cell: str) -> str:

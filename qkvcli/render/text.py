@@ -48,6 +48,19 @@ def _text(value: float, notation: str) -> str:
     return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 
 
+def percent(share: float) -> str:
+    """A share of 1 in hundredths, as short as it can be.
+
+    >>> percent(0.6291), percent(1), percent(0.9999), percent(0.00123)
+    ('63%', '100%', '99.99%', '0.12%')
+    """
+    hundredths = 100 * share
+    whole = f"{hundredths:.0f}"
+    if share and (whole == "0" or (whole == "100" and hundredths < 99.995)):
+        return f"{hundredths:.2g}%" if whole == "0" else f"{hundredths:.2f}%"
+    return f"{whole}%"
+
+
 _PLAIN = str.maketrans(
     {"·": ".", "ᵀ": "^T", "→": "->", "…": "...", "×": "x", "√": "sqrt", "∞": "inf", "−": "-"}
 )
@@ -96,7 +109,8 @@ def title(step: Outline) -> Title:
     >>> str(title(step))
     'scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)'
     """
-    return Title(step.name, step.formula, f"{''.join(map(str, step.terms))} → {step.shape}")
+    terms = f"{''.join(map(str, step.terms))} → " if step.terms else ""  # none: it was given
+    return Title(step.name, step.formula, f"{terms}{step.shape}")
 
 
 def matrix_title(index: tuple[int, ...], heads: bool = True) -> str:
