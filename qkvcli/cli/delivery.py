@@ -3,7 +3,7 @@
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import expanded, problems
 from qkvcli.cli.options import Display
-from qkvcli.cli.terminal import Meter, Shown
+from qkvcli.cli.terminal import Meter, Printer, Shown, page, screen
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import (
     Selection,
@@ -24,12 +24,6 @@ from qkvcli.core.views import (
 )
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
-
-if TYPE_CHECKING:
-    from qkvcli.render.grids import Room
-
-_AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a prompt's two
-_FEWEST_LINES = 4
 
 
 class Plan(NamedTuple):
@@ -87,11 +81,16 @@ def planned(line: Line, environment: Environment) -> Plan:
     name = display.format or ("table" if environment.on_terminal else line.command.piped)
     if not display.quiet and environment.on_terminal and name in FORMATS and FORMATS[name].binary:
         raise UsageError(f"{name} is binary, and not for a terminal; use -o FILE, or > FILE")
-    kept = None if display.output is None else _kept(display.output, name)
+    kept = None if display.output is None else kept_as(display.output, name)
+    if display.top is not None:
+        from qkvcli.cli.top import check_top
+
+        check_top(None if display.quiet else name)
+        check_top(kept)
     return Plan(line.command, display, None if display.quiet else name, kept)
 
 
-def _kept(path: Path, shown: str) -> str:
+def kept_as(path: Path, shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
     told = path.suffix.lower() in PAGES or format_by_ending(path) is not None
     if not told:
@@ -153,12 +152,16 @@ def _write(
 ) -> None:
     """The steps that the command shows, in a format, into a stream."""
     until, names, display = plan.command.until, plan.names, plan.display
-    if name == "table":
+    if display.top is not None:
+        from qkvcli.cli.top import write_top
+
+        write_top(name, problem, display, selection, stream, environment)
+    elif name == "table":
         _write_tables(problem, plan, selection, stream, environment)
     elif name == "markdown":
         from qkvcli.render.markdown import write_markdown
 
-        room = _room(display, display.width, None)
+        room = page(display)
         write_markdown(views(problem, until, names, selection), stream, room)
     else:
         with Meter(environment) as advance:
@@ -170,16 +173,10 @@ def _write_tables(
     problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
 ) -> None:
     """The steps as tables; of a matrix that is too long, only its edges are computed."""
-    from qkvcli.cli.terminal import Printer
     from qkvcli.render.tables import step_tables
 
     display = plan.display
-    columns, lines = environment.size
-    width = display.width
-    if width is None and (environment.on_terminal or not display.full):
-        width = columns  # nothing bounds what goes whole into a file
-    height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
-    room = _room(display, width, height)._replace(plain=environment.plain)
+    room, height = screen(display, environment)
     if selection.rows is None and not display.full and problem.shape[-2] > height:
         kept = [i for i in edges(problem.shape[-2], height) if i is not None]
         selection = selection._replace(rows=np.array(kept, dtype=np.intp), gaps=True)
@@ -188,10 +185,3 @@ def _write_tables(
     for block in step_tables(views(problem, plan.command.until, plan.names, selection), room):
         text.write(printer(block))
     stream.write(text.getvalue())
-
-
-def _room(display: Display, width: int | None, height: int | None) -> "Room":
-    from qkvcli.render.grids import Room
-
-    room = Room(width, height, full=display.full)
-    return room if display.digits is None else room._replace(digits=display.digits)

@@ -35,6 +35,10 @@ def expanded(line: Line) -> Line:
     if line.sources.example is not None:
         line = _of_example(line, EXAMPLES[line.sources.example].options)
     show = line.display.show
+    if line.display.top is not None:
+        if show is not None:
+            raise UsageError("--top shows the weights alone; leave out --show")
+        show = ("weights",)
     if show is None or "all" in show:
         return line
     last = max(ORDER.index(name) for name in show)

@@ -1,10 +1,13 @@
 """What is said of rows of weights: the largest of each, and how many keys share it."""
 
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from qkvcli.core.operands import Array
+from qkvcli.core.steps import Step
 
 
 def largest(row: Array) -> Array:
@@ -89,3 +92,32 @@ class Facts(NamedTuple):
             int(seeing[many]),
             float(keys[many]),
         )
+
+
+class Ranked(NamedTuple):
+    """The keys that weigh most for a query: its matrix's place, its number, theirs, the weights."""
+
+    place: tuple[int, ...]
+    query: int
+    keys: Array
+    weights: Array
+
+
+def ranked(step: Step, axes: Sequence[Sequence[int]], rows: Array, count: int) -> Iterator[Ranked]:
+    """For each row of a step of weights, the ``count`` keys that weigh most, row by row.
+
+    ``axes`` and ``rows`` number the leading indexes and the rows of the step. Keys without
+    any weight are none of them.
+
+    >>> weights = Step.held("weights", np.array([[0.1, 0.0, 0.9]]))
+    >>> [(row.query, row.keys.tolist()) for row in ranked(weights, (), np.array([7]), 3)]
+    [(7, [2, 0])]
+    """
+    places = product(product(*axes), rows.tolist())
+    for part in step.parts():
+        for row in part:
+            place, query = next(places)
+            keys = top(row, count)
+            weights = row[keys]
+            kept = weights != 0
+            yield Ranked(place, query, keys[kept], weights[kept])

@@ -74,10 +74,10 @@ class Names(Sequence[str]):
         """Which tokens there are, in an error."""
         if self.labels is None:
             return f"they are 0 to {self.total - 1}" if self.total else "there are none"
+        if self.total <= _LISTED:
+            return f"the labels are {' '.join(self.labels)}"
         from difflib import get_close_matches
 
         near = get_close_matches(text, self.labels[:1000], n=1, cutoff=0.5)
-        if near:
-            return f"did you mean {near[0]}?"
-        more = f" and {self.total - _LISTED} more" if self.total > _LISTED else ""
-        return f"the labels are {' '.join(self.labels[:_LISTED])}{more}"
+        more = f"the labels are {' '.join(self.labels[:_LISTED])} and {self.total - _LISTED} more"
+        return f"did you mean {near[0]}?" if near else more

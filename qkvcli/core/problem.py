@@ -74,6 +74,14 @@ class Problem:
         return None if named is None else named.rows
 
     @property
+    def key_labels(self) -> Labels:
+        """The labels of the keys, where they have any."""
+        given = self.weights or self.scores
+        if given is not None:
+            return given.columns
+        return None if self.key is None else self.key.rows
+
+    @property
     def visibility(self) -> Visibility | None:
         """What the mask hides, where there is one."""
         masks = (step.visibility for step in self.score_steps if isinstance(step, Mask))
@@ -130,8 +138,7 @@ class Problem:
         return found
 
     def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
-        columns = self.scores.columns if self.scores else needed(self.key, "key").rows
-        return Outline(name, formula, terms, self.shape, self.dtype, self.labels, columns)
+        return Outline(name, formula, terms, self.shape, self.dtype, self.labels, self.key_labels)
 
     def _output_outline(self) -> Outline:
         value = needed(self.value, "value")

@@ -84,7 +84,7 @@ def views(
         outline = whole[step.name]
         of_queries = step.name not in ("key", "value")
         rows = selection.rows if of_queries else None
-        view = View(outline, step.array, rows, _axes(outline, problem, selection), selection.gaps)
+        view = View(outline, step.array, rows, axes_of(outline, problem, selection), selection.gaps)
         if step.name == "weights" and hiding and last is not None:
             view = view._replace(hidden=np.isneginf(last.array))
         yield view
@@ -134,7 +134,7 @@ def _found(
     return sorted(found, key=lambda step: ORDER.index(step.name))
 
 
-def _axes(step: Outline, problem: Problem, selection: Selection) -> tuple[tuple[int, ...], ...]:
+def axes_of(step: Outline, problem: Problem, selection: Selection) -> tuple[tuple[int, ...], ...]:
     """The indexes along each leading axis that are selected."""
     chosen = {step.axis("head"): selection.heads, step.axis("batch"): selection.batches}
     axes = []
@@ -152,7 +152,7 @@ def _axes(step: Outline, problem: Problem, selection: Selection) -> tuple[tuple[
 def _taken(step: Step, problem: Problem, selection: Selection) -> Step:
     """The heads and batches selected of a step that is held whole."""
     array = step.array
-    for axis, numbers in enumerate(_axes(step, problem, selection)):
+    for axis, numbers in enumerate(axes_of(step, problem, selection)):
         if numbers != tuple(range(array.shape[axis])):
             array = array.take(numbers, axis=axis)
     return step.part(array, step.rows)

@@ -97,9 +97,7 @@ def in_folder(folder: Path, role: str) -> Operand:
     found = [read_matrix(Source.file(path), role) for path in fitting]
     if not all(np.array_equal(found[0].array, other.array) for other in found[1:]):
         named = " and ".join(path.name for path in fitting)
-        raise DataError(
-            f"{folder}: {named} differ, and each may be {role}; name one with --{role}"
-        )
+        raise DataError(f"{folder}: {named} differ, and each may be {role}; name one with --{role}")
     return next((operand for operand in found if operand.rows is not None), found[0])
 
 

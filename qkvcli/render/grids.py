@@ -253,7 +253,7 @@ def _end(row: Array, peaks: Array, keys: Names, room: Room) -> str:
         return f"{arrow} no key"
     cap = _LABEL if room.width is None else max(room.width // 8, _SHORT)
     few = peaks.size <= _TIED
-    labels = (_cut(keys[j], cap, room) for j in peaks.tolist())
+    labels = (cut(keys[j], cap, room) for j in peaks.tolist())
     who = ", ".join(labels) if few else f"{peaks.size} keys"
     return f"{arrow} {who} {percent(float(row[peaks[0]]))}"
 
@@ -261,10 +261,10 @@ def _end(row: Array, peaks: Array, keys: Names, room: Room) -> str:
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
     if labels is None:
         return str(i)
-    return _cut(labels[i], max(cap, _LABEL), room)
+    return cut(labels[i], max(cap, _LABEL), room)
 
 
-def _cut(label: str, cap: int, room: Room) -> str:
+def cut(label: str, cap: int, room: Room) -> str:
     """A label as the room can show it; where it is longer than ``cap``, without its end."""
     label = printable(label)
     if room.plain:
@@ -293,7 +293,7 @@ def facts_line(view: View, matrix: Matrix, room: Room) -> str:
         first += f", but {facts.unseeing} see no key"
     few, many = (
         f"{keys:.{2 if keys < 10 else 1 if keys < 100 else 0}f} "
-        f"({_cut(names[numbers[row]], _SHORT, room)})"
+        f"({cut(names[numbers[row]], _SHORT, room)})"
         for keys, row in ((facts.fewest, facts.sharpest), (facts.most, facts.flattest))
     )
     spread = few if facts.sharpest == facts.flattest else f"{few} to {many}"

@@ -42,21 +42,22 @@ def _by_step(view: View, room: Room) -> Iterator[Block]:
     yield heading(view.step, room)
     for matrix in view.matrices():
         if matrix.place:
-            yield _matrix_line(view, matrix)
+            yield matrix_line(view.step, matrix.place)
         yield from _tables(view, matrix, room)
 
 
 def _by_matrix(group: Sequence[View], room: Room) -> Iterator[Block]:
     """Several steps of the same heads and batches: for each of those, all the steps."""
     for matrices in zip(*(view.matrices() for view in group), strict=True):
-        yield _matrix_line(group[0], matrices[0])
+        yield matrix_line(group[0].step, matrices[0].place)
         for view, matrix in zip(group, matrices, strict=True):
             yield heading(view.step, room)
             yield from _tables(view, matrix, room)
 
 
-def _matrix_line(view: View, matrix: Matrix) -> Block:
-    return _line(Text(matrix_title(matrix.place, view.step.has_heads), style=_NAME))
+def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
+    """A line that says which of a step's matrices follows."""
+    return _line(Text(matrix_title(place, step.has_heads), style=_NAME))
 
 
 def _tables(view: View, matrix: Matrix, room: Room) -> Iterator[Block]:
