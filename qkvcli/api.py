@@ -26,13 +26,13 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
+from qkvcli.core import naming
 from qkvcli.core.compute import SIZES, output_into, steps_of
 from qkvcli.core.config import AttentionConfig, DtypeLike, Lengths, Preset, Scale, Window
 from qkvcli.core.dtypes import working_dtype
 from qkvcli.core.explain import Explanation as Explained
 from qkvcli.core.explain import explain
 from qkvcli.core.fitting import problem_of
-from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
@@ -170,8 +170,10 @@ class Steps:
         if problem is None:
             raise UsageError("these steps do not know what they were made of")
         queries, keys = problem.shape[-2:]
-        asked = _token(query, Names.of(problem.labels, queries), "query")
-        answers = None if key is None else _token(key, Names.of(problem.key_labels, keys), "key")
+        asked = _token(query, naming.Names.of(problem.labels, queries), "query")
+        answers = (
+            None if key is None else _token(key, naming.Names.of(problem.key_labels, keys), "key")
+        )
         place = _place(problem.shape[:-2], {"head": head, "batch": batch})
         return Explanation(**vars(explain(problem, asked, answers, place)))
 
@@ -214,7 +216,7 @@ class Explanation(Explained):
         return explanation_markdown(self)
 
 
-def _token(given: str | SupportsIndex, names: Names, kind: str) -> int:
+def _token(given: str | SupportsIndex, names: naming.Names, kind: str) -> int:
     return names.find(given if isinstance(given, str) else str(index(given)), kind)
 
 
