@@ -205,6 +205,9 @@ class Explanation(Explained):
     In a notebook it shows itself.
     """
 
+    def __repr__(self) -> str:
+        return f"Explanation({str(self).splitlines()[0]})"
+
     def __str__(self) -> str:
         from qkvcli.render.explanation import explanation_text
 
@@ -227,6 +230,8 @@ def _place(leading: Shape, asked: dict[str, SupportsIndex | None]) -> tuple[int,
         count = leading[axis] if len(leading) >= -axis else 0
         if given is None and count < 2:
             continue
+        if not count:
+            raise UsageError(f"there is no {kind} axis; leave {kind} out")
         many = kind + ("es" if kind == "batch" else "s")
         if given is None or not 0 <= index(given) < count:
             raise UsageError(f"there are {count} {many}; say which with {kind}=0 to {count - 1}")

@@ -3,7 +3,7 @@
 The work is O(L_k·d): one row of scores, and the length of each value.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +46,7 @@ class Hidden(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """One query's way to its weights and its output, and one key's part in it.
 
@@ -61,21 +61,21 @@ class Explanation:
     query: Token
     key: Token
     place: tuple[int, ...]
-    keys: Names = field(repr=False)
+    keys: Names
     made_by: tuple[str, ...]
-    query_vector: Array | None = field(repr=False)
-    key_vector: Array | None = field(repr=False)
-    columns: Labels = field(repr=False)
+    query_vector: Array | None
+    key_vector: Array | None
+    columns: Labels
     score: float
     links: tuple[Link, ...]
     hidden: tuple[Hidden, ...]
-    scores: Array = field(repr=False)
-    weights: Array = field(repr=False)
+    scores: Array
+    weights: Array
     softmax_dtype: str | None
-    values: Array | None = field(repr=False)
-    value_columns: Labels = field(repr=False)
-    output: Array | None = field(repr=False)
-    shares: Array | None = field(repr=False)
+    values: Array | None
+    value_columns: Labels
+    output: Array | None
+    shares: Array | None
 
     @property
     def weight(self) -> float:
@@ -200,7 +200,7 @@ def explain(
     found = {name: rows[0] for name, rows in dense(part, until).items()}
     weights = found["weights"]
     if key is None:
-        key = int(np.nanargmax(np.append(weights, -1))) if len(weights) else 0
+        key = int(np.nan_to_num(weights, nan=-1).argmax()) if len(weights) else 0
     output = found.get("output")
     values = None if part.value is None else part.value.array
     return Explanation(

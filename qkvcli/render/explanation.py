@@ -33,6 +33,8 @@ _FAR = 20.0
 """Where scores lie further from 0 than this, the largest is taken off them first."""
 _BAR = 40
 _INDENT = "   "
+_ROOMY = 50
+"""How many columns of text a table must have for a sum beside it."""
 _PAPER = Room(80)
 """The room where nothing says how wide it is."""
 
@@ -103,7 +105,7 @@ def _score(found: Explanation, room: Room) -> Iterator[Part]:
         rows = ((f"q({query})", found.query_vector), (f"k({key})", found.key_vector))
         labels = tuple(cut(label, _cap(room), room) for label, _ in rows)
         vectors = np.stack([vector for _, vector in rows])
-        yield _products((*labels, "q×k"), vectors, products, found, room)
+        yield from _products((*labels, "q×k"), vectors, products, found, room)
     for link in found.links:
         before, after = (_number(value, room.digits) for value in (link.before, link.after))
         yield Line(f"{link.name} {link.formula.replace('{}', before)} = {after}")
@@ -123,33 +125,34 @@ def _cap(room: Room) -> int:
 
 def _products(
     labels: tuple[str, ...], vectors: Array, products: Array, found: Explanation, room: Room
-) -> Sheet:
+) -> Iterator[Part]:
     """Two vectors above their products; of wide ones, the largest products and the rest as one."""
     table = np.vstack([vectors, products])
     texts = _texts(table, room.digits)
     total = f"sum {_number(found.score, room.digits)}"
     names = _columns(found.columns, table.shape[1])
-    widths = [
-        max(map(cell_len, (name, *cells))) for name, *cells in zip(names, *texts, strict=True)
-    ]
+    widths = _widths(names, texts)
     left = math.inf if room.width is None else room.width - len(_INDENT)
-    left -= max(map(cell_len, labels)) + len(total) + 2
-    picked = _fitting(np.nan_to_num(np.abs(products), nan=np.inf), widths, left)
+    left -= max(map(cell_len, labels))
+    beside = left > _ROOMY
+    sizes = np.nan_to_num(np.abs(products), nan=np.inf)
+    picked = _fitting(sizes, widths, left - (len(total) + 2 if beside else 0))
     rest = np.setdiff1d(np.arange(table.shape[1]), picked)
-    header = [_corner(found.columns), *(names[j] for j in picked)]
-    lines = [
-        [label, *(cells[j] for j in picked)] for label, cells in zip(labels, texts, strict=True)
-    ]
+    columns = [(names[j], *(cells[j] for cells in texts)) for j in picked]
     if rest.size:
-        header.append(f"{rest.size} more")
-        for line, cell in zip(
-            lines, ("", "", _number(_sum(products[rest]), room.digits)), strict=True
-        ):
-            line.append(cell)
-    header.append("")
-    for line, cell in zip(lines, ("", "", total), strict=True):
-        line.append(cell)
-    return Sheet(tuple(header), tuple(map(tuple, lines)))
+        others = _number(_sum(products[rest]), room.digits)
+        columns.append((f"{rest.size} more", "", "", others))
+    if beside:
+        columns.append(("", "", "", total))
+    header, *lines = zip((_corner(found.columns), *labels), *columns, strict=True)
+    yield Sheet(header, tuple(lines))
+    if not beside:
+        yield Line(total)
+
+
+def _widths(names: Sequence[str], texts: Sequence[Sequence[str]]) -> list[int]:
+    """Columns of text that each column of a table takes."""
+    return [max(map(cell_len, column)) for column in zip(names, *texts, strict=True)]
 
 
 def _sum(numbers: Array) -> float:
@@ -161,7 +164,7 @@ def _fitting(sizes: Array, widths: Sequence[int], left: float) -> list[int]:
     """The columns that fit: all of them in their order, or the largest, the largest first."""
     if sum(width + 2 for width in widths) <= left:
         return list(range(len(widths)))
-    left -= len("99999 more")
+    left -= len("  … 9999 more")
     picked: list[int] = []
     for j in np.argsort(-sizes, kind="stable").tolist():
         left -= widths[j] + 2
@@ -276,9 +279,7 @@ def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> 
     """What each key adds, and their sum; of wide values the columns where that is largest."""
     texts = _texts(table, room.digits)
     names = _columns(columns, table.shape[1])
-    widths = [
-        max(map(cell_len, (name, *cells))) for name, *cells in zip(names, *texts, strict=True)
-    ]
+    widths = _widths(names, texts)
     left = math.inf if room.width is None else room.width - len(_INDENT)
     left -= max(map(cell_len, labels))
     picked = _fitting(np.nan_to_num(np.abs(table[-1]), nan=np.inf), widths, left)

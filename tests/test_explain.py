@@ -1,0 +1,289 @@
+"""Explanations: their numbers against a plain loop, and what a person reads."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+import qkvcli
+from qkvcli.core.naming import Names
+from qkvcli.errors import UsageError
+from tests.conftest import SAMPLES, Program
+
+CAT = """\
+cat → sat: weight 0.6291, the largest of 6; equal shares would be 0.1667
+1  score = q(cat)·k(sat)
+           article  animal  action  place
+   q(cat)        0       1       2      1
+   k(sat)        0       0       2      0
+   q×k           0       0       4      0  sum 4
+2  weight = e^4 / (e^0 + e^2 + e^4 + e^1 + e^0 + e^3) = 54.60 / 86.79 = 0.6291
+   sat     0.6291  █████████████████████████▏                  66% of output
+   mat     0.2314  █████████▎                                  24% of output
+   cat     0.0851  ███▍                                         9% of output
+   3 more  0.0544  ██▏                                       0.33% of output
+3  output(cat) = 0.6291·v(sat) + 0.2314·v(mat) + …
+                  animal  action   place
+   0.6291·v(sat)  0.0000  6.2908  0.0000
+   0.2314·v(mat)  0.0000  0.0000  2.3142
+   0.0851·v(cat)  0.8514  0.0000  0.0000
+   3 more         0.0000  0.0000  0.0313
+   output(cat)    0.8514  6.2908  2.3456
+
+"""
+
+
+@st.composite
+def problems(draw: Any) -> tuple[dict[str, Any], int, int, int]:
+    """Q, K and V with heads, any of the options, and a head, a query and a key to explain."""
+    group, groups = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    queries, keys, d, width = (draw(st.integers(1, 6)) for _ in range(4))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    size = draw(st.sampled_from([1.0, 30.0]))
+    given = {
+        "query": size * rng.normal(size=(group * groups, queries, d)),
+        "key": rng.normal(size=(groups, keys, d)),
+        "value": rng.normal(size=(groups, keys, width)),
+        "scale": draw(st.sampled_from([None, 0.5, "sqrt"])),
+        "softcap": draw(st.sampled_from([None, 3.0])),
+        "causal": draw(st.booleans()),
+        "window": draw(st.sampled_from([None, (1, 1), (0, None)])),
+        "mask": draw(st.sampled_from([None, "bias", "hide"])),
+    }
+    if given["mask"] == "bias":
+        given["mask"] = rng.normal(size=(queries, keys))
+    elif given["mask"] == "hide":
+        given["mask"] = rng.random((queries, keys)) < 0.7
+    places = (draw(st.integers(0, n - 1)) for n in (group * groups, queries, keys))
+    return (given, *places)
+
+
+@settings(max_examples=60)
+@given(problems())
+def test_every_number_is_that_of_a_plain_loop(problem: Any) -> None:
+    given, head, query, key = problem
+    group = len(given["query"]) // len(given["key"])
+    q, keys, values = (
+        given["query"][head, query],
+        given["key"][head // group],
+        given["value"][head // group],
+    )
+    scores, reasons = [], []
+    for j, k in enumerate(keys):
+        score = math.fsum(a * b for a, b in zip(q, k, strict=True))
+        if given["scale"] is not None:
+            score *= 1 / math.sqrt(len(q)) if given["scale"] == "sqrt" else given["scale"]
+        if given["softcap"] is not None:
+            score = given["softcap"] * math.tanh(score / given["softcap"])
+        hidden = {"causal mask"} if given["causal"] and j > query else set()
+        if given["window"] is not None:
+            left, right = given["window"]
+            if j < query - left or (right is not None and j > query + right):
+                hidden.add("window")
+        if given["mask"] is not None:
+            if given["mask"].dtype == np.bool_:
+                hidden |= set() if given["mask"][query, j] else {"mask"}
+            else:
+                score += given["mask"][query, j]
+        scores.append(-math.inf if hidden else score)
+        reasons.append(hidden)
+    peak = max(scores)
+    powers = [0.0 if peak == -math.inf else math.exp(score - peak) for score in scores]
+    weights = [power / (sum(powers) or 1) for power in powers]
+    added = [w * math.sqrt(sum(x * x for x in v)) for w, v in zip(weights, values, strict=True)]
+
+    options = {name: value for name, value in given.items() if value is not None}
+    which = head if len(given["query"]) > 1 else None
+    found = qkvcli.attend(**options).explain(query, key, head=which)
+    assert found.shares is not None
+    assert found.output is not None
+    assert found.products is not None
+    assert found.products.sum() == pytest.approx(found.score, abs=1e-9)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-9)
+    np.testing.assert_allclose(found.weights, weights, atol=1e-9)
+    np.testing.assert_allclose(found.shares, np.array(added) / (sum(added) or 1), atol=1e-9)
+    np.testing.assert_allclose(found.output, np.array(weights) @ values, atol=1e-9)
+    assert {why.mask for why in found.hidden} == reasons[key]
+    chain = [found.score, *(link.after for link in found.links)]
+    assert [link.before for link in found.links] == chain[:-1]
+    if not found.hidden:
+        assert chain[-1] == pytest.approx(scores[key], abs=1e-9)
+    assert found.rank == 1 + sum(w > weights[key] * (1 + 1e-9) for w in weights)
+    assert found.seen == sum(score != -math.inf for score in scores)
+    told = found.data()
+    assert told["weight"] == pytest.approx(
+        told["numerator"] / told["denominator"] if told["denominator"] else 0, abs=1e-9
+    )
+    rest = told["rest"]["weight"] + sum(one["weight"] for one in told["strongest"])
+    assert rest == pytest.approx(sum(weights), abs=1e-9)
+    assert str(found).splitlines()[0].count("→") == (found.seen > 0)
+
+
+def test_the_golden_explanation(qkv: Program) -> None:
+    assert qkv("explain", "cat", "sat", "--example", "cat").out == CAT
+    assert qkv("explain", "cat", "--example", "cat").out == CAT  # sat weighs most
+    assert qkv("explain", 1, 2, "--example", "cat").out == CAT
+
+
+def test_without_values_there_is_no_third_part(qkv: Program) -> None:
+    files = [f"-{name[0]}{SAMPLES}/cat_sat_mat/{name}.csv" for name in ("query", "key")]
+    shown = qkv("explain", "cat", *(word for file in files for word in (file[:2], file[2:]))).out
+    head = CAT.split("3  output")[0]
+    assert shown.rstrip().splitlines() == re.sub(" +[\\d.]+% of output", "", head).splitlines()
+
+
+def test_a_head_of_bert_whose_heaviest_key_adds_little(qkv: Program) -> None:
+    shown = " ".join(qkv("explain", "cat", "--example", "bert", "--head", 6).out.split())
+    assert shown.startswith("head 6: cat → [CLS]: weight 0.2545, the largest of 9;")
+    assert "scaled 10.1982 × 1/√32 = 1.8028" in shown
+    assert (
+        "[CLS] has the largest weight (0.25) and 6% of the output, sat 0.22 and 31%: a key adds "
+        "its weight times its value" in shown
+    )
+    model = np.load(SAMPLES / "bert" / "weights.npy")
+    told = json.loads(qkv("explain", "cat", "--example", "bert", "--head", 6, "-f", "json").out)
+    assert told["weight"] == pytest.approx(model[6, 2, 0], abs=1e-5)
+
+
+def test_a_key_that_a_mask_hides(qkv: Program) -> None:
+    words = ["explain", "cat", "mat", "--example", "gpt", "--head", 4]
+    shown = qkv(*words).out
+    assert shown.startswith("head 4: cat → mat: weight 0, since mat is hidden\n")
+    assert "   hidden by the causal mask: mat stands after cat\n" in shown
+    assert "2  weight = 0: a hidden key has e^-∞ = 0" in shown
+    window = qkv(*words[:2], "The", *words[3:], "--window", 0).out
+    reason = "The is 1 before cat, and it reaches 0 before and any after"
+    assert f"hidden by the window: {reason}" in " ".join(window.split())
+    shifted = qkv(*words, "--offset", 1).out
+    assert "hidden by the causal mask: mat stands after cat; cat stands at position 2" in shifted
+    padded = qkv(*words, "--no-causal", "--valid-length", 3).out
+    assert "hidden by the valid length: keys from 3 on are padding" in padded
+    nobody = qkv("explain", "The", "--example", "gpt", "--head", 4, "--offset", -1).out
+    assert nobody.startswith("The sees no key: its weights and its output are zeros\n")
+
+
+def test_given_scores(qkv: Program, folder: Path) -> None:
+    scores = qkv("scores", "--example", "cat").out
+    Path("s.csv").write_text(scores)
+    shown = qkv(
+        "explain", "cat", "sat", "--scores", "s.csv", "-v", SAMPLES / "cat_sat_mat/value.csv"
+    )
+    assert "1  score = 4, as it was given\n2  weight = e^4 / (e^0 + e^2" in shown.out
+    assert shown.out.split("3  output")[1] == CAT.split("3  output")[1]
+    piped = qkv("explain", "cat", "the", "--scores", "-", "--causal", stdin=scores).out
+    assert "hidden by the causal mask: the stands after cat" in piped
+    both = qkv("explain", "cat", "--scores", "s.csv", "-q", "s.csv")
+    assert both.code == 2
+    unread = qkv("explain", "cat", stdin=scores)
+    assert (unread.code, unread.err) == (0, "")  # the article's
+
+
+def test_large_scores_have_their_largest_taken_off(qkv: Program) -> None:
+    shown = qkv("explain", 0, "--example", "tensorflow").out
+    assert "weight = e^0 / (e^-57.74 + e^-57.74 + e^0 + e^0) = 1.000 / 2.000 = 0.5000" in shown
+    assert "s is each score less the largest, 57.7350" in shown
+    assert "one of the 2 largest of 4" in shown
+    assert "less the largest" not in qkv("explain", "cat").out  # of 18.41, within reach
+
+
+def test_many_heads_are_a_line_each(qkv: Program) -> None:
+    lines = qkv("explain", "cat", "sat", "--example", "bert").out.splitlines()
+    assert lines[0] == "cat → sat in 12 heads; --head N explains one"
+    assert [line.split()[1] for line in lines[1:13]] == list(map(str, range(12)))
+    assert lines[7].endswith("the 2nd largest of 9")
+    every = qkv("explain", "cat", "--example", "bert", "--head", "all", "-f", "json").out
+    assert [one["head"] for one in json.loads(every)] == list(range(12))
+    two = qkv("explain", "cat", "--example", "bert", "--head", "6,0").out
+    assert re.findall(r"^head (\d+): cat", two, re.M) == ["6", "0"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+@pytest.mark.parametrize(
+    "words", ["cat --example cat", "the#2 . --example bert --head 6", "mat --example gpt --head 4"]
+)
+def test_no_line_is_longer_than_the_screen(qkv: Program, width: int, words: str) -> None:
+    shown = qkv("explain", *words.split(), "--width", width).out
+    assert max(map(cell_len, shown.splitlines())) <= width
+
+
+def test_plain_ascii(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    shown = qkv("explain", "mat", "--example", "gpt", "--head", 4).out
+    assert shown.isascii()
+    assert "mat -> cat" in shown
+    assert "cat     0.4460  ##################  " in shown
+
+
+def test_as_markdown_and_saved(qkv: Program, folder: Path) -> None:
+    words = ["explain", "cat", "sat", "--example", "cat"]
+    shown = qkv(*words, "-f", "markdown", "-o", "e.json", "--quiet")
+    assert (shown.code, shown.out) == (0, "")
+    assert json.loads(Path("e.json").read_text())["products"] == [0, 0, 4, 0]
+    page = qkv(*words, "-f", "markdown", "-o", "e.md").out
+    assert "| q×k | 0 | 0 | 4 | 0 | sum 4 |" in page
+    assert Path("e.md").read_text() == page
+    for wrong in (["-f", "csv"], ["-o", "e.npy"]):
+        said = qkv(*words, *wrong)
+        assert said.code == 2
+        assert "explain is shown as table, json, markdown, and not as" in said.err
+
+
+def test_tokens_by_label_ordinal_and_number(qkv: Program) -> None:
+    names = Names(("the", "cat", "the", "7", "a#1"), 5)
+    assert list(names) == ["the#1", "cat", "the#2", "7", "a#1"]
+    assert [names.find(text, "key") for text in (*names, "0", "4")] == [0, 1, 2, 3, 4, 0, 4]
+    for text, said in {
+        "the": "2 tokens are called 'the'; say the#1 or the#2",
+        "the#3": "there is no key 'the#3'; the labels are the cat the 7 a#1",
+        "5": "there is no key '5'; the labels are",
+    }.items():
+        with pytest.raises(UsageError, match=re.escape(said)):
+            names.find(text, "key")
+    many = Names(tuple(f"token{i}" for i in range(100)), 100)
+    with pytest.raises(UsageError, match="did you mean token9"):
+        many.find("tokn99", "query")
+    with pytest.raises(UsageError, match="they are 0 to 2"):
+        Names(None, 3).find("3", "query")
+    refused = qkv("explain", "the", "--example", "bert", "--head", 6)
+    assert (refused.code, refused.err) == (
+        2,
+        "qkvcli: 2 tokens are called 'the'; say the#1 or the#2\n",
+    )
+
+
+def test_numbers_that_are_not_finite(qkv: Program, folder: Path) -> None:
+    Path("q.csv").write_text("nan,1\n1,inf\n")
+    Path("k.csv").write_text("1,2\n3,4\n")
+    words = ["explain", "-q", "q.csv", "-k", "k.csv", "-v", "k.csv"]
+    shown = qkv(*words, 0, 1)
+    assert shown.code == 0
+    assert shown.out.startswith("0 → 1: weight nan, since there is a NaN among the scores\n")
+    told = json.loads(qkv(*words, 1, "-f", "json").out)
+    assert told["score"] == "inf"
+
+
+def test_in_python() -> None:
+    query, key, value = (
+        np.load(SAMPLES / "bert" / f"{name}.npy") for name in ("query", "key", "value")
+    )
+    labels = "[CLS] the cat sat on the mat . [SEP]"
+    steps = qkvcli.attend(query, key, value, heads=12, preset="bert", labels=labels)
+    found = steps.explain("cat", head=6)
+    assert (found.key.name, found.rank) == ("[CLS]", 1)
+    assert "| [CLS] | 0.2545 | 6% of output |" in found._repr_markdown_().replace("\\[", "[")
+    assert repr(found).startswith("Explanation(head 6: cat → [CLS]: weight 0.2545, the largest")
+    for head in (None, 12, -1):
+        with pytest.raises(UsageError, match="there are 12 heads; say which with head=0 to 11"):
+            steps.explain("cat", head=head)
+    with pytest.raises(UsageError, match="there is no batch axis"):
+        steps.explain("cat", head=6, batch=0)
+    part = qkvcli.attend(query, key, value, labels=labels, rows="cat")
+    assert part.explain("cat").query.number == 0

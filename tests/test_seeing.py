@@ -1,0 +1,349 @@
+"""What can be seen, and where from: examples, folders, steps by name, heads, the strongest keys."""
+
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import qkvcli
+from qkvcli.cli.examples import EXAMPLES, samples
+from qkvcli.core.config import ORDER
+from qkvcli.core.facts import Facts, effective_keys, largest, top
+from tests.conftest import ROOT, SAMPLES, Program
+
+
+def steps(qkv: Program, *words: object) -> dict[str, np.ndarray[Any, Any]]:
+    """The steps that a command line gives, by name."""
+    result = qkv(*words, "-f", "npz")
+    assert result.err == ""
+    return dict(np.load(io.BytesIO(result.data)))
+
+
+def files(folder: str, ending: str) -> list[object]:
+    parts = ("query", "key", "value")
+    return [w for n in parts for w in (f"--{n}", SAMPLES / folder / f"{n}.{ending}")]
+
+
+# an example, and the command line that it stands for
+SAME: dict[str, list[object]] = {
+    "article": [],
+    "cat": files("cat_sat_mat", "csv"),
+    "translation": ["--qkv", SAMPLES / "translation" / "qkv.json"],
+    "bert": [*files("bert", "npy"), "--heads", 12, "--scale", "sqrt"],
+    "gpt": [*files("gpt", "npy"), "--scale", "sqrt", "--causal"],
+    "karim": [
+        *(w for n in ("wq", "wk", "wv") for w in (f"--{n}", SAMPLES / "karim" / f"{n}.csv")),
+        *("--embeddings", SAMPLES / "karim" / "x.csv"),
+    ],
+    "tensorflow": [*files("tensorflow", "csv"), "--scale", "sqrt"],
+}
+
+
+def test_every_folder_of_samples_is_an_example() -> None:
+    folders = {path.name for path in SAMPLES.iterdir() if path.is_dir()}
+    known = {name.split("/")[0] for one in EXAMPLES.values() for name in one.files.values()}
+    assert (known, set(SAME)) == (folders, set(EXAMPLES))
+    assert samples() == SAMPLES
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_stands_for_its_files(qkv: Program, name: str) -> None:
+    found, typed = steps(qkv, "run", "--example", name), steps(qkv, "run", *SAME[name])
+    assert list(found) == list(typed)
+    for step, array in found.items():
+        np.testing.assert_array_equal(array, typed[step])
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt"])
+def test_the_examples_of_models_give_the_models_own_weights(qkv: Program, name: str) -> None:
+    found = steps(qkv, "run", "--example", name)
+    for step in ("weights", "output"):
+        model = np.load(SAMPLES / name / f"{step}.npy")
+        np.testing.assert_allclose(found[step], model, atol=2e-5)
+
+
+def test_options_win_over_those_of_an_example(qkv: Program) -> None:
+    one = json.loads(qkv("run", "--example", "bert", "--heads", 6, "-f", "json").out)
+    assert one["weights"]["shape"] == [6, 9, 9]
+    assert list(one) == ["scores", "scaled", "weights", "output"]
+    bare = json.loads(qkv("run", "--example", "gpt", "--preset", "article", "-f", "json").out)
+    assert list(bare) == ["scores", "weights", "output"]
+    labels = qkv("softmax", "--example", "gpt", "--labels", "a b c d e f g", "-f", "json").out
+    assert json.loads(labels)["weights"]["rows"] == list("abcdefg")
+    clash = qkv("run", "--example", "cat", "-q", "q.csv")
+    assert (clash.code, clash.out) == (2, "")
+    assert "--query and --example both say where Q, K and V come from" in clash.err
+    near = qkv("run", "--example", "brt")
+    assert near.code == 2
+    assert "did you mean bert?" in near.err
+
+
+def test_an_example_beside_a_step_that_is_given(qkv: Program) -> None:
+    weights = qkv("softmax", "--example", "bert", "-f", "npy").data
+    joined = qkv("output", "-", "--example", "bert", "-f", "npy", stdin=weights).data
+    model = np.load(SAMPLES / "bert" / "output.npy")
+    np.testing.assert_allclose(np.load(io.BytesIO(joined)), model, atol=2e-5)
+    scores = qkv("scores", "--example", "cat").out
+    assert qkv("softmax", "-", "--example", "cat", stdin=scores).out == (
+        qkv("softmax", "--example", "cat").out
+    )
+
+
+def test_the_examples_are_in_the_wheel(folder: Path) -> None:
+    """The installed package has them, from the one folder of samples."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", ".", str(ROOT)], check=True
+    )
+    [wheel] = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), "site"], check=True)
+    script = "import sys; sys.path.insert(0, 'site'); from qkvcli.cli import main; main()"
+    words = [sys.executable, "-P", "-c", script] if sys.version_info >= (3, 11) else []
+    if words:
+        ended = subprocess.run(
+            [*words, "softmax", "--example", "karim", "--digits", "2"],
+            capture_output=True,
+            text=True,
+        )
+        assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "0.06,0.47,0.47")
+    names = {path.relative_to("site").as_posix() for path in Path("site").rglob("*.*")}
+    assert "qkvcli/sample_inputs/bert/query.npy" in names
+    assert not [name for name in names if name.startswith("sample_inputs")]
+
+
+def test_a_folder_holds_q_k_and_v(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("Q.npy", "key.csv", "v.JSON", "output.npy", "notes.md"):
+        Path(name).write_text("")
+    query, key, value = rng.random((3, 2, 4))
+    np.save("Q.npy", query)
+    np.savetxt("key.csv", key, delimiter=",")
+    Path("v.JSON").write_text(json.dumps(value.tolist()))
+    found = qkv("run", "--qkv", ".", "-f", "npy").data
+    np.testing.assert_allclose(np.load(io.BytesIO(found)), qkvcli.attend(query, key, value).output)
+    assert qkv("softmax", "--qkv", SAMPLES / "bert", "--heads", 12).code == 0
+    twice = qkv("softmax", "--qkv", SAMPLES / "article")  # as .csv and as .npy, the same
+    assert twice.out == qkv("softmax", "--example", "article").out
+    np.save("k.npy", key + 1)
+    clash = qkv("softmax", "--qkv", folder)
+    assert clash.code == 3
+    assert "k.npy and key.csv differ, and each may be key; name one with --key" in clash.err
+    Path("Q.npy").unlink()
+    missing = qkv("softmax", "--qkv", folder)
+    assert missing.code == 3
+    assert "there is no query or q in it" in missing.err
+
+
+def test_labels_set_how_many_are_drawn(qkv: Program) -> None:
+    few = json.loads(qkv("run", "--seed", 1, "--labels", "a b c", "-f", "json").out)
+    assert (few["scores"]["shape"], few["scores"]["rows"]) == ([3, 3], ["a", "b", "c"])
+    wide = json.loads(
+        qkv("run", "--seed", 1, "--labels", "a b", "--key-labels", "x y z", "-f", "json").out
+    )
+    assert (wide["weights"]["shape"], wide["weights"]["columns"]) == ([2, 3], ["x", "y", "z"])
+    clash = qkv("run", "--seed", 1, "--labels", "a b", "--length", 3)
+    assert clash.err == "qkvcli: --labels names 2, and there are 3 queries\n"
+
+
+@pytest.mark.parametrize("command", ["scores", "softmax", "output", "run"])
+def test_the_articles_tokens_are_named_on_pages_and_not_in_data(
+    qkv: Program, folder: Path, command: str
+) -> None:
+    words = [command, "--seed", 42]
+    page = qkv(*words, "-f", "table", "-o", "data.csv", "-o", "data.csv").out
+    assert re.search("^cat  ", page, re.M)
+    assert "| cat |" in qkv(*words, "-f", "markdown").out
+    assert "cat" not in Path("data.csv").read_text()
+    assert "cat" not in qkv(*words, "-f", "csv").out + qkv(*words, "-f", "json").out
+    for other in (["--length", 5], ["--dim", 3], ["--key-length", 5]):
+        assert not re.search("^cat  ", qkv(*words, *other, "-f", "table").out, re.M)
+
+
+def test_any_step_can_be_shown_piped_and_saved(qkv: Program, folder: Path) -> None:
+    words = ["run", "--example", "gpt"]
+    everything = steps(qkv, *words, "--show", "all")
+    assert list(everything) == [name for name in ORDER if name != "capped"]
+    for name, array in everything.items():
+        alone = np.load(io.BytesIO(qkv(*words, "--show", name, "-f", "npy").data))
+        np.testing.assert_array_equal(alone, array)
+    for name in ("query", "key", "value"):
+        np.testing.assert_array_equal(everything[name], np.load(SAMPLES / "gpt" / f"{name}.npy"))
+    shown = qkv(*words, "--show", "weights, query", "--quiet", "-o", "some.npz")
+    assert (shown.code, list(np.load("some.npz"))) == (0, ["query", "weights"])
+    text = qkv("run", "--example", "cat", "--show", "query,key", "-f", "csv").out
+    assert text.splitlines()[0] == ",article,animal,action,place"
+    assert text.splitlines()[2] == "cat,0.0,2.0,0.0,0.0"  # of text formats, the last
+    title = qkv("run", "--example", "cat", "--show", "query").out.splitlines()[0]
+    assert title == "query = Q   (6, 4)"
+    saved = qkv("run", "--example", "bert", "--show", "query,key,value", "--quiet", "-o", "q.npz")
+    assert saved.code == 0
+    again = steps(qkv, "run", "--qkv", "q.npz", "--heads", 12, "--preset", "bert")
+    np.testing.assert_array_equal(again["output"], steps(qkv, "run", "--example", "bert")["output"])
+
+
+def test_a_step_needs_only_what_it_is_made_of(qkv: Program) -> None:
+    two = files("cat_sat_mat", "csv")[:4]
+    weights = qkv("run", *two, "--show", "weights", "-f", "csv")
+    assert weights.out == qkv("softmax", *two).out
+    scores = qkv("scores", *two).out
+    value = files("cat_sat_mat", "csv")[4:]
+    whole = qkv("softmax", "-", *value, "--show", "scores,output", "-f", "json", stdin=scores).out
+    assert list(json.loads(whole)) == ["scores", "output"]
+    assert json.loads(whole)["output"]["data"][1] == pytest.approx(
+        [0.8514, 6.2908, 2.3456], abs=1e-4
+    )
+    missing = qkv("run", *two, "--show", "output")
+    assert "--value missing" in missing.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --show scaled", "--show: there is no scaled here; the steps are query, key, value, "),
+        ("run --show weigths", "did you mean weights?"),
+        ("run --show scores --top 2", "--top shows the weights alone; leave out --show"),
+        ("softmax --example cat --top 2 -f npy", "--top is shown as table, csv, tsv, json"),
+        ("softmax --example cat --top 2 --quiet -o x.npz", "--top is shown as"),
+        ("scores --top 2", "No such option: --top"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(qkv: Program, words: str, said: str) -> None:
+    result = qkv(*words.split())
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+
+
+def test_heads_come_one_after_the_other(qkv: Program) -> None:
+    shown = qkv("run", "--example", "gpt", "--head", "4,0:2", "--digits", 2).out
+    expected = ["scores", "scaled", "masked", "weights", "output"]
+    assert re.findall(r"^head \d|^\w+(?= = )", shown, re.M) == [
+        line for head in (4, 0, 1) for line in (f"head {head}", *expected)
+    ]
+    joined = qkv("run", "--example", "bert", "--digits", 2).out
+    assert re.findall(r"^\w+(?= = )", joined, re.M)[-1] == "output"
+    assert "output = join(weights·V)" in joined
+    own = qkv("run", "--example", "bert", "--head", 6, "--digits", 2).out
+    assert "output = weights·V   (12, 9, 9)·(12, 9, 32) → (12, 9, 32)" in own
+    one = steps(qkv, "output", "--example", "bert", "--head", 6)["output"]
+    whole = steps(qkv, "output", "--example", "bert")["output"]
+    np.testing.assert_allclose(one, whole[None, :, 6 * 32 : 7 * 32], atol=1e-6)
+    every = steps(qkv, "softmax", "--example", "bert", "--head", "all")["weights"]
+    assert every.shape == (12, 9, 9)
+    for text, said in {
+        "9": "they are 0 to 8",
+        "9:": "there is no head 9:",
+        "x": "'x' is not an index, a slice such as 0:3, or all",
+        "0:3:0": "is not an index",
+    }.items():
+        refused = qkv("run", "--example", "gpt", "--head", text)
+        assert refused.code == 2
+        assert said in refused.err
+
+
+def test_hidden_cells_are_dots_on_pages_and_zeros_in_data(qkv: Program) -> None:
+    words = ["softmax", "--example", "gpt", "--head", 4, "--rows", "cat"]
+    row = qkv(*words, "-f", "table").out.splitlines()[4]
+    assert row.split() == "cat *0.8110 0.1890 · · · · · → The 81%".split()
+    assert "| · | · |" in qkv(*words, "-f", "markdown").out
+    assert qkv(*words).out.splitlines()[2].split(",")[3:] == ["0.0"] * 5
+    far = qkv("softmax", "--seed", 1, "--length", 3, "--scale", 1000, "-f", "table").out
+    assert "·" not in far.split("─\n")[1]  # a weight that has become 0 is no hidden one
+    assert "0.0000" in far
+    given = qkv("softmax", "-", "-f", "table", stdin="1,-inf\n1,1\n").out
+    assert "0 *1.0000       ·  → 0 100%" in given
+
+
+def test_ties_are_all_marked(qkv: Program) -> None:
+    shown = qkv("softmax", "-", "-f", "table", stdin="1,1,0,0\n2,2,2,0\n-inf,-inf,-inf,-inf\n").out
+    ends = [line.split("→ ")[1] for line in shown.splitlines() if "→" in line][1:]
+    assert ends == ["0, 1 37%", "3 keys 32%", "no key"]
+    assert [line.count("*") for line in shown.splitlines()[3:6]] == [2, 3, 0]
+    assert "rows sum to 1, but 1 see no key; effective keys" in shown
+    for kind in ("f2", "f4", "f8"):
+        row = np.array([0.3, 0.1 + 0.2, 0.1], kind)  # but for the last digit
+        assert largest(row).tolist() == [0, 1]
+
+
+ROWS = arrays(
+    np.float64, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=st.floats(0, 1)
+)
+
+
+@given(ROWS, st.integers(1, 14))
+def test_facts_and_ranks_are_those_of_a_plain_loop(rows: Any, count: int) -> None:
+    rows = rows * (rows > 0.2)
+    sums = rows.sum(axis=1, keepdims=True)
+    weights = rows / np.where(sums == 0, 1, sums)
+    keys = [2 ** -sum(w * math.log2(w) for w in row if w) if any(row) else 0 for row in weights]
+    np.testing.assert_allclose(effective_keys(weights), keys, rtol=1e-9)
+    for row in weights:
+        ranks = sorted(range(len(row)), key=lambda j: (-row[j], j))
+        assert top(row, count).tolist() == ranks[:count]
+    facts = Facts.of(weights)
+    seeing = [k for k in keys if k]
+    if not seeing:
+        assert facts is None
+        return
+    assert facts is not None
+    assert (facts.fewest, facts.most) == pytest.approx((min(seeing), max(seeing)))
+    assert facts.unseeing == len(keys) - len(seeing)
+    assert keys[facts.sharpest] == pytest.approx(facts.fewest)
+
+
+def test_the_strongest_keys_in_long_form(qkv: Program, folder: Path) -> None:
+    words = ["softmax", "--example", "bert", "--top", 3]
+    table = list(csv.DictReader(io.StringIO(qkv(*words).out)))
+    weights = np.load(SAMPLES / "bert" / "weights.npy")
+    assert list(table[0]) == ["head", "query", "key", "weight"]
+    assert len(table) == 12 * 9 * 3
+    names = ["[CLS]", "the#1", "cat", "sat", "on", "the#2", "mat", ".", "[SEP]"]
+    for i, line in enumerate(table):
+        head, query, rank = i // 27, i // 3 % 9, i % 3
+        assert (line["head"], line["query"]) == (str(head), names[query])
+        expected = np.sort(weights[head, query])[::-1][rank]
+        assert float(line["weight"]) == pytest.approx(expected, abs=1e-5)
+        found = weights[head, query, names.index(line["key"])]
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert json.loads(qkv(*words, "-f", "json").out)[0] == {
+        "head": 0, "query": "[CLS]", "key": table[0]["key"], "weight": float(table[0]["weight"])
+    }  # fmt: skip
+    assert qkv(*words, "-f", "tsv").out.splitlines()[0] == "head\tquery\tkey\tweight"
+    plain = qkv("softmax", "--seed", 1, "--length", 3, "--top", 1, "--digits", 2).out
+    assert plain.splitlines()[:2] == ["head,query,key,weight", plain.splitlines()[1]]
+    assert re.fullmatch(r"0,0,\d,0\.\d\d", plain.splitlines()[1])
+    causal = qkv("softmax", "--seed", 1, "--length", 3, "--top", 3, "--causal").out
+    assert [line.split(",")[1] for line in causal.splitlines()[1:]] == list("011222")
+    np.save("q.npy", np.ones((2, 3, 1, 4)))
+    batches = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "--top", 1, "--batch", 1).out
+    assert batches == "batch,head,query,key,weight\n1,0,0,0,1.0\n1,1,0,0,1.0\n1,2,0,0,1.0\n"
+    saved = qkv(*words, "--rows", "cat", "--head", 6, "-o", "all.csv", "-f", "json").out
+    assert len(json.loads(saved)) == 3
+    assert len(Path("all.csv").read_text().splitlines()) == 1 + 12 * 9 * 3
+
+
+def test_the_strongest_keys_as_a_page(qkv: Program) -> None:
+    words = ["softmax", "--example", "cat", "--top", 2, "--rows", "cat,sat"]
+    assert qkv(*words, "-f", "table").out == (
+        "weights = softmax(scores)   (6, 6) → (6, 6)\n"
+        "cat  sat  0.6291  █████████████████████████▏\n"
+        "     mat  0.2314  █████████▎\n"
+        "sat  cat  0.6791  ███████████████████████████▏\n"
+        "     mat  0.2498  ██████████\n\n"
+    )
+    assert "| cat | sat | 0.6291 |" in qkv(*words, "-f", "markdown").out
+    heads = qkv("run", "--example", "gpt", "--top", 1, "--head", "4,5", "-f", "table").out
+    assert re.findall("^head .", heads, re.M) == ["head 4", "head 5"]
+    long = qkv("run", "--seed", 1, "--length", 300, "--top", 5).out.splitlines()
+    assert len(long) <= 24
+    assert long[6].startswith("…")
+    assert [line.split()[0] for line in long[1:] if line[:1].isdigit()] == ["0", "299"]
