@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qkvcli.render.grids import Room
 
 _AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a prompt's two
+_AROUND_A_PICTURE = 8  # title, legend, sample, keys, strongest pairs (2), blank line, prompt
 _FEWEST_LINES = 4
 
 
@@ -136,6 +137,8 @@ def _write(
     until, names, display = plan.command.until, plan.names, plan.display
     if name == "table":
         _write_tables(problem, plan, selection, stream, environment)
+    elif name == "heatmap":
+        _write_heatmaps(problem, plan, selection, stream, environment)
     elif name == "markdown":
         from qkvcli.render.markdown import write_markdown
 
@@ -169,6 +172,30 @@ def _write_tables(
     for view in views(problem, plan.command.until, plan.names, selection):
         for block in step_tables(view, room):
             text.write(printer(block))
+    stream.write(text.getvalue())
+
+
+def _write_heatmaps(
+    problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
+) -> None:
+    """The steps as pictures that fit the terminal, whatever their size."""
+    from qkvcli.cli.terminal import Printer
+    from qkvcli.core.patches import patches
+    from qkvcli.render.heatmap import Pen, step_heatmap
+
+    columns, lines = environment.size
+    height = max(lines - _AROUND_A_PICTURE, _FEWEST_LINES)
+    room = _room(plan.display, plan.display.width or columns, height)
+    pen = Pen(room._replace(plain=environment.plain), environment.colours)
+    until, names = plan.command.until, plan.names
+    shown = [step for step in problem.outlines(until) if step.name in names]
+    fit = pen.fit(shown, selection.rows)
+    printer = Printer(environment)
+    text = BytesIO()
+    with Meter(environment) as advance:
+        for step in patches(problem, until, names, selection, fit, advance=advance):
+            for block in step_heatmap(step, pen):
+                text.write(printer(block))
     stream.write(text.getvalue())
 
 

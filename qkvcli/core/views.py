@@ -63,7 +63,7 @@ def views(
         outline = whole[step.name]
         of_queries = step.name not in ("key", "value")
         rows = selection.rows if of_queries else None
-        yield View(outline, step.array, rows, _axes(outline, selection))
+        yield View(outline, step.array, rows, axes_of(outline, selection))
 
 
 def selected(
@@ -99,7 +99,7 @@ def selected(
     ]
 
 
-def _axes(step: Outline, selection: Selection) -> tuple[tuple[int, ...], ...]:
+def axes_of(step: Outline, selection: Selection) -> tuple[tuple[int, ...], ...]:
     """The indexes along each leading axis that are selected."""
     chosen = {step.axis("head"): selection.heads, step.axis("batch"): selection.batches}
     axes = []
@@ -113,7 +113,7 @@ def _axes(step: Outline, selection: Selection) -> tuple[tuple[int, ...], ...]:
 def _taken(step: Step, selection: Selection) -> Step:
     """The heads and batches selected of a projection, which is held whole."""
     array = step.array
-    for axis, numbers in enumerate(_axes(step, selection)):
+    for axis, numbers in enumerate(axes_of(step, selection)):
         if numbers != tuple(range(array.shape[axis])):
             array = array.take(numbers, axis=axis)
     return step.part(array, step.rows)

@@ -180,9 +180,12 @@ def _peak(line: Array) -> int:
 
 
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
-    if labels is None:
-        return str(i)
-    label = printable(labels[i])
+    return str(i) if labels is None else shortened(labels[i], room, cap)
+
+
+def shortened(label: str, room: Room, cap: int = 0) -> str:
+    """A label as it is shown, in ``cap`` columns of text or a few; its end may be left out."""
+    label = printable(label)
     if room.plain:
         label = ascii_only(label)
     cap = max(cap, _LABEL)

@@ -26,7 +26,7 @@ class Block(NamedTuple):
 
 def step_tables(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
-    yield _heading(view.step, room)
+    yield heading(view.step, room)
     for index, matrix in view.matrices():
         if index:
             yield _line(Text(matrix_title(index, view.step.has_heads), style=_NAME))
@@ -35,7 +35,7 @@ def step_tables(view: View, room: Room) -> Iterator[Block]:
             yield Block("")
 
 
-def _heading(step: Outline, room: Room) -> Block:
+def heading(step: Outline, room: Room) -> Block:
     """The title; where it is too long for the room it breaks before the shapes."""
     words = title(step)
     shown = ascii_only if room.plain else str
