@@ -58,9 +58,10 @@ class Sample(NamedTuple):
 class Patches(NamedTuple):
     """A step that is reduced.
 
-    ``view`` holds the peak of each patch (…, r, c) in place of the numbers; ``rows`` are
-    still those of the step. ``strongest`` are the largest weights, ``sample`` says how many
-    of the queries were computed, where not all were.
+    ``view`` holds the peak of each patch (…, r, c) in place of the numbers; its rows are
+    still those of the step. Weights are −∞ where the scores are: those keys are hidden, and
+    have no weight at all. ``strongest`` are the largest weights, ``sample`` says how many of
+    the queries were computed, where not all were.
     """
 
     view: View
@@ -138,6 +139,7 @@ def starts(count: int, most: int) -> Array:
 
 
 def _peaks(array: Array, begins: Array, axis: int, name: str) -> Array:
+    """The peak of each patch along one axis."""
     if not begins.size or not array.size:
         shape = list(array.shape)
         shape[axis] = len(begins)
@@ -237,8 +239,16 @@ class _Stream:
                 matrix = _index_in(self.problem.shape[:-2], index)
                 found = _largest(arrays[name], across, self.columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
+                across = self._hidden(across, arrays)
             peaks[name] = _peaks(across, begins, -2, name)
         return _Some(index, int(row_of[0]), peaks, strongest)
+
+    def _hidden(self, weights: Array, arrays: dict[str, Array]) -> Array:
+        """Reduced weights, with −∞ where all scores of a patch are."""
+        scores = arrays.get(self.problem.last_score)
+        if scores is None:  # the weights are given
+            return weights
+        return np.where(np.isneginf(_peaks(scores, self.columns, -1, "weights")), -np.inf, weights)
 
     def _take(self, some: _Some) -> None:
         for name, peaks in some.peaks.items():

@@ -180,15 +180,14 @@ def _peak(line: Array) -> int:
 
 
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
-    return str(i) if labels is None else shortened(labels[i], room, cap)
+    return str(i) if labels is None else shortened(labels[i], room, max(cap, _LABEL))
 
 
-def shortened(label: str, room: Room, cap: int = 0) -> str:
-    """A label as it is shown, in ``cap`` columns of text or a few; its end may be left out."""
+def shortened(label: str, room: Room, cap: int) -> str:
+    """A label as it is shown, in up to ``cap`` columns of text: its end may be left out."""
     label = printable(label)
     if room.plain:
         label = ascii_only(label)
-    cap = max(cap, _LABEL)
     if room.width is None or cell_len(label) <= cap:
         return label
     return set_cell_size(label, cap - len(room.ellipsis)).rstrip() + room.ellipsis

@@ -34,9 +34,9 @@ DIVERGING = (
 )
 """Around 0: the blue half of ColorBrewer's RdBu and the orange half of its PuOr. Source: Brewer,
 colorbrewer2.org."""
-CIVIDIS_256 = (17, 18, 19, 24, 60, 243, 101, 247, 144, 179, 185, 221)
+CIVIDIS_256 = (17, 18, 19, 25, 60, 243, 101, 247, 144, 179, 185, 220)
 """Close to cividis, each entry lighter than the one before."""
-DIVERGING_256 = (18, 25, 67, 74, 153, 255, 223, 215, 172, 130, 94)
+DIVERGING_256 = (18, 25, 67, 74, 153, 255, 223, 215, 172, 130, 88)
 
 SHADES, ASCII_SHADES = " ░▒▓█", " .:*#"
 _CENTRE = 128

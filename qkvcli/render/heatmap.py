@@ -22,6 +22,7 @@ from qkvcli.render.text import ascii_only, formatted, matrix_title
 _NAME, _LABEL = "bold", "magenta"  # as in tables
 _UPPER, _LOWER = "▀", "▄"
 _EVERY = 2**40  # as many as there are
+_LONG, _SHORT = 16, 3  # columns of text that a label has at most, and at least
 
 
 class Pen:
@@ -54,7 +55,8 @@ class Pen:
         numbers = range(count) if rows is None else rows.tolist()
         ends = [numbers[0], numbers[-1]] if len(numbers) else []
         named = (str(i) if labels is None else labels[i] for i in ends)
-        return [shortened(label, self.room) for label in named]
+        cap = _LONG if self.room.width is None else _cap(self.room.width // 4)
+        return [shortened(label, self.room, cap) for label in named]
 
     def line(self, heat: Heat, rows: Array) -> Text:
         """One line of a picture, from one or two rows of numbers."""
@@ -83,6 +85,11 @@ def _halves(above: Color | None, below: Color | None) -> tuple[str, Style]:
     return _UPPER, Style.from_color(above, below)
 
 
+def _cap(width: int) -> int:
+    """The columns of text that a label may have, where there are so many."""
+    return min(max(width, _SHORT), _LONG)
+
+
 def step_heatmap(patches: Patches, pen: Pen) -> Iterator[Block]:
     """A step's title, the legend of its picture, and the picture, or one of each matrix."""
     view, room = patches.view, pen.room
@@ -107,14 +114,17 @@ def _legend(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:
     """The scale, what has no place on it, and how many queries were left out."""
     array, room = patches.view.array, pen.room
     legend = heat.legend(pen.colours, room.digits, room.plain)
-    if np.isneginf(array).any():
-        note = "  blank: hidden"
+    blank = [
+        what for what, test in (("hidden", np.isneginf), ("NaN", np.isnan)) if test(array).any()
+    ]
+    if blank and (heat.around_zero or pen.colours is not None):  # small weights are blank too
+        note = f"  blank: {' or '.join(blank)}"
         fits = room.width is None or legend.cell_len + len(note) <= room.width
         legend.append(note if fits else "\n" + note.strip())
     yield legend
     if patches.sample is not None:
         taken, least, most = patches.sample
-        of = f"{least:,}" if least == most else f"{least:,} or {most:,}"
+        of = f"{least:,}" if least == most else f"about {least:,}"
         yield Text(f"{taken:,} of {of} queries for each row")
 
 
@@ -194,12 +204,16 @@ def _strongest(patches: Patches, pen: Pen) -> Text:
 
 
 def _pairs(patches: Patches, pen: Pen) -> Iterator[str]:
+    """Each of the largest weights: its matrix, query and key."""
     step, room = patches.view.step, pen.room
     queries, keys = Names(step.rows), Names(step.columns)
     weights = [pair.weight for pair in patches.strongest]
     [numbers] = formatted(np.array([weights]), room.digits)
+    arrow = ascii_only("→") if room.plain else "→"
     for n, (pair, number) in enumerate(zip(patches.strongest, numbers, strict=True), 1):
         head = f"{matrix_title(pair.matrix, step.has_heads)}: " if pair.matrix else ""
-        query, key = (shortened(name, room) for name in (queries[pair.query], keys[pair.key]))
-        arrow = ascii_only("→") if room.plain else "→"
-        yield f"{head}{query} {arrow} {key} {number}" + ("," if n < len(weights) else "")
+        tail = f" {number}" + ("," if n < len(weights) else "")
+        left = (room.width or _EVERY) - len(f"  {head} {arrow} {tail}")
+        names = (queries[pair.query], keys[pair.key])
+        query, key = (shortened(name, room, _cap(left // 2)) for name in names)
+        yield f"{head}{query} {arrow} {key}{tail}"
