@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qkvcli.api import Steps, attend, attention, output, scores, softmax
+    from qkvcli.api import Explanation, Steps, attend, attention, output, scores, softmax
     from qkvcli.core.config import AttentionConfig
     from qkvcli.core.steps import Step
     from qkvcli.errors import (
@@ -27,6 +27,7 @@ __all__ = [
     "AttentionConfig",
     "DataError",
     "DtypeError",
+    "Explanation",
     "QkvError",
     "ShapeError",
     "Step",

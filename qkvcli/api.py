@@ -9,6 +9,7 @@ from __future__ import annotations  # help() shows the types by their names
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from operator import index
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -25,11 +26,15 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
+from qkvcli.core import naming
 from qkvcli.core.compute import SIZES, output_into, steps_of
 from qkvcli.core.config import AttentionConfig, DtypeLike, Lengths, Preset, Scale, Window
 from qkvcli.core.dtypes import working_dtype
+from qkvcli.core.explain import Explanation as Explained
+from qkvcli.core.explain import explain
 from qkvcli.core.fitting import problem_of
-from qkvcli.core.operands import Array, Labels, Operand, Operands
+from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
+from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.views import View, rows_named
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
@@ -52,9 +57,15 @@ class Steps:
     (['scores', 'weights', 'output'], False, Step(weights = softmax(scores), (1, 2) float64))
     """
 
-    def __init__(self, steps: Sequence[Step], config: AttentionConfig | None = None) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        config: AttentionConfig | None = None,
+        problem: Problem | None = None,
+    ) -> None:
         self._steps = tuple(steps)
         self.config = config or AttentionConfig()
+        self._problem = problem
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +90,7 @@ class Steps:
     def __getitem__(self, which: slice) -> Steps: ...
     def __getitem__(self, which: int | str | slice) -> Step | Steps:
         if isinstance(which, slice):
-            return Steps(self._steps[which], self.config)
+            return Steps(self._steps[which], self.config, self._problem)
         if not isinstance(which, str):
             return self._steps[which]
         for step in self._steps:
@@ -131,6 +142,41 @@ class Steps:
         """The step of a name, or the default where there is none."""
         return next((step for step in self if step.name == name), default)
 
+    def explain(
+        self,
+        query: str | SupportsIndex,
+        key: str | SupportsIndex | None = None,
+        *,
+        head: SupportsIndex | None = None,
+        batch: SupportsIndex | None = None,
+    ) -> Explanation:
+        """How a query came to its weights and its output; ``key`` None is the one that weighs most.
+
+        Both are labels, ``"the#2"`` for the second *the*, or numbers. Where there are several
+        heads or batches, ``head`` and ``batch`` say which. The inputs are read again: leave
+        them as they are until then. Raises UsageError for a token, a head or a batch that
+        does not exist.
+
+        >>> steps = attend([[1, 2]], [[3, 1], [0, 1]], [[1], [5]], key_labels="cat sat")
+        >>> found = steps.explain(0, "cat")
+        >>> found.score, round(found.weight, 4), found.shares.round(2).tolist()
+        (5.0, 0.9526, [0.8, 0.2])
+        >>> print(found)  # doctest: +ELLIPSIS
+        0 → cat: weight 0.9526, the largest of 2; equal shares would be 0.5000
+        1  score = q(0)·k(cat)
+        ...
+        """
+        problem = self._problem
+        if problem is None:
+            raise UsageError("these steps do not know what they were made of")
+        queries, keys = problem.shape[-2:]
+        asked = _token(query, naming.Names.of(problem.labels, queries), "query")
+        answers = (
+            None if key is None else _token(key, naming.Names.of(problem.key_labels, keys), "key")
+        )
+        place = _place(problem.shape[:-2], {"head": head, "batch": batch})
+        return Explanation(**vars(explain(problem, asked, answers, place)))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, whole or not at all, in the format of its ending, with every digit.
 
@@ -151,6 +197,41 @@ class Steps:
                 FORMATS[name].write(self._steps, stream)
             else:
                 write_markdown(map(View.whole, self), stream)
+
+
+class Explanation(Explained):
+    """What `Steps.explain` gives: the numbers, and as text what a person reads.
+
+    In a notebook it shows itself.
+    """
+
+    def __str__(self) -> str:
+        from qkvcli.render.explanation import explanation_text
+
+        return explanation_text(self)
+
+    def _repr_markdown_(self) -> str:
+        from qkvcli.render.explanation import explanation_markdown
+
+        return explanation_markdown(self)
+
+
+def _token(given: str | SupportsIndex, names: naming.Names, kind: str) -> int:
+    return names.find(given if isinstance(given, str) else str(index(given)), kind)
+
+
+def _place(leading: Shape, asked: dict[str, SupportsIndex | None]) -> tuple[int, ...]:
+    """The matrix that a head and a batch name. Raises UsageError where it is not clear."""
+    place = [0] * len(leading)
+    for axis, (kind, given) in zip((-1, -2), asked.items(), strict=True):
+        count = leading[axis] if len(leading) >= -axis else 0
+        if given is None and count < 2:
+            continue
+        many = kind + ("es" if kind == "batch" else "s")
+        if given is None or not 0 <= index(given) < count:
+            raise UsageError(f"there are {count} {many}; say which with {kind}=0 to {count - 1}")
+        place[axis] = index(given)
+    return tuple(place)
 
 
 Sequence.register(Steps)  # not a subclass: type checkers would refuse `"weights" in steps`
@@ -208,7 +289,7 @@ def attend(
     problem = problem_of(config, operands)
     if rows is not None:
         problem = problem.with_rows(_rows(rows, problem.shape[-2], problem.labels))
-    steps = Steps(steps_of(problem), config)
+    steps = Steps(steps_of(problem), config, problem)
     if problem.size <= SIZES.held:  # at once, so that the inputs may be written to again
         for step in steps:
             _ = step.array

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from qkvcli.core.compute import Sizes
-from qkvcli.core.naming import Names
 from qkvcli.core.patches import Fit, Pair, Patches, Sample, patches, reduced, starts
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
@@ -143,11 +142,9 @@ def test_what_is_reduced_in_pieces_is_what_tables_show(
         assert shown.axes == view.axes
         assert str(shown.step.shape) == str(view.step.shape)
         array = np.where(hidden, -math.inf, view.array) if name == "weights" else view.array
-        for (index, mine), (same, matrix) in zip(
-            shown.matrices(), ((i, array[place]) for place, i in placed(view.axes)), strict=True
-        ):
-            assert index == same
-            np.testing.assert_allclose(mine, looped(matrix, fit, name), 1e-9, 1e-12)
+        for mine, (place, index) in zip(shown.matrices(), placed(view.axes), strict=True):
+            assert mine.place == index
+            np.testing.assert_allclose(mine.array, looped(array[place], fit, name), 1e-9, 1e-12)
     check_strongest(found["weights"].strongest, whole["weights"], selection)
 
 
@@ -282,7 +279,7 @@ def test_a_thousand_tokens_fit_a_screen(qkv: Program) -> None:
     assert shown[3].startswith("0 ")
     assert shown[18].startswith("999 ")
     whole = qkv("softmax", "--seed", 1, "--length", 100, "-f", "heatmap", "--full").out
-    assert len(whole.splitlines()) == 1 + 1 + 1 + 100 + 2 + 1
+    assert len(whole.splitlines()) == 1 + 1 + 1 + 100 + 1 + 1
 
 
 def test_a_causal_mask_leaves_blanks_in_colour_too(
@@ -362,13 +359,22 @@ def test_rows_are_chosen_and_files_keep_their_format(qkv: Program, folder: Path)
     assert "the → mat" in pairs
 
 
-def test_names_count_what_stands_twice() -> None:
-    labels = tuple("the cat and the mat and the".split())
-    names = Names(labels)
-    shown = "the#1 cat and#1 the#2 mat and#2 the#3".split()
-    assert [names[i] for i in range(7)] == shown
-    many = Names((*map(str, range(100_000)), "7"))
-    assert (many[7], many[8], many[100_000]) == ("7#1", "8", "7#2")
+def test_steps_that_were_given_have_pictures_too(qkv: Program, folder: Path) -> None:
+    weights = np.array([[0.25, 0.75], [1.0, 0.0]])
+    np.save("w.npy", weights)
+    np.save("v.npy", np.array([[1.0], [-2.0]]))
+    shown = qkv("output", "w.npy", "-v", "v.npy", "--show", "all", "-f", "heatmap", "--digits", 2)
+    value, given, output = shown.out.split("\n\n")[:3]
+    assert value.splitlines() == [
+        *("value = V   (2, 1)", "-2.00 ░░░░▒▒▒▒0▓▓▓▓████ 2.00", "  0", "0 █", "1 ░"),
+    ]
+    assert given.splitlines()[2:] == [
+        *("0 ░▓", "1 █", "strongest: 1 → 0 1.00, 0 → 1 0.75, 0 → 0 0.25"),
+    ]
+    assert output.splitlines()[3:] == ["0 ░", "1 ▓"]  # -1.25 and 1
+    np.save("s.npy", np.array([[0.0, -np.inf], [2.0, 1.0]]))
+    hidden = qkv("softmax", "s.npy", "--show", "all", "-f", "heatmap", "--digits", 0).out
+    assert "blank: hidden\n0 ▓\n1 ██\n" in hidden
 
 
 def test_any_length_in_little_memory(qkv: Program, folder: Path) -> None:

@@ -26,7 +26,8 @@ class Command(NamedTuple):
 
     It computes the steps ``until`` one, and shows those that it ``shows`` (none named: all).
     It needs the ``inputs``, unless it is given the step that it ``takes``; beside that it
-    needs the ``inputs_beside``. ``piped`` is its format where no terminal is. ``words`` are
+    needs the ``inputs_beside``; of both, those that are ``optional`` only where they are named.
+    ``piped`` is its format where no terminal is. ``words`` are
     those that it takes without an option, beside that step. It has all options but those
     that it ``lacks``. ``done_by`` is the module of `qkvcli.cli` that carries it out.
     """
@@ -39,6 +40,7 @@ class Command(NamedTuple):
     shows: tuple[str, ...] = ()
     takes: str = ""
     inputs_beside: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
     piped: str = "csv"
     words: tuple[Place, ...] = ()
     lacks: frozenset[str] = frozenset()
@@ -133,6 +135,8 @@ COMMANDS = {
             name="explain",
             help="Explain how one query came to its weights and its output, as on paper.",
             inputs=("query", "key", "value"),
+            inputs_beside=("value",),
+            optional=frozenset({"value"}),
             piped="table",
             words=(
                 Place("QUERY", "The token that asks: its label, its index, or the#2.", True),

@@ -3,41 +3,41 @@
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
-from qkvcli.cli.inputs import operands
-from qkvcli.cli.notes import notes
+from qkvcli.cli.inputs import expanded, problems
 from qkvcli.cli.options import Display
-from qkvcli.cli.terminal import Meter, Shown
-from qkvcli.core.config import ORDER
-from qkvcli.core.fitting import problem_of
+from qkvcli.cli.terminal import Meter, Printer, Shown, page, screen
 from qkvcli.core.problem import Problem
-from qkvcli.core.views import Selection, edges, numbers_named, rows_named, selected, views
+from qkvcli.core.views import (
+    Selection,
+    edges,
+    numbers_named,
+    outlines,
+    rows_named,
+    selected,
+    views,
+)
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
-
-if TYPE_CHECKING:
-    from qkvcli.render.grids import Room
-
-_AROUND_A_TABLE = 6  # its title, header, rule, the blank line after it, and a prompt's two
-_AROUND_A_PICTURE = 8  # title, legend, sample, keys, strongest pairs (2), blank line, prompt
-_FEWEST_LINES = 4
 
 
 class Plan(NamedTuple):
     """What is to be done with the steps of a command: the formats, None for nothing.
 
-    ``display`` is for what is shown; `saved` is the plan for what is kept.
+    ``display`` is for what is shown; `saved` is the plan for what is kept. ``names`` are the
+    steps.
     """
 
     command: Command
     display: Display
     shown: str | None
     kept: str | None
+    names: tuple[str, ...] = ()
 
     @property
     def saved(self) -> "Plan":
@@ -46,24 +46,30 @@ class Plan(NamedTuple):
         whole = replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
         return self._replace(display=whole)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The steps that the command shows."""
-        return self.command.shows or ORDER
-
 
 def perform(line: Line, environment: Environment) -> None:
     """Compute and show what a command line asks for. Raises the errors of all the layers."""
+    line = expanded(line)
     plan = planned(line, environment)
-    found = operands(line, environment)
-    config = line.attention.config
-    problem = problem_of(config, found, line.command.until)
-    for note in notes(config, found, problem):
-        environment.note(note)
-    if environment.ignores_input(expected=bool(line.command.takes)):
-        place = line.command.takes.upper() or "the name of a file"
-        environment.note(f"standard input is not read; give - as {place} to read it")
-    deliver(problem, plan, environment)
+    problem, named = problems(line, environment)
+    plan = plan._replace(names=_names(line, problem))
+    deliver(problem, named, plan, environment)
+
+
+def _names(line: Line, problem: Problem) -> tuple[str, ...]:
+    """The steps that are shown: those asked for, or those that the command computes.
+
+    Raises UsageError for one that does not exist here.
+    """
+    there = [step.name for step in outlines(problem, line.command.until, Selection())]
+    asked = line.display.show
+    if asked is None:
+        given = {step.name for step in problem.given}
+        return tuple(name for name in line.command.shows or there if name not in given)
+    missing = next((name for name in asked if name not in (*there, "all")), None)
+    if missing is not None:
+        raise UsageError(f"--show: there is no {missing} here; the steps are {', '.join(there)}")
+    return tuple(there) if "all" in asked else asked
 
 
 def planned(line: Line, environment: Environment) -> Plan:
@@ -75,11 +81,16 @@ def planned(line: Line, environment: Environment) -> Plan:
     name = display.format or ("table" if environment.on_terminal else line.command.piped)
     if not display.quiet and environment.on_terminal and name in FORMATS and FORMATS[name].binary:
         raise UsageError(f"{name} is binary, and not for a terminal; use -o FILE, or > FILE")
-    kept = None if display.output is None else _kept(display.output, name)
+    kept = None if display.output is None else kept_as(display.output, name)
+    if display.top is not None:
+        from qkvcli.cli.top import check_top
+
+        check_top(None if display.quiet else name)
+        check_top(kept)
     return Plan(line.command, display, None if display.quiet else name, kept)
 
 
-def _kept(path: Path, shown: str) -> str:
+def kept_as(path: Path, shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
     told = path.suffix.lower() in PAGES or format_by_ending(path) is not None
     if not told:
@@ -90,13 +101,14 @@ def _kept(path: Path, shown: str) -> str:
     return name_by_ending(path, f"-o {path}")
 
 
-def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
+def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environment) -> None:
     """Save and show. The file comes first: a reader that leaves early does not cost it.
 
-    Raises WriteError, ReaderGone, or UsageError for a row, a head or a batch that does not
-    exist, before anything is computed.
+    ``named`` is the problem with the names of its tokens on a page. Raises WriteError,
+    ReaderGone, or UsageError for a row, a head or a batch that does not exist, before
+    anything is computed.
     """
-    selection = _selection(problem, plan)
+    selection = _selection(named, plan)
     if selection.rows is not None and not selection.rows.size:
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
@@ -104,25 +116,30 @@ def deliver(problem: Problem, plan: Plan, environment: Environment) -> None:
         from qkvcli.formats.files import saved
 
         with saved(plan.display.output) as stream:
-            _write(plan.kept, problem, plan.saved, Selection(), stream, environment)
+            kept = problem if plan.kept in FORMATS else named
+            _write(plan.kept, kept, plan.saved, Selection(), stream, environment)
     if plan.shown is not None:
         obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
         stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
-        _write(plan.shown, problem, plan, selection, stream, environment)
+        shown = problem if plan.shown in FORMATS else named
+        _write(plan.shown, shown, plan, selection, stream, environment)
 
 
 def _selection(problem: Problem, plan: Plan) -> Selection:
     """The rows, heads and batches that are shown. Raises UsageError where one does not exist."""
     display = plan.display
-    steps = [step for step in problem.outlines(plan.command.until) if step.name in plan.names]
-    chosen: list[tuple[int, ...] | None] = []
-    for kind, parts in (("head", display.head), ("batch", display.batch)):
+    chosen = Selection(heads=None if display.head is None else ())
+    there = outlines(problem, plan.command.until, chosen)
+    steps = [step for step in there if step.name in plan.names]
+
+    def numbers(kind: str, parts: tuple[str, ...] | None) -> tuple[int, ...] | None:
         axes = ((step, step.axis(kind)) for step in steps)
-        there = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
-        chosen.append(None if parts is None else numbers_named(parts, there, kind))
+        count = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
+        return None if parts is None else numbers_named(parts, count, kind)
+
     rows = display.rows
     picked = None if rows is None else rows_named(rows, problem.shape[-2], problem.labels)
-    return Selection(picked, *chosen)
+    return Selection(picked, numbers("head", display.head), numbers("batch", display.batch))
 
 
 def _write(
@@ -135,14 +152,18 @@ def _write(
 ) -> None:
     """The steps that the command shows, in a format, into a stream."""
     until, names, display = plan.command.until, plan.names, plan.display
-    if name == "table":
+    if display.top is not None:
+        from qkvcli.cli.top import write_top
+
+        write_top(name, problem, display, selection, stream, environment)
+    elif name == "table":
         _write_tables(problem, plan, selection, stream, environment)
     elif name == "heatmap":
         _write_heatmaps(problem, plan, selection, stream, environment)
     elif name == "markdown":
         from qkvcli.render.markdown import write_markdown
 
-        room = _room(display, display.width, None)
+        room = page(display)
         write_markdown(views(problem, until, names, selection), stream, room)
     else:
         with Meter(environment) as advance:
@@ -154,24 +175,17 @@ def _write_tables(
     problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
 ) -> None:
     """The steps as tables; of a matrix that is too long, only its edges are computed."""
-    from qkvcli.cli.terminal import Printer
     from qkvcli.render.tables import step_tables
 
     display = plan.display
-    columns, lines = environment.size
-    width = display.width
-    if width is None and (environment.on_terminal or not display.full):
-        width = columns  # nothing bounds what goes whole into a file
-    height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
-    room = _room(display, width, height)._replace(plain=environment.plain)
+    room, height = screen(display, environment)
     if selection.rows is None and not display.full and problem.shape[-2] > height:
         kept = [i for i in edges(problem.shape[-2], height) if i is not None]
-        selection = selection._replace(rows=np.array(kept, dtype=np.intp))
+        selection = selection._replace(rows=np.array(kept, dtype=np.intp), gaps=True)
     printer = Printer(environment)
     text = BytesIO()
-    for view in views(problem, plan.command.until, plan.names, selection):
-        for block in step_tables(view, room):
-            text.write(printer(block))
+    for block in step_tables(views(problem, plan.command.until, plan.names, selection), room):
+        text.write(printer(block))
     stream.write(text.getvalue())
 
 
@@ -179,28 +193,18 @@ def _write_heatmaps(
     problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
 ) -> None:
     """The steps as pictures that fit the terminal, whatever their size."""
-    from qkvcli.cli.terminal import Printer
     from qkvcli.core.patches import patches
     from qkvcli.render.heatmap import Pen, step_heatmap
 
-    columns, lines = environment.size
-    height = max(lines - _AROUND_A_PICTURE, _FEWEST_LINES)
-    room = _room(plan.display, plan.display.width or columns, height)
-    pen = Pen(room._replace(plain=environment.plain), environment.colours)
-    until, names = plan.command.until, plan.names
-    shown = [step for step in problem.outlines(until) if step.name in names]
-    fit = pen.fit(shown, selection.rows)
+    room, height = screen(plan.display, environment)
+    pen = Pen(room._replace(height=height - 1), environment.colours)  # a line for the sample
+    steps = outlines(problem, plan.command.until, selection)
+    fit = pen.fit([step for step in steps if step.name in plan.names], selection.rows)
     printer = Printer(environment)
     text = BytesIO()
     with Meter(environment) as advance:
-        for step in patches(problem, until, names, selection, fit, advance=advance):
-            for block in step_heatmap(step, pen):
-                text.write(printer(block))
+        found = patches(problem, plan.command.until, plan.names, selection, fit, advance=advance)
+    for step in found:
+        for block in step_heatmap(step, pen):
+            text.write(printer(block))
     stream.write(text.getvalue())
-
-
-def _room(display: Display, width: int | None, height: int | None) -> "Room":
-    from qkvcli.render.grids import Room
-
-    room = Room(width, height, full=display.full)
-    return room if display.digits is None else room._replace(digits=display.digits)

@@ -15,10 +15,10 @@ class Example(NamedTuple):
     options: dict[str, Any]
 
     @property
-    def values(self) -> dict[str, Any]:
-        """The values of all its options."""
+    def paths(self) -> dict[str, Path]:
+        """Where its files are, by the options that they stand for."""
         folder = samples()
-        return {**self.options, **{field: folder / name for field, name in self.files.items()}}
+        return {field: folder / name for field, name in self.files.items()}
 
 
 def _three(folder: str, ending: str) -> dict[str, str]:

@@ -5,26 +5,112 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qkvcli.cli.commands import Line
-from qkvcli.cli.declare import given, typed
+from qkvcli.cli.commands import Line, Stage
+from qkvcli.cli.declare import declared, given, typed
 from qkvcli.cli.environment import Environment
-from qkvcli.core.fitting import check_follows
+from qkvcli.cli.examples import EXAMPLES, samples
+from qkvcli.cli.notes import notes
+from qkvcli.cli.options import AttentionOptions, Sources
+from qkvcli.core.config import ORDER
+from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
+from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import DataError, UsageError
-from qkvcli.formats.files import choose, read_document, read_matrix
+from qkvcli.formats.files import choose, in_folder, read_document, read_matrix
 from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
-_BUNDLES = ("qkv", "embeddings", "seed")
+_BUNDLES = ("qkv", "embeddings", "seed", "example")
+_MADE_OF = {part for parts in PARTS.values() for part in parts if part}
 
 
-def operands(line: Line, environment: Environment) -> Operands:
-    """All that a command works on, read and labelled; the article's where nothing is named.
+def expanded(line: Line) -> Line:
+    """The line with the options that its example stands for, and for the steps that it shows.
 
-    Raises UsageError where the options contradict, DataError where a file can't be read.
+    Options that were typed win. Raises UsageError where two of them say where Q, K and V
+    come from.
     """
-    return _Reading(line, environment).operands()
+    _check_origins(line.sources)
+    if line.sources.example is not None:
+        line = _of_example(line, EXAMPLES[line.sources.example].options)
+    show = line.display.show
+    if line.display.top is not None:
+        if show is not None:
+            raise UsageError("--top shows the weights alone; leave out --show")
+        show = ("weights",)
+    if show is None or "all" in show:
+        return line
+    last = max(ORDER.index(name) for name in show)
+    until: Stage = "scores"
+    if last >= ORDER.index("weights"):
+        until = "weights" if ORDER[last] == "weights" else "output"
+    needs = tuple(name for name in PARTS if name != "value" or until == "output" or name in show)
+    beside = ("value",) if until == "output" else ()
+    command = line.command._replace(until=until, inputs=needs, inputs_beside=beside)
+    return line._replace(command=command)
+
+
+def _of_example(line: Line, options: dict[str, Any]) -> Line:
+    """The line with an example's options; beside a step that is given, with those that follow."""
+    typed = given(line.attention)
+    follows = () if line.command.takes == "scores" else ("heads", "kv_heads")
+    attention = {
+        name: value
+        for name, value in options.items()
+        if name in declared(AttentionOptions)
+        and name not in typed
+        and (name in follows or not takes_step(line))
+    }
+    sources = line.sources
+    if sources.labels is None:
+        sources = replace(sources, labels=options.get("labels"))
+    return line._replace(attention=replace(line.attention, **attention), sources=sources)
+
+
+def takes_step(line: Line) -> bool:
+    """Whether the step is read, from its file or a pipe, and not computed from Q and K."""
+    sources, command = line.sources, line.command
+    if sources.scores is not None or not command.takes:
+        return sources.scores is not None
+    typed = given(sources)
+    known = "query" in typed and "key" in typed
+    return line.operand is not None or not (known or any(name in typed for name in _BUNDLES))
+
+
+def problems(line: Line, environment: Environment) -> tuple[Problem, Problem]:
+    """The problem that a command line poses, and the same as a page has it.
+
+    A page names the tokens of the article where its numbers are drawn by their seed; data
+    have no names but those that were given. What a person should know of the inputs is
+    noted. Raises UsageError where the options contradict, DataError where a file can't be
+    read, ShapeError where shapes don't fit.
+    """
+    found = _Reading(line, environment).operands()
+    config = line.attention.config
+    problem = problem_of(config, found, line.command.until)
+    for note in notes(config, found, problem):
+        environment.note(note)
+    if environment.ignores_input(expected=bool(line.command.takes)):
+        place = line.command.takes.upper() or "the name of a file"
+        environment.note(f"standard input is not read; give - as {place} to read it")
+    if given(line.sources) != {"seed": ARTICLE_SEED} or takes_step(line):
+        return problem, problem
+    found = found.labelled(ARTICLE_TOKENS, None)
+    return problem, problem_of(config, found, line.command.until)
+
+
+def _check_origins(sources: Sources) -> None:
+    """Raise UsageError where the options that say where things come from contradict."""
+    typed_ones = given(sources)
+    files = [name for name in PARTS if name in typed_ones][:1]
+    origins = [*files, *(name for name in _BUNDLES if name in typed_ones)]
+    if len(origins) > 1:
+        first, second = map(typed, origins[:2])
+        raise UsageError(f"{first} and {second} both say where Q, K and V come from; keep one")
+    for name in _DRAWN:
+        if name in typed_ones and sources.seed is None:
+            raise UsageError(f"{typed(name)} is for drawing at random; add --seed {ARTICLE_SEED}")
 
 
 class _Reading:
@@ -35,11 +121,15 @@ class _Reading:
         self.sources, self.config = line.sources, line.attention.config
         self.typed = given(line.sources)
         self.files = line.attention.files
+        example = self.sources.example
+        self.paths = self.typed | (EXAMPLES[example].paths if example else {})
+        self.paths |= {name: value for name, value in self.typed.items() if name in _MADE_OF}
+        self.takes = "scores" if self.sources.scores else line.command.takes
 
     def operands(self) -> Operands:
-        self._check_origins()
+        """All that a command works on, read and labelled; the article's where nothing is named."""
         command, labels = self.line.command, self.sources.labels
-        if self._takes_step():
+        if takes_step(self.line):
             found = self._beside_step()
         else:
             if not any(name in self.typed for name in (*PARTS, *_BUNDLES)):
@@ -47,31 +137,11 @@ class _Reading:
                 labels = ARTICLE_TOKENS if labels is None else labels
                 found = self._inputs(seeded(ARTICLE_SEED), PARTS)
             else:
-                found = self._inputs(self._given(command.inputs), command.inputs)
+                needs = [name for name in command.inputs if self._wants(name)]
+                found = self._inputs(self._given(needs), needs)
         more: dict[str, Any] = {name: self._matrix(path, name) for name, path in self.files.items()}
         said = (typed("labels"), typed("key_labels"))
         return replace(found, **more).labelled(labels, self.sources.key_labels, said)
-
-    def _takes_step(self) -> bool:
-        """Whether the step is read, from its file or a pipe, and not computed from Q and K."""
-        if not self.line.command.takes:
-            return False
-        known = self.sources.query and self.sources.key
-        bundled = any(name in self.typed for name in _BUNDLES)
-        return self.line.operand is not None or not (bundled or known)
-
-    def _check_origins(self) -> None:
-        """Raise UsageError where the options that say where things come from contradict."""
-        files = [name for name in PARTS if name in self.typed][:1]
-        origins = [*files, *(name for name in _BUNDLES if name in self.typed)]
-        if len(origins) > 1:
-            first, second = map(typed, origins[:2])
-            raise UsageError(f"{first} and {second} both say where Q, K and V come from; keep one")
-        for name in _DRAWN:
-            if name in self.typed and self.sources.seed is None:
-                raise UsageError(
-                    f"{typed(name)} is for drawing at random; add --seed {ARTICLE_SEED}"
-                )
 
     def _check_example(self) -> None:
         """Raise UsageError for a projection, where nothing names what is to be projected."""
@@ -82,21 +152,22 @@ class _Reading:
 
     def _beside_step(self) -> Operands:
         """The step that is given, and what goes with it."""
-        command, operand = self.line.command, self.line.operand
-        wants_width = command.takes == "scores" and self.config.scale == "sqrt"
+        command, operand = self.line.command, self.sources.scores or self.line.operand
+        wants_width = self.takes == "scores" and self.config.scale == "sqrt"
         if operand is None and self.environment.asks_a_person:
             missing = [name for name in command.inputs_beside if not self._has(name)]
             besides = "".join(f", and {typed(name)} FILE" for name in missing)
             raise UsageError(
-                f"no {command.takes}: pipe them in or name their file{besides}; or give --query "
+                f"no {self.takes}: pipe them in or name their file{besides}; or give --query "
                 "and --key, --qkv FILE or --seed N"
             )
         self._check_follows(wants_width)
         width = [name for name in ("query", "key") if wants_width and self._has(name)][:1]
-        needs = (*command.inputs_beside, *width)
+        beside = [name for name in command.inputs_beside if self._wants(name)]
+        needs = (*beside, *width)
         found = self._inputs(self._given(needs), needs)
-        step = self._matrix(operand or Path("-"), command.takes)
-        if command.takes == "scores":
+        step = self._matrix(operand or Path("-"), self.takes)
+        if self.takes == "scores":
             return replace(found, scores=step)
         return replace(found, weights=step)
 
@@ -105,12 +176,16 @@ class _Reading:
         command, used = self.line.command, ("scores",) if wants_width else ()
         named = {typed(name): ACTS_ON[name] for name in self.typed if name in ACTS_ON}
         named.pop("--value", None)  # it does no harm, and commands of one script may share it
-        check_follows(named, command.takes, command.until, used)
+        check_follows(named, self.takes, command.until, used)
         asked = self.config.changed() | {name: ACTS_ON[name] for name in self.files}
-        check_follows(asked, command.takes, command.until, used)
+        check_follows(asked, self.takes, command.until, used)
 
     def _has(self, name: str) -> bool:
         return name in self.typed or any(bundle in self.typed for bundle in _BUNDLES)
+
+    def _wants(self, name: str) -> bool:
+        """Whether one of Q, K and V is to be found: one that may be left out, if it is named."""
+        return name not in self.line.command.optional or self._has(name)
 
     def _given(self, needs: Iterable[str]) -> dict[str, Operand]:
         """Those of Q, K and V that are needed, from wherever the options say."""
@@ -119,23 +194,33 @@ class _Reading:
             return {}
         if self.sources.seed is not None:
             return self._drawn(needs)
-        if self.sources.qkv is not None:
-            source = self._source(self.sources.qkv)
+        if "qkv" in self.paths:
+            return self._bundled(self.paths["qkv"], needs)
+        if "embeddings" in self.paths:
+            self._check_named([PARTS[name][0] for name in needs])
+            embeddings = self._matrix(self.paths["embeddings"], "embeddings")
+            return dict.fromkeys(needs, embeddings)
+        self._check_named(needs)
+        return {name: self._matrix(self.paths[name], name) for name in needs}
+
+    def _bundled(self, path: Path, needs: tuple[str, ...]) -> dict[str, Operand]:
+        """Q, K and V from one file that holds them, or by their names from a folder."""
+        if path.is_dir():
+            chosen = {name: in_folder(path, name) for name in needs}
+        else:
+            source = self._source(path)
             document = read_document(source)
             if "" in document:
                 what = "holds one matrix; --qkv takes an .npz or JSON of three"
                 raise DataError(f"{source.name}: {what}")
             chosen = {name: choose(document, name, source.name, several=True) for name in needs}
-            return {name: self._told(operand) for name, operand in chosen.items()}
-        if self.sources.embeddings is not None:
-            self._check_named([PARTS[name][0] for name in needs])
-            embeddings = self._matrix(self.sources.embeddings, "embeddings")
-            return dict.fromkeys(needs, embeddings)
-        self._check_named(needs)
-        return {name: self._matrix(self.typed[name], name) for name in needs}
+        return {name: self._told(operand) for name, operand in chosen.items()}
 
     def _drawn(self, needs: tuple[str, ...]) -> dict[str, Operand]:
         drawn = {name: value for name, value in self.typed.items() if name in _DRAWN}
+        for size, labels in (("length", "labels"), ("key_length", "key_labels")):
+            if labels in self.typed:
+                drawn.setdefault(size, len(self.typed[labels]))
         if self.config.head_counts is not None:  # the keys have fewer heads, each as wide
             heads, shared = self.config.head_counts
             drawn["key_dim"] = drawn.get("dim", 64) * shared // heads
@@ -143,18 +228,18 @@ class _Reading:
         return {name: whole[name] for name in needs}
 
     def _check_named(self, needs: Iterable[str]) -> None:
-        missing = [typed(name) for name in needs if name not in self.typed]
+        missing = [typed(name) for name in needs if name not in self.paths]
         if missing:
             rest = "" if self.sources.embeddings else ", or give --qkv FILE or --seed N"
             raise UsageError(f"{' and '.join(missing)} missing: name a file for each{rest}")
 
     def _inputs(self, found: dict[str, Operand], needs: Iterable[str]) -> Operands:
         """Q, K and V with the projections and caches that the options name for them."""
-        parts = {part for name in needs for part in PARTS[name]} & set(self.typed)
+        parts = {part for name in needs for part in PARTS[name]} & set(self.paths)
 
         def find(name: str) -> Operand | None:
             if name in parts:
-                return self._matrix(self.typed[name], name)
+                return self._matrix(self.paths[name], name)
             return found.get(name)
 
         return Operands.of(find)
@@ -171,4 +256,6 @@ class _Reading:
     def _source(self, path: Path) -> Source:
         if str(path) == "-":
             return Source("standard input", data=self.environment.take_input())
+        if path.is_relative_to(samples()) and self.sources.example:
+            return Source(f"example {self.sources.example}", path=path)
         return Source.file(path)

@@ -8,11 +8,33 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from qkvcli.cli.environment import Environment
+from qkvcli.cli.options import Display
 
 if TYPE_CHECKING:
+    from qkvcli.render.grids import Room
     from qkvcli.render.tables import Block
 
 _PATIENCE = 0.5  # seconds of silence
+_AROUND_A_TABLE = 7  # its title, header, rule, facts, the blank line after it, and a prompt's two
+_FEWEST_LINES = 4
+
+
+def page(display: Display) -> "Room":
+    """The room that a page has: as wide as was asked for, and as long as it wants."""
+    from qkvcli.render.grids import Room
+
+    room = Room(display.width, full=display.full)
+    return room if display.digits is None else room._replace(digits=display.digits)
+
+
+def screen(display: Display, environment: Environment) -> tuple["Room", int]:
+    """The room on a terminal, and how many rows of a matrix it has lines for."""
+    columns, lines = environment.size
+    room = page(display)._replace(plain=environment.plain)
+    if room.width is None and (environment.on_terminal or not display.full):
+        room = room._replace(width=columns)  # nothing bounds what goes whole into a file
+    height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
+    return room._replace(height=height), height
 
 
 class Printer:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qkvcli.core.config import ORDER, SCORES, AttentionConfig
-from qkvcli.core.dtypes import Float, own_dtype, result_dtype, rounded
+from qkvcli.core.dtypes import Float, converted, own_dtype, result_dtype, rounded
 from qkvcli.core.inputs import assembled, check_partners, project
 from qkvcli.core.masks import places_of, visibility
 from qkvcli.core.operands import ACTS_ON, Operand, Operands
@@ -22,7 +22,7 @@ from qkvcli.core.shapes import (
     check_width,
     group_of,
 )
-from qkvcli.core.steps import Stage
+from qkvcli.core.steps import Stage, Step
 from qkvcli.errors import UsageError
 
 
@@ -37,19 +37,23 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     own = result_dtype(operands.numeric())
     result: Float = np.dtype(config.dtype) if config.dtype else own
     ready: dict[str, Any] = {}
-    projections = []
+    given, projections = [], []
     of_queries, of_keys = config.head_counts or (None, None)
     sides = (("query", operands.query), ("key", operands.key), ("value", operands.value))
     for name, side in sides:
         if side is None:
             continue
         side, step = project(side, name, result)
-        if step is not None:
+        if step is None:
+            given.append(_given(side.given, name[0].upper(), result, config.head_counts is None))
+        else:
             projections.append(replace(step, has_heads=config.head_counts is None))
         ready[name] = assembled(side, of_queries if name == "query" else of_keys)
-    given = {"scores": operands.scores, "weights": operands.weights}
-    ready |= {name: rounded(step, result) for name, step in given.items() if step is not None}
-    problem = Problem(config, result, **ready, projections=tuple(projections))
+    steps = {"scores": operands.scores, "weights": operands.weights}
+    for name, taken in ((name, step) for name, step in steps.items() if step is not None):
+        ready[name] = rounded(taken, result)
+        given.append(_given(ready[name], "given", result))
+    problem = Problem(config, result, **ready, given=tuple(given), projections=tuple(projections))
     _check_follows(problem, operands.mask, until)
     problem = replace(problem, groups=_groups(problem))
     if problem.weights is not None:
@@ -59,6 +63,18 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     if problem.scores is not None:  # what stands beside them told the width, and is done
         return replace(problem, query=None, key=None)
     return problem
+
+
+def _given(operand: Operand, formula: str, dtype: Float, has_heads: bool = True) -> Step:
+    """What was given as a step of its own, as it was before any split into heads."""
+    return Step.held(
+        operand.name,
+        converted(operand.array, dtype),
+        formula,
+        rows=operand.rows,
+        columns=operand.columns,
+        has_heads=has_heads,
+    )
 
 
 def check_follows(

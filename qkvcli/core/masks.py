@@ -1,6 +1,7 @@
 """Where the queries and the keys stand, and which keys each query may see."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
@@ -159,6 +160,27 @@ class Visibility:
             return visible & own, None
         return visible & ~np.isneginf(own), own  # −∞ hides: added to a score of ∞ it would be NaN
 
+    def hiding(self, row: int, key: int, query: str, name: str) -> Iterator[tuple[str, str]]:
+        """The masks that hide a key from a row of a single matrix: what each is, and why.
+
+        ``query`` and ``name`` are what the two tokens are called.
+        """
+        only = replace(self, causal=False, sides=(None, None), lengths=None, mask=None)
+        at = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
+        stands = f"{query} stands at position {at}" if self.positions.written else ""
+        apart = f"{name} is {abs(key - at)} {'after' if key > at else 'before'} {query}"
+        length = "" if self.lengths is None else f"keys from {int(self.lengths.flat[0])} on are"
+        masks = (
+            ("causal mask", {"causal": self.causal}, f"{name} stands after {query}"),
+            ("window", {"sides": self.sides}, f"{apart}, and it reaches {_sides(self.sides)}"),
+            ("valid length", {"lengths": self.lengths}, f"{length} padding"),
+            ("mask", {"mask": self.mask}, ""),
+        )
+        for mask, alone, why in masks:
+            visible, _ = replace(only, **alone).combined(slice(row, row + 1), slice(key, key + 1))
+            if not visible.all():
+                yield mask, "; ".join(filter(None, (why, stands if "length" not in mask else "")))
+
     def reach(self, part: slice) -> Reach:
         """What some queries of a single matrix see by their positions."""
         known = self._reaches.get((part.start, part.stop))
@@ -215,6 +237,11 @@ class Visibility:
             return own
         hidden = False if own.dtype == np.bool_ else -np.inf
         return np.pad(own, [(0, 0)] * (own.ndim - 1) + [(0, short)], constant_values=hidden)
+
+
+def _sides(sides: tuple[int | None, int | None]) -> str:
+    left, right = ("any" if side is None else side for side in sides)
+    return f"{left} before and {right} after"
 
 
 def visibility(

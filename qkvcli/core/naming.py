@@ -1,41 +1,83 @@
-"""What a token is called where its number is not seen: each by a name of its own."""
+"""What tokens are called: by their labels, or by their numbers where they have none."""
 
-from bisect import bisect_left
-from collections import Counter
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 
 from qkvcli.core.operands import Labels
+from qkvcli.errors import UsageError
+
+_LISTED = 20
+"""How many names an error lists."""
 
 
-class Names:
-    """Tokens by their labels, by label and ordinal where several share one, else by number.
+class Names(Sequence[str]):
+    """The names of the queries, or of the keys, each of which means one token.
 
-    The labels are counted at the first look, once: a million take a fraction of a second.
+    A label that several tokens have is followed by which of them it is.
 
-    >>> names = Names(("the", "cat", "sat", "on", "the", "mat"))
-    >>> names[0], names[1], names[4], Names(None)[4]
-    ('the#1', 'cat', 'the#2', '4')
+    >>> list(Names(("the", "cat", "the"), 3)), list(Names(None, 2))
+    (['the#1', 'cat', 'the#2'], ['0', '1'])
+    >>> Names(("the", "cat", "the"), 3).find("the#2", "query")
+    2
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
+    def __init__(self, labels: Labels, total: int) -> None:
+        self.labels, self.total = labels, total
 
-    def __getitem__(self, i: int) -> str:
-        """The name of token ``i``, which is not counted from the end."""
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, labels: Labels, total: int) -> "Names":
+        """The names again where the same were asked for lately: a million take a while."""
+        return cls(labels, total)
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, i: int) -> str:  # type: ignore[override]  # no slices
+        if not -self.total <= i < self.total:
+            raise IndexError(i)
         if self.labels is None:
             return str(i)
-        label = self.labels[i]
-        places = self._repeated.get(label)
-        return label if places is None else f"{label}#{bisect_left(places, i) + 1}"
+        places = self._places[self.labels[i]]
+        if len(places) == 1:
+            return self.labels[i]
+        return f"{self.labels[i]}#{places.index(i % self.total) + 1}"
 
     @cached_property
-    def _repeated(self) -> dict[str, list[int]]:
-        """Where each label stands that stands more than once."""
-        labels = self.labels or ()
-        found: dict[str, list[int]] = {
-            label: [] for label, count in Counter(labels).items() if count > 1
-        }
-        for i, label in enumerate(labels):
-            if label in found:
-                found[label].append(i)
+    def _places(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for i, label in enumerate(self.labels or ()):
+            found.setdefault(label, []).append(i)
         return found
+
+    def find(self, text: str, kind: str) -> int:
+        """The number of the token that a text names: a label, ``label#2``, or an index.
+
+        Raises UsageError, with ``kind`` ("query", "key") in it, for a token that does not
+        exist, and for a label of several.
+        """
+        places = self._places.get(text, [])
+        if len(places) == 1:
+            return places[0]
+        if places:
+            several = " or ".join(f"{text}#{n}" for n in range(1, min(len(places), 4) + 1))
+            raise UsageError(f"{len(places)} tokens are called {text!r}; say {several}")
+        label, mark, ordinal = text.rpartition("#")
+        places = self._places.get(label, [])
+        if mark and ordinal.isdecimal() and 0 < int(ordinal) <= len(places):
+            return places[int(ordinal) - 1]
+        if text.isdecimal() and int(text[:18]) < self.total:
+            return int(text)
+        raise UsageError(f"there is no {kind} {text[:40]!r}; {self._known(text)}")
+
+    def _known(self, text: str) -> str:
+        """Which tokens there are, in an error."""
+        if self.labels is None:
+            return f"they are 0 to {self.total - 1}" if self.total else "there are none"
+        if self.total <= _LISTED:
+            return f"the labels are {' '.join(self.labels)}"
+        from difflib import get_close_matches
+
+        near = get_close_matches(text, self.labels[:1000], n=1, cutoff=0.5)
+        more = f"the labels are {' '.join(self.labels[:_LISTED])} and {self.total - _LISTED} more"
+        return f"did you mean {near[0]}?" if near else more

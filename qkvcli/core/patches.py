@@ -17,10 +17,10 @@ from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array, Shape
-from qkvcli.core.problem import Problem
-from qkvcli.core.steps import Outline, Stage
+from qkvcli.core.problem import Problem, needed
+from qkvcli.core.steps import Stage
 from qkvcli.core.threads import at_once, ordered
-from qkvcli.core.views import Selection, View, axes_of, selected
+from qkvcli.core.views import Selection, View, axes_of, outlines, selected
 
 BUDGET = 2**34
 """How much is computed, in multiply-adds: about a second's work on two cores."""
@@ -29,6 +29,8 @@ _PER_SCORE = 64
 _TOGETHER = 8
 """Rows that are computed together at least, or each would read all keys for itself."""
 _STRONGEST = 5
+_INPUTS = frozenset({"query", "key", "value"})
+"""The steps that are held: they were given, or projected already."""
 
 
 class Fit(NamedTuple):
@@ -80,22 +82,20 @@ def patches(
     advance: Advance = silent,
 ) -> list[Patches]:
     """The steps ``names``, with the rows, heads and batches selected, each reduced to fit."""
-    # heads that are chosen have an output of their own each
-    whole = problem if selection.heads is None else problem.apart()
-    outlines = [step for step in whole.outlines(until) if step.name in names]
-    projected = {step.name for step in problem.projections}
+    steps = [step for step in outlines(problem, until, selection) if step.name in names]
     held = {
         step.name: step.array
-        for step in selected(problem, until, tuple(projected & set(names)), selection)
+        for step in selected(problem, until, tuple(_INPUTS & set(names)), selection)
     }
-    computed = [step for step in outlines if step.name not in projected]
-    stream = _Stream(_part(problem, selection), computed, fit, budget)
-    if computed:
+    stream = _Stream(
+        _part(problem, selection), {step.name for step in steps} - _INPUTS, fit, budget
+    )
+    if stream.names:
         stream.run(sizes, advance)
     found = []
-    for step in outlines:
+    for step in steps:
         of_queries = step.name not in ("key", "value")
-        rows, axes = selection.rows if of_queries else None, axes_of(step, selection)
+        rows, axes = selection.rows if of_queries else None, axes_of(step, problem, selection)
         if step.name in held:
             array, sample = reduced(held[step.name], fit, step.name), None
         else:
@@ -167,9 +167,9 @@ class _Some(NamedTuple):
 class _Stream:
     """The steps that are computed, while their rows come in."""
 
-    def __init__(self, problem: Problem, steps: list[Outline], fit: Fit, budget: int) -> None:
+    def __init__(self, problem: Problem, names: Collection[str], fit: Fit, budget: int) -> None:
         self.problem, self.fit, self.heads = problem.apart(), fit, problem.merged_heads
-        self.names = {step.name for step in steps}
+        self.names = names
         self.until: Stage = "output" if "output" in self.names else "weights"
         if self.until not in self.names:
             self.until = "scores"
@@ -211,11 +211,12 @@ class _Stream:
     def run(self, sizes: Sizes, advance: Advance) -> None:
         """Compute the rows, on all cores, and keep what they are reduced to."""
         problem = self.problem
-        for step in problem.outlines(self.until):
-            if step.name in self.names:
-                width = step.shape[-1] if step.name == "output" else len(self.columns)
-                shape = (*step.shape[:-2], len(self.begins), width)
-                self.found[step.name] = np.full(shape, np.nan, step.dtype)
+        for name in self.names:
+            leading, width = problem.shape[:-2], len(self.columns)
+            if name == "output":
+                leading, width = problem.leading, needed(problem.value, "value").shape[-1]
+            shape = (*leading, len(self.begins), width)
+            self.found[name] = np.full(shape, np.nan, problem.dtype)
         together = max(sizes.parts // at_once() // max(problem.shape[-1], 1), _TOGETHER)
         rows = range(0, len(self.rows), together)
         parts = [slice(i, min(i + together, len(self.rows))) for i in rows]

@@ -28,8 +28,9 @@ class Problem:
     """Operands that fit together, in the working dtype, and what is to be done to them.
 
     ``query``, ``key`` and ``value`` are projected, split into heads, and have their cache
-    before them. ``scores`` or ``weights`` stand where those steps were given. ``projections``
-    are the steps that made Q, K and V; ``score_steps`` are those from Q·Kᵀ to the softmax.
+    before them. ``scores`` or ``weights`` stand where those steps were given. ``given`` are
+    the steps that were not computed, ``projections`` those that made Q, K and V;
+    ``score_steps`` are those from Q·Kᵀ to the softmax.
     ``dtype`` is that of the results. The ``with_`` methods give the problem of a part.
     """
 
@@ -40,6 +41,7 @@ class Problem:
     value: Operand | None = None
     scores: Operand | None = None
     weights: Operand | None = None
+    given: tuple[Step, ...] = ()
     projections: tuple[Step, ...] = ()
     groups: Groups = Groups()
     score_steps: tuple[ScoreStep, ...] = ()
@@ -70,6 +72,14 @@ class Problem:
         """The labels of the queries, where they have any."""
         named = self.weights or self.scores or self.query
         return None if named is None else named.rows
+
+    @property
+    def key_labels(self) -> Labels:
+        """The labels of the keys, where they have any."""
+        given = self.weights or self.scores
+        if given is not None:
+            return given.columns
+        return None if self.key is None else self.key.rows
 
     @property
     def visibility(self) -> Visibility | None:
@@ -128,8 +138,7 @@ class Problem:
         return found
 
     def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
-        columns = self.scores.columns if self.scores else needed(self.key, "key").rows
-        return Outline(name, formula, terms, self.shape, self.dtype, self.labels, columns)
+        return Outline(name, formula, terms, self.shape, self.dtype, self.labels, self.key_labels)
 
     def _output_outline(self) -> Outline:
         value = needed(self.value, "value")
@@ -156,10 +165,8 @@ class Problem:
             self.key,
             self.value,
             lambda step: step.for_rows(rows),
-            projections=tuple(
-                _step_rows(step, rows) if step.name == "query" else step
-                for step in self.projections
-            ),
+            given=_steps_rows(self.given, rows),
+            projections=_steps_rows(self.projections, rows),
         )
 
     def with_heads(self, numbers: tuple[int, ...]) -> "Problem":
@@ -197,6 +204,7 @@ class Problem:
             None if value is None else at(value, self.groups.value),
             lambda step: step.for_matrix(index),
             groups=Groups(),
+            given=(),
             projections=(),
         )
 
@@ -211,6 +219,7 @@ class Problem:
         value: Operand | None,
         steps: Callable[[ScoreStep], ScoreStep],
         groups: Groups | None = None,
+        given: tuple[Step, ...] | None = None,
         projections: tuple[Step, ...] | None = None,
     ) -> "Problem":
         """Other keys and values, and what ``queries`` and ``steps`` make of the rest."""
@@ -223,6 +232,7 @@ class Problem:
             value=value,
             score_steps=tuple(map(steps, self.score_steps)),
             groups=self.groups if groups is None else groups,
+            given=self.given if given is None else given,
             projections=self.projections if projections is None else projections,
         )
 
@@ -243,9 +253,14 @@ def _labels_of(labels: Labels, rows: Array) -> Labels:
     return tuple(str(i) if labels is None else labels[i] for i in rows.tolist())
 
 
-def _step_rows(step: Step, rows: Array) -> Step:
-    """Some rows of a step that is held, with their labels or numbers."""
-    return step.part(step.array[..., rows, :], _labels_of(step.rows, rows))
+def _steps_rows(steps: tuple[Step, ...], rows: Array) -> tuple[Step, ...]:
+    """Steps that are held, with some rows of those that have one for each query."""
+    return tuple(
+        step
+        if step.name in ("key", "value")
+        else step.part(step.array[..., rows, :], _labels_of(step.rows, rows))
+        for step in steps
+    )
 
 
 def _along(operand: Operand, axis: int, numbers: tuple[int, ...]) -> Operand:

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
+from qkvcli.core.config import ORDER
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Stage, Step
@@ -18,35 +18,53 @@ _SLICE = re.compile(rf"{_NUMBER}?:{_NUMBER}?(?::{_NUMBER})?")
 
 
 class Selection(NamedTuple):
-    """Which rows (L_q), heads and batches are wanted; None for all of them."""
+    """Which rows (L_q), heads and batches are wanted; None for all of them.
+
+    The rows have ``gaps`` where nobody chose them, but there is no room for those between.
+    """
 
     rows: Array | None = None
     heads: tuple[int, ...] | None = None
     batches: tuple[int, ...] | None = None
+    gaps: bool = False
+
+
+class Matrix(NamedTuple):
+    """One matrix of a view: where it is in the whole, its numbers, and which are hidden."""
+
+    place: tuple[int, ...]
+    array: Array
+    hidden: Array | None = None
 
 
 class View(NamedTuple):
     """A part of a step.
 
     ``step`` says what the whole is; ``array`` holds the part. ``rows`` are the numbers of
-    its rows (None: all), ``axes`` the indexes along each leading axis.
+    its rows (None: all), and where they have ``gaps`` those between were left out for want of
+    room; ``axes`` are the indexes along each leading axis. ``hidden`` (of weights) is true
+    where a key may not be seen, or None.
     """
 
     step: Outline
     array: Array
     rows: Array | None
     axes: tuple[tuple[int, ...], ...]
+    gaps: bool = False
+    hidden: Array | None = None
 
     @classmethod
-    def whole(cls, step: Step) -> "View":
+    def whole(cls, step: Step, hidden: Array | None = None) -> "View":
         """All of a step."""
-        return cls(step, step.array, None, tuple(tuple(range(n)) for n in step.shape[:-2]))
+        axes = tuple(tuple(range(n)) for n in step.shape[:-2])
+        return cls(step, step.array, None, axes, hidden=hidden)
 
-    def matrices(self) -> Iterator[tuple[tuple[int, ...], Array]]:
+    def matrices(self) -> Iterator["Matrix"]:
         """Each matrix, after its index in the whole."""
         for place in np.ndindex(self.array.shape[:-2]):
             index = tuple(axis[i] for axis, i in zip(self.axes, place, strict=True))
-            yield index, self.array[place]
+            hidden = None if self.hidden is None else self.hidden[place]
+            yield Matrix(index, self.array[place], hidden)
 
 
 _HELD = 2**26
@@ -58,12 +76,27 @@ def views(
     problem: Problem, until: Stage, names: tuple[str, ...], selection: Selection
 ) -> Iterator[View]:
     """The steps ``names``, with the rows, heads and batches selected, and no others computed."""
-    whole = {outline.name: outline for outline in problem.outlines(until)}
-    for step in selected(problem, until, names, selection, SIZES._replace(held=_HELD)):
+    whole = {outline.name: outline for outline in outlines(problem, until, selection)}
+    found = _found(problem, until, selection, SIZES._replace(held=_HELD), silent)
+    hiding = problem.visibility is not None or problem.scores is not None
+    last = next((step for step in found if step.name == problem.last_score), None)
+    for step in (step for step in found if step.name in names):
         outline = whole[step.name]
         of_queries = step.name not in ("key", "value")
         rows = selection.rows if of_queries else None
-        yield View(outline, step.array, rows, axes_of(outline, selection))
+        view = View(outline, step.array, rows, axes_of(outline, problem, selection), selection.gaps)
+        if step.name == "weights" and hiding and last is not None:
+            view = view._replace(hidden=np.isneginf(last.array))
+        yield view
+
+
+def outlines(problem: Problem, until: Stage, selection: Selection) -> tuple[Outline, ...]:
+    """Every step up to a stage, what was given too, in their order.
+
+    Where heads are selected, the output is that of each head, and not joined.
+    """
+    computed = (problem if selection.heads is None else problem.apart()).outlines(until)
+    return tuple(sorted((*problem.given, *computed), key=lambda step: ORDER.index(step.name)))
 
 
 def selected(
@@ -79,41 +112,47 @@ def selected(
     They keep every axis, also one of which a single index was selected. Rows that were
     selected have their numbers for labels, where they had none.
     """
+    found = _found(problem, until, selection, sizes, advance)
+    return [step for step in found if step.name in names]
+
+
+def _found(
+    problem: Problem, until: Stage, selection: Selection, sizes: Sizes, advance: Advance
+) -> list[Step]:
+    """All the steps up to a stage, and what was given, in their order."""
     part = problem
     if selection.rows is not None:
         part = part.with_rows(selection.rows)
     if selection.batches is not None:
         part = part.with_batches(selection.batches)
-    steps = partial(steps_of, sizes=sizes, advance=advance)
-    if selection.heads is None:
-        found = steps(part, until)
-    elif problem.merged_heads is None or until != "output":
-        found = steps(part.with_heads(selection.heads), until)
-    else:  # the output merges all heads, also where few of the weights are shown
-        found = (*steps(part.with_heads(selection.heads), "weights"), steps(part)[-1])
-    projected = {step.name for step in problem.projections}
-    return [
-        _taken(step, selection) if step.name in projected else step
-        for step in found
-        if step.name in names
-    ]
+    if selection.heads is not None:
+        part = part.with_heads(selection.heads)
+    steps = list(steps_of(part, until, sizes, advance))
+    held = {step.name for step in part.projections}
+    found = [_taken(step, problem, selection) if step.name in held else step for step in steps]
+    found += [_taken(step, problem, selection) for step in part.given]
+    return sorted(found, key=lambda step: ORDER.index(step.name))
 
 
-def axes_of(step: Outline, selection: Selection) -> tuple[tuple[int, ...], ...]:
+def axes_of(step: Outline, problem: Problem, selection: Selection) -> tuple[tuple[int, ...], ...]:
     """The indexes along each leading axis that are selected."""
     chosen = {step.axis("head"): selection.heads, step.axis("batch"): selection.batches}
     axes = []
     for axis in range(-len(step.shape), -2):
         numbers = chosen.get(axis)
-        count = step.shape[axis]  # a projection may have fewer than the scores
-        axes.append(tuple(n for n in numbers if n < count) if numbers else tuple(range(count)))
+        count = step.shape[axis]
+        if numbers is None:
+            axes.append(tuple(range(count)))
+            continue
+        shared = max(problem.shape[axis] // max(count, 1), 1)  # K and V may have fewer heads
+        axes.append(tuple(dict.fromkeys(n // shared for n in numbers)))
     return tuple(axes)
 
 
-def _taken(step: Step, selection: Selection) -> Step:
-    """The heads and batches selected of a projection, which is held whole."""
+def _taken(step: Step, problem: Problem, selection: Selection) -> Step:
+    """The heads and batches selected of a step that is held whole."""
     array = step.array
-    for axis, numbers in enumerate(axes_of(step, selection)):
+    for axis, numbers in enumerate(axes_of(step, problem, selection)):
         if numbers != tuple(range(array.shape[axis])):
             array = array.take(numbers, axis=axis)
     return step.part(array, step.rows)

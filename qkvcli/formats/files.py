@@ -10,6 +10,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, WriteError
@@ -75,6 +77,28 @@ def choose(document: Document, role: str, where: str, several: bool = False) -> 
         raise DataError(f"{where}: holds {held}; there is no {' or '.join(wanted)} in it")
     step = found.lower() if role == "scores" and found.lower() in SCORES else role
     return replace(document[found](), name=step)
+
+
+def in_folder(folder: Path, role: str) -> Operand:
+    """The matrix of the file that is named for its ``role`` in a folder: query.npy, Q.csv, ….
+
+    Of several files that hold the same numbers it is the one with labels. Raises DataError
+    where there is none, or where they differ.
+    """
+    names = NAMES.get(role, (role,))
+    try:
+        files = sorted(path for path in folder.iterdir() if format_by_ending(path))
+    except OSError as fault:
+        raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
+    fitting = [path for path in files if path.stem.lower() in names]
+    if not fitting:
+        held = _listed([path.name for path in files])
+        raise DataError(f"{folder}: holds {held}; there is no {' or '.join(names)} in it")
+    found = [read_matrix(Source.file(path), role) for path in fitting]
+    if not all(np.array_equal(found[0].array, other.array) for other in found[1:]):
+        named = " and ".join(path.name for path in fitting)
+        raise DataError(f"{folder}: {named} differ, and each may be {role}; name one with --{role}")
+    return next((operand for operand in found if operand.rows is not None), found[0])
 
 
 def _listed(names: list[str]) -> str:

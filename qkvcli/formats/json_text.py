@@ -148,6 +148,19 @@ def _place(path: tuple[int, ...]) -> str:
     return "".join(f", {name} {i + 1}" for name, i in zip(names, path, strict=True))
 
 
+def write_data(data: Any, stream: BinaryIO) -> None:
+    """Plain numbers, lists and text, on one line; a number that JSON lacks is a string."""
+    stream.write(f"{_dumped(_strict(data))}\n".encode())
+
+
+def _strict(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _strict(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_strict(value) for value in data]
+    return str(data) if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
     """Every step by its name, one row of numbers a line."""
     for i, step in enumerate(steps):

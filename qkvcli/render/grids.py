@@ -1,25 +1,36 @@
 """The text of a table: which rows and columns fit, and what stands in each cell."""
 
+from collections.abc import Mapping
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
+from qkvcli.core.facts import Facts, largest
+from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
-from qkvcli.core.views import View, edges
-from qkvcli.render.text import DIGITS, aligned, ascii_only, formatted, printable
+from qkvcli.core.views import Matrix, View, edges
+from qkvcli.render.text import DIGITS, aligned, ascii_only, formatted, percent, printable
 
 GAP = 2
 """Blank columns between two cells."""
 _LABEL = 16
 """Where a label is longer than this and than the numbers under it, its end is left out."""
+_SHORT = 8
+"""The same at the end of a row, where the room is narrow."""
+_NEAR = 5e-3
+"""How far from 1 the sum of a row may be, and be called 1: float16 rounds each of its weights."""
+_TIED = 2
+"""How many keys of the same weight are named at the end of a row; more are counted."""
 
 
 class Room(NamedTuple):
     """How much is shown: columns of text, lines (None: no bound), decimals.
 
     ``full`` shows every row and column, in several grids where one is too wide; ``plain``
-    keeps to ASCII.
+    keeps to ASCII; ``heat`` colours cells by their value, with the colours that it names
+    (see `heat.Heat`).
     """
 
     width: int | None = None
@@ -27,6 +38,12 @@ class Room(NamedTuple):
     digits: int = DIGITS
     full: bool = False
     plain: bool = False
+    heat: str | None = None
+
+    @property
+    def dot(self) -> str:
+        """What stands for the weight of a key that may not be seen."""
+        return "." if self.plain else "·"
 
     @property
     def ellipsis(self) -> str:
@@ -37,24 +54,30 @@ class Room(NamedTuple):
 class Grid(NamedTuple):
     """A table's text: a line above the columns, then lines of a label and its cells.
 
-    ``…`` stands where something is left out. ``strongest`` holds the (line, cell) of each
-    row's largest number that is shown.
+    ``…`` stands where something is left out. ``numbers`` has the number of each cell that
+    has one, by its (line, cell). Of weights, ``strongest`` are the cells of each row's
+    largest, ``hidden`` those of keys that may not be seen, and ``ends`` what stands at the end
+    of each line.
     """
 
     header: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
+    numbers: Mapping[tuple[int, int], float] = {}
     strongest: frozenset[tuple[int, int]] = frozenset()
+    hidden: frozenset[tuple[int, int]] = frozenset()
+    ends: tuple[str, ...] = ()
 
     @property
     def widths(self) -> list[int]:
-        """Columns of text that each column of the grid takes."""
+        """Columns of text that each column of the grid takes, but for the ends of lines."""
         columns = zip(self.header, *self.lines, strict=True)
         return [max(map(cell_len, column)) for column in columns]
 
     @property
     def width(self) -> int:
         """Columns of text that the whole grid takes."""
-        return sum(self.widths) + GAP * (len(self.header) - 1)
+        ends = max(map(cell_len, self.ends), default=0)
+        return sum(self.widths) + GAP * (len(self.header) - 1) + (ends and GAP + ends)
 
 
 def gaps(picked: Array, count: int) -> list[int | None]:
@@ -71,23 +94,31 @@ def gaps(picked: Array, count: int) -> list[int | None]:
     return shown if before == count - 1 else [*shown, None]
 
 
-def grids(view: View, matrix: Array, room: Room) -> list[Grid]:
+def grids(view: View, matrix: Matrix, room: Room) -> list[Grid]:
     """One matrix of a view as a grid that fits the room, or as several that show all of it."""
-    step, count = view.step, view.step.shape[-2]
+    step, shown = view.step, _shown(view, room)
     if view.rows is None:
-        shown = edges(count, None if room.full else room.height)
-        lines = matrix[[i for i in shown if i is not None]]
-    else:
-        shown, lines = gaps(view.rows, count), matrix
-    candidates = _candidates(matrix.shape[1], room)
-    table = _Table(lines, step.rows, step.columns, shown, candidates, room)
+        kept = [i for i in shown if i is not None]
+        hidden = None if matrix.hidden is None else matrix.hidden[kept]
+        matrix = matrix._replace(array=matrix.array[kept], hidden=hidden)
+    candidates = _candidates(matrix.array.shape[1], room)
+    table = _Table(matrix, step.rows, step.columns, shown, candidates, room)
     if step.name == "weights":
-        table.peaks = [_peak(line) for line in lines]
+        table.weigh(Names.of(step.columns, step.shape[-1]))
     if room.width is None:
         return [table.grid(list(candidates))]
     if room.full:
-        return [table.grid(list(part)) for part in table.parts(room.width)]
+        *parts, last = table.parts(room.width)
+        return [*(table.grid(list(part), ends=False) for part in parts), table.grid(list(last))]
     return [table.grid(table.fitting(room.width))]
+
+
+def _shown(view: View, room: Room) -> list[int | None]:
+    """The rows of a view, by their numbers; None where rows are left out for want of room."""
+    count = view.step.shape[-2]
+    if view.rows is None:
+        return edges(count, None if room.full else room.height)
+    return gaps(view.rows, count) if view.gaps else list(view.rows.tolist())
 
 
 def _candidates(count: int, room: Room) -> list[int]:
@@ -103,7 +134,7 @@ class _Table:
 
     def __init__(
         self,
-        lines: Array,
+        matrix: Matrix,
         rows: Labels,
         columns: Labels,
         shown: list[int | None],
@@ -111,9 +142,15 @@ class _Table:
         room: Room,
     ) -> None:
         kept = [i for i in shown if i is not None]
-        texts = formatted(np.asarray(lines[:, candidates]), room.digits)
+        self.matrix = matrix
+        self.part = np.asarray(matrix.array[:, candidates])
+        texts = formatted(self.part, room.digits)
+        hidden = None if matrix.hidden is None else matrix.hidden[:, candidates]
+        for line, n in np.argwhere(hidden) if hidden is not None else ():
+            texts[line][n] = room.dot
+        self.hidden = hidden
         self.room = room
-        self.count = lines.shape[1]
+        self.count = matrix.array.shape[1]
         self.shown = shown
         self.candidates = candidates
         self.cells = {j: aligned([line[n] for line in texts]) for n, j in enumerate(candidates)}
@@ -121,28 +158,52 @@ class _Table:
         self.headers = {
             j: _label(columns, j, room, max(map(len, self.cells[j]), default=0)) for j in candidates
         }
-        self.peaks = [-1] * len(kept)
+        self.peaks: list[set[int]] = [set()] * len(kept)
+        self.ends: list[str] = []
 
-    def grid(self, columns: list[int | None]) -> Grid:
+    def weigh(self, keys: Names) -> None:
+        """Mark the keys that weigh most, and name them at the end of each row."""
+        peaks = [largest(row) for row in self.matrix.array]
+        self.peaks = [set(peak.tolist()) for peak in peaks]
+        rows = zip(self.matrix.array, peaks, strict=True)
+        self.ends = [_end(row, peak, keys, self.room) for row, peak in rows]
+
+    def grid(self, columns: list[int | None], ends: bool = True) -> Grid:
         dots = self.room.ellipsis
+        places = {j: n for n, j in enumerate(self.candidates)}
         header = ("", *(dots if j is None else self.headers[j] for j in columns))
         lines: list[tuple[str, ...]] = []
-        strongest = set()
+        numbers, strongest, hidden = {}, set(), set()
         n = 0  # of those shown
-        for i in self.shown:
+        for line, i in enumerate(self.shown):
             if i is None:
                 lines.append((dots,) * len(header))
                 continue
-            if self.peaks[n] in columns:
-                strongest.add((len(lines), columns.index(self.peaks[n]) + 1))
+            for cell, j in enumerate(columns, 1):
+                if j is None:
+                    continue
+                numbers[line, cell] = float(self.part[n, places[j]])
+                if j in self.peaks[n]:
+                    strongest.add((line, cell))
+                if self.hidden is not None and self.hidden[n, places[j]]:
+                    hidden.add((line, cell))
             cells = (dots if j is None else self.cells[j][n] for j in columns)
             lines.append((self.row_labels[n], *cells))
             n += 1
-        return Grid(header, tuple(lines), frozenset(strongest))
+        texts = iter(self.ends)
+        last = tuple("" if i is None else next(texts) for i in self.shown) if self.ends else ()
+        return Grid(
+            header,
+            tuple(lines),
+            numbers,
+            frozenset(strongest),
+            frozenset(hidden),
+            last if ends else (),
+        )
 
     def fitting(self, width: int) -> list[int | None]:
         """The columns that fit: all of them, or as many of both edges, and ``…`` between."""
-        left = width - self._label_width()
+        left = width - self._label_width() - self._ends_width()
         if len(self.candidates) == self.count and sum(map(self._width, self.candidates)) <= left:
             return list(self.candidates)
         left -= len(self.room.ellipsis) + GAP
@@ -158,7 +219,7 @@ class _Table:
     def parts(self, width: int) -> list[list[int]]:
         """All the columns, in parts that fit; one column at least in each."""
         parts: list[list[int]] = [[]]
-        left = room = width - self._label_width()
+        left = room = width - self._label_width() - self._ends_width()
         for j in self.candidates:
             left -= self._width(j)
             if left < 0 and parts[-1]:
@@ -173,21 +234,68 @@ class _Table:
     def _label_width(self) -> int:
         return max(map(cell_len, self.row_labels), default=0)
 
+    def _ends_width(self) -> int:
+        ends = max(map(cell_len, self.ends), default=0)
+        return ends and GAP + ends
 
-def _peak(line: Array) -> int:
-    """Where a row is largest; -1 where nothing in it is above 0."""
-    return int(np.nanargmax(line)) if (line > 0).any() else -1
+
+def _end(row: Array, peaks: Array, keys: Names, room: Room) -> str:
+    """What stands at the end of a row of weights: the key that weighs most, and its share.
+
+    >>> row = np.array([0.25, 0.5, 0.25])
+    >>> _end(row, np.array([1]), Names(("the", "cat", "sat"), 3), Room())
+    '→ cat 50%'
+    """
+    if np.isnan(row).any():
+        return ""
+    arrow = "->" if room.plain else "→"
+    if not peaks.size:
+        return f"{arrow} no key"
+    cap = _LABEL if room.width is None else max(room.width // 8, _SHORT)
+    few = peaks.size <= _TIED
+    labels = (cut(keys[j], cap, room) for j in peaks.tolist())
+    who = ", ".join(labels) if few else f"{peaks.size} keys"
+    return f"{arrow} {who} {percent(float(row[peaks[0]]))}"
 
 
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
-    return str(i) if labels is None else shortened(labels[i], room, max(cap, _LABEL))
+    if labels is None:
+        return str(i)
+    return cut(labels[i], max(cap, _LABEL), room)
 
 
-def shortened(label: str, room: Room, cap: int) -> str:
-    """A label as it is shown, in up to ``cap`` columns of text: its end may be left out."""
+def cut(label: str, cap: int, room: Room) -> str:
+    """A label as the room can show it; where it is longer than ``cap``, without its end."""
     label = printable(label)
     if room.plain:
         label = ascii_only(label)
     if room.width is None or cell_len(label) <= cap:
         return label
     return set_cell_size(label, cap - len(room.ellipsis)).rstrip() + room.ellipsis
+
+
+def facts_line(view: View, matrix: Matrix, room: Room) -> str:
+    """What is said below a matrix of weights; where it is too long, on several lines."""
+    facts = Facts.of(matrix.array)
+    if facts is None:
+        return ""
+    count = view.step.shape[-2]
+    whole = len(matrix.array) == count
+    numbers = range(count) if view.rows is None else view.rows.tolist()
+    names = Names.of(view.step.rows, count)
+    low, high = facts.sums
+    near = max(abs(low - 1), abs(high - 1)) < _NEAR
+    sums = "1" if near else f"{low:.4g} to {high:.4g}"
+    first = f"{'rows' if whole else 'the rows shown'} sum to {sums}"
+    if len(matrix.array) == 1:
+        first = f"the row sums to {sums}"
+    if facts.unseeing:
+        first += f", but {facts.unseeing} see no key"
+    few, many = (
+        f"{keys:.{2 if keys < 10 else 1 if keys < 100 else 0}f} "
+        f"({cut(names[numbers[row]], _SHORT, room)})"
+        for keys, row in ((facts.fewest, facts.sharpest), (facts.most, facts.flattest))
+    )
+    spread = few if facts.sharpest == facts.flattest else f"{few} to {many}"
+    line = f"{first}; effective keys (2^entropy): {spread} of {view.step.shape[-1]}"
+    return line if room.width is None else fill(line, max(room.width, 1))

@@ -14,7 +14,7 @@ from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.patches import Fit, Patches
 from qkvcli.core.steps import Outline
-from qkvcli.render.grids import GAP, Room, shortened
+from qkvcli.render.grids import GAP, Room, cut
 from qkvcli.render.heat import COLOURED, Heat
 from qkvcli.render.tables import Block, heading
 from qkvcli.render.text import ascii_only, formatted, matrix_title
@@ -56,7 +56,7 @@ class Pen:
         ends = [numbers[0], numbers[-1]] if len(numbers) else []
         named = (str(i) if labels is None else labels[i] for i in ends)
         cap = _LONG if self.room.width is None else _cap(self.room.width // 4)
-        return [shortened(label, self.room, cap) for label in named]
+        return [cut(label, cap, self.room) for label in named]
 
     def line(self, heat: Heat, rows: Array) -> Text:
         """One line of a picture, from one or two rows of numbers."""
@@ -132,8 +132,8 @@ def _bands(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:
     """The pictures, as many beside each other as fit."""
     step, room = patches.view.step, pen.room
     pictures = [
-        (matrix_title(index, step.has_heads) if index else "", matrix)
-        for index, matrix in patches.view.matrices()
+        (matrix_title(matrix.place, step.has_heads) if matrix.place else "", matrix.array)
+        for matrix in patches.view.matrices()
     ]
     queries = pen.corners(step.rows, step.shape[-2], patches.view.rows)
     keys = _above(pen.corners(step.columns, step.shape[-1]), patches.view.array.shape[-1])
@@ -206,7 +206,7 @@ def _strongest(patches: Patches, pen: Pen) -> Text:
 def _pairs(patches: Patches, pen: Pen) -> Iterator[str]:
     """Each of the largest weights: its matrix, query and key."""
     step, room = patches.view.step, pen.room
-    queries, keys = Names(step.rows), Names(step.columns)
+    queries, keys = Names.of(step.rows, step.shape[-2]), Names.of(step.columns, step.shape[-1])
     weights = [pair.weight for pair in patches.strongest]
     [numbers] = formatted(np.array([weights]), room.digits)
     arrow = ascii_only("→") if room.plain else "→"
@@ -215,5 +215,5 @@ def _pairs(patches: Patches, pen: Pen) -> Iterator[str]:
         tail = f" {number}" + ("," if n < len(weights) else "")
         left = (room.width or _EVERY) - len(f"  {head} {arrow} {tail}")
         names = (queries[pair.query], keys[pair.key])
-        query, key = (shortened(name, room, _cap(left // 2)) for name in names)
+        query, key = (cut(name, _cap(left // 2), room) for name in names)
         yield f"{head}{query} {arrow} {key}{tail}"

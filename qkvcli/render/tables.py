@@ -1,6 +1,7 @@
 """Steps as Rich tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD, Box
@@ -9,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from qkvcli.core.steps import Outline
-from qkvcli.core.views import View
-from qkvcli.render.grids import GAP, Grid, Room, grids
+from qkvcli.core.views import Matrix, View
+from qkvcli.render.grids import GAP, Grid, Room, facts_line, grids
 from qkvcli.render.text import ascii_only, matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "magenta", "magenta", "bold"  # seen on light and dark
+_QUIET = "dim"
 
 
 class Block(NamedTuple):
@@ -24,15 +26,48 @@ class Block(NamedTuple):
     width: int = 0
 
 
-def step_tables(view: View, room: Room) -> Iterator[Block]:
+def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:
+    """Steps, each with its title and its tables; those of many heads head by head."""
+    for many, run in groupby(views, key=lambda view: view.array.ndim > 2 and view.axes):
+        group = list(run)
+        if many and len(group) > 1:
+            yield from _by_matrix(group, room)
+        else:
+            for view in group:
+                yield from _by_step(view, room)
+
+
+def _by_step(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
     yield heading(view.step, room)
-    for index, matrix in view.matrices():
-        if index:
-            yield _line(Text(matrix_title(index, view.step.has_heads), style=_NAME))
-        for grid in grids(view, matrix, room):
-            yield Block(_table(grid, room.plain), grid.width)
-            yield Block("")
+    for matrix in view.matrices():
+        if matrix.place:
+            yield matrix_line(view.step, matrix.place)
+        yield from _tables(view, matrix, room)
+
+
+def _by_matrix(group: Sequence[View], room: Room) -> Iterator[Block]:
+    """Several steps of the same heads and batches: for each of those, all the steps."""
+    for matrices in zip(*(view.matrices() for view in group), strict=True):
+        yield matrix_line(group[0].step, matrices[0].place)
+        for view, matrix in zip(group, matrices, strict=True):
+            yield heading(view.step, room)
+            yield from _tables(view, matrix, room)
+
+
+def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
+    """A line that says which of a step's matrices follows."""
+    return _line(Text(matrix_title(place, step.has_heads), style=_NAME))
+
+
+def _tables(view: View, matrix: Matrix, room: Room) -> Iterator[Block]:
+    """The tables of one matrix, and what there is to say of it."""
+    for grid in grids(view, matrix, room):
+        yield Block(_table(grid, room), grid.width)
+        facts = facts_line(view, matrix, room) if grid.ends else ""
+        if facts:
+            yield _line(Text(facts, style=_QUIET))
+        yield Block("")
 
 
 def heading(step: Outline, room: Room) -> Block:
@@ -50,23 +85,32 @@ def heading(step: Outline, room: Room) -> Block:
 
 
 def _line(text: Text) -> Block:
-    return Block(text, text.cell_len)
+    return Block(text, max(map(len, text.plain.splitlines()), default=0))
 
 
-def _table(grid: Grid, plain: bool) -> Table:
+def _table(grid: Grid, room: Room) -> Table:
     table = Table(
-        box=_ASCII_HEAD if plain else SIMPLE_HEAD,
+        box=_ASCII_HEAD if room.plain else SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        padding=(0, GAP - 1, 0, 0),
+        padding=0,
         header_style=_LABEL,
     )
     first, *others = grid.widths  # said, so that Rich need not measure every cell
     table.add_column("", style=_LABEL, no_wrap=True, width=first)
     for label, width in zip(grid.header[1:], others, strict=True):
-        table.add_column(Text(label), justify="right", no_wrap=True, width=width)
+        table.add_column(Text(label), justify="right", no_wrap=True, width=width + GAP - 1)
+    if grid.ends:
+        table.add_column("", no_wrap=True)
     for i, (label, *cells) in enumerate(grid.lines):
-        bold = ((i, j) in grid.strongest for j in range(1, len(cells) + 1))
-        texts = (Text(cell, _STRONGEST if b else "") for cell, b in zip(cells, bold, strict=True))
-        table.add_row(Text(label), *texts)
+        texts = (_cell(grid, (i, j), cell) for j, cell in enumerate(cells, 1))
+        ends = [Text(f" {grid.ends[i]}")] if grid.ends else []
+        table.add_row(Text(label), *texts, *ends)
     return table
+
+
+def _cell(grid: Grid, place: tuple[int, int], text: str) -> Text:
+    """A cell: the largest weight of a row has a star before it, in the gap."""
+    if place in grid.hidden:
+        return Text(text, _QUIET)
+    return Text(f"*{text}", _STRONGEST) if place in grid.strongest else Text(text)

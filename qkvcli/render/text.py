@@ -48,6 +48,42 @@ def _text(value: float, notation: str) -> str:
     return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 
 
+def ordinal(number: int) -> str:
+    """Which of many, counted from 1.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 11, 22)]
+    ['1st', '2nd', '3rd', '11th', '22nd']
+    """
+    teens = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def share(weight: float, digits: int = DIGITS) -> str:
+    """A weight with this many decimals; a small one with three digits that count.
+
+    >>> share(0.62911), share(0.0001234), share(0.0), share(0.3, 1)
+    ('0.6291', '0.000123', '0.0000', '0.3')
+    """
+    if 0 < weight < 10.0 ** (1 - digits) and digits > 2:
+        return f"{weight:.3g}"
+    return f"{weight:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 in hundredths, as short as it can be.
+
+    >>> percent(0.6291), percent(1), percent(0.9999), percent(0.00123), percent(1e-9)
+    ('63%', '100%', '99.99%', '0.12%', '<0.01%')
+    """
+    hundredths = 100 * share
+    if 0 < hundredths < 0.01:
+        return "<0.01%"
+    whole = f"{hundredths:.0f}"
+    if share and (whole == "0" or (whole == "100" and hundredths < 99.995)):
+        return f"{hundredths:.2g}%" if whole == "0" else f"{hundredths:.2f}%"
+    return f"{whole}%"
+
+
 _PLAIN = str.maketrans(
     {"·": ".", "ᵀ": "^T", "→": "->", "…": "...", "×": "x", "√": "sqrt", "∞": "inf", "−": "-"}
 )
@@ -96,7 +132,8 @@ def title(step: Outline) -> Title:
     >>> str(title(step))
     'scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)'
     """
-    return Title(step.name, step.formula, f"{''.join(map(str, step.terms))} → {step.shape}")
+    terms = f"{''.join(map(str, step.terms))} → " if step.terms else ""  # none: it was given
+    return Title(step.name, step.formula, f"{terms}{step.shape}")
 
 
 def matrix_title(index: tuple[int, ...], heads: bool = True) -> str:
@@ -108,3 +145,12 @@ def matrix_title(index: tuple[int, ...], heads: bool = True) -> str:
     *batches, head = index if heads else (*index, 0)
     named = [f"batch {' '.join(map(str, batches))}"] if batches else []
     return ", ".join([*named, *([f"head {head}"] if heads else [])])
+
+
+def markdown_cell(text: str) -> str:
+    r"""A text with the signs that Markdown would read as its own set off.
+
+    >>> print(markdown_cell("a|b [x] "))
+    a\|b \[x]
+    """
+    return "".join("\\" + c if c in r"\|*_`<[" else c for c in text.strip())

@@ -1,0 +1,123 @@
+"""What is said of rows of weights: the largest of each, and how many keys share it."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from qkvcli.core.operands import Array
+from qkvcli.core.steps import Step
+
+
+def largest(row: Array) -> Array:
+    """Where a row of weights is largest: several keys where they weigh the same, none for zeros.
+
+    Weights that differ by no more than rounding weigh the same.
+
+    >>> largest(np.array([0.4, 0.2, 0.4])).tolist(), largest(np.zeros(3)).tolist()
+    ([0, 2], [])
+    """
+    peak = np.fmax.reduce(row, initial=0)
+    if not peak > 0:
+        return np.empty(0, np.intp)
+    slack = 16 * np.finfo(row.dtype).eps
+    return np.flatnonzero(row >= peak * (1 - slack))
+
+
+def top(row: Array, count: int) -> Array:
+    """The keys that weigh most in a row, the largest first; of equals, the first key first.
+
+    >>> top(np.array([0.1, 0.4, 0.1, 0.4]), 3).tolist()
+    [1, 3, 0]
+    """
+    weights = np.where(np.isnan(row), -np.inf, row)
+    if count < len(row):
+        edge = np.partition(weights, len(row) - count)[len(row) - count]  # the last that belongs
+        above, equal = np.flatnonzero(weights > edge), np.flatnonzero(weights == edge)
+        picked = np.concatenate([above, equal[: count - len(above)]])
+    else:
+        picked = np.arange(len(row))
+    order: Array = picked[np.argsort(-weights[picked], kind="stable")]
+    return order
+
+
+def effective_keys(rows: Array) -> Array:
+    """How many keys share each row: 2 to the power of its entropy in bits, (n,).
+
+    A weight of 1 is one key, n equal weights are n; a row of zeros is none.
+
+    >>> effective_keys(np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 0, 0]])).tolist()
+    [2.0, 1.0, 0.0]
+    """
+    wide = rows.astype(np.float64)
+    with np.errstate(all="ignore"):
+        bits = -(wide * np.where(wide > 0, np.log2(wide), 0)).sum(axis=-1)
+        keys: Array = np.where((wide != 0).any(axis=-1), np.exp2(bits), 0)
+    return keys
+
+
+class Facts(NamedTuple):
+    """What is said of some rows of weights, of which each sums to ``sums``, from least to most.
+
+    ``unseeing`` rows see no key. The row ``sharpest`` has ``fewest`` effective keys, the row
+    ``flattest`` ``most``.
+    """
+
+    sums: tuple[float, float]
+    unseeing: int
+    sharpest: int
+    fewest: float
+    flattest: int
+    most: float
+
+    @classmethod
+    def of(cls, rows: Array) -> "Facts | None":
+        """The facts of rows (n, L_k); None where none of them sees a key, or one is not finite.
+
+        >>> Facts.of(np.array([[0.5, 0.5], [0.0, 1.0]]))[:4]
+        ((1.0, 1.0), 0, 1, 1.0)
+        """
+        sums = rows.sum(axis=-1, dtype=np.float64)
+        seeing = np.flatnonzero(sums != 0)
+        if not seeing.size or not np.isfinite(sums).all():
+            return None
+        keys = effective_keys(rows[seeing])
+        few, many = int(keys.argmin()), int(keys.argmax())
+        return cls(
+            (float(sums[seeing].min()), float(sums[seeing].max())),
+            len(rows) - len(seeing),
+            int(seeing[few]),
+            float(keys[few]),
+            int(seeing[many]),
+            float(keys[many]),
+        )
+
+
+class Ranked(NamedTuple):
+    """The keys that weigh most for a query: its matrix's place, its number, theirs, the weights."""
+
+    place: tuple[int, ...]
+    query: int
+    keys: Array
+    weights: Array
+
+
+def ranked(step: Step, axes: Sequence[Sequence[int]], rows: Array, count: int) -> Iterator[Ranked]:
+    """For each row of a step of weights, the ``count`` keys that weigh most, row by row.
+
+    ``axes`` and ``rows`` number the leading indexes and the rows of the step. Keys without
+    any weight are none of them.
+
+    >>> weights = Step.held("weights", np.array([[0.1, 0.0, 0.9]]))
+    >>> [(row.query, row.keys.tolist()) for row in ranked(weights, (), np.array([7]), 3)]
+    [(7, [2, 0])]
+    """
+    places = product(product(*axes), rows.tolist())
+    for part in step.parts():
+        for row in part:
+            place, query = next(places)
+            keys = top(row, count)
+            weights = row[keys]
+            kept = weights != 0
+            yield Ranked(place, query, keys[kept], weights[kept])

@@ -1,0 +1,443 @@
+"""An explanation as a person reads it: lines, small tables and bars; or as Markdown."""
+
+import math
+from collections.abc import Iterator, Sequence
+from textwrap import fill
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from rich.cells import cell_len
+from rich.text import Text
+
+from qkvcli.core.explain import Explanation
+from qkvcli.core.facts import largest
+from qkvcli.core.operands import Array, Labels
+from qkvcli.render.bars import bar
+from qkvcli.render.grids import Room, cut
+from qkvcli.render.tables import Block
+from qkvcli.render.text import (
+    ascii_only,
+    formatted,
+    markdown_cell,
+    matrix_title,
+    ordinal,
+    percent,
+    share,
+)
+
+_SPOKEN = 3
+"""How many keys have a line of their own."""
+_WRITTEN_OUT = 8
+"""Up to how many exponentials a sum is written out."""
+_FAR = 20.0
+"""Where scores lie further from 0 than this, the largest is taken off them first."""
+_BAR = 40
+_INDENT = "   "
+_PAPER = Room(80)
+"""The room where nothing says how wide it is."""
+
+
+class Line(NamedTuple):
+    """A line of text; a ``heading`` begins a part."""
+
+    text: str
+    heading: bool = False
+
+
+class Sheet(NamedTuple):
+    """A small table: a line above its columns (or nothing), and lines that begin with a label."""
+
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+
+class Bars(NamedTuple):
+    """Keys with their weights, as text and as a share of 1, and what is said of the rest."""
+
+    lines: tuple[tuple[str, str, float, str], ...]
+
+
+Part: TypeAlias = Line | Sheet | Bars
+
+
+def parts(found: Explanation, room: Room) -> Iterator[Part]:
+    """All that there is to say, in its order."""
+    yield Line(_first(found, room.digits), heading=True)
+    yield from _score(found, room)
+    yield from _weight(found, room)
+    yield from _output(found, room)
+
+
+def _first(found: Explanation, digits: int) -> str:
+    where = f"{matrix_title(found.place)}: " if found.place else ""
+    pair = f"{where}{found.query.name} → {found.key.name}"
+    keys, seen = len(found.weights), found.seen
+    if not seen:
+        return f"{found.query.name} sees no key: its weights and its output are zeros"
+    if np.isnan(found.weight):
+        return f"{pair}: weight nan, since there is a NaN among the scores"
+    if found.hidden and not found.weight:
+        return f"{pair}: weight 0, since {found.key.name} is hidden"
+    of = f"{keys}" if seen == keys else f"the {seen} that it sees"
+    return (
+        f"{pair}: weight {share(found.weight, digits)}, {_ranked(found)} of {of}; "
+        f"equal shares would be {share(1 / seen, digits)}"
+    )
+
+
+def _ranked(found: Explanation) -> str:
+    if found.rank > 1:
+        return f"the {ordinal(found.rank)} largest"
+    alike = largest(found.weights).size
+    return "the largest" if alike == 1 else f"one of the {alike} largest"
+
+
+def _score(found: Explanation, room: Room) -> Iterator[Part]:
+    query, key = found.query.name, found.key.name
+    products = found.products
+    number = _number(found.score, room.digits)
+    if products is None or found.query_vector is None or found.key_vector is None:
+        yield Line(f"1  score = {number}, as it was given", heading=True)
+    else:
+        yield Line(f"1  score = q({query})·k({key}){_made(found, 'qk')}", heading=True)
+        rows = ((f"q({query})", found.query_vector), (f"k({key})", found.key_vector))
+        labels = tuple(cut(label, _cap(room), room) for label, _ in rows)
+        vectors = np.stack([vector for _, vector in rows])
+        yield _products((*labels, "q×k"), vectors, products, found, room)
+    for link in found.links:
+        before, after = (_number(value, room.digits) for value in (link.before, link.after))
+        yield Line(f"{link.name} {link.formula.replace('{}', before)} = {after}")
+    for mask, reason in found.hidden:
+        yield Line(f"hidden by the {mask}" + (f": {reason}" if reason else ""))
+
+
+def _made(found: Explanation, letters: str) -> str:
+    """How projections made the vectors of some letters."""
+    return "".join(f", {formula}" for formula in found.made_by if formula[0] in letters)
+
+
+def _cap(room: Room) -> int:
+    """How long a label may be."""
+    return 24 if room.width is None else max(room.width // 4, 8)
+
+
+def _products(
+    labels: tuple[str, ...], vectors: Array, products: Array, found: Explanation, room: Room
+) -> Sheet:
+    """Two vectors above their products; of wide ones, the largest products and the rest as one."""
+    table = np.vstack([vectors, products])
+    texts = _texts(table, room.digits)
+    total = f"sum {_number(found.score, room.digits)}"
+    names = _columns(found.columns, table.shape[1])
+    widths = [
+        max(map(cell_len, (name, *cells))) for name, *cells in zip(names, *texts, strict=True)
+    ]
+    left = math.inf if room.width is None else room.width - len(_INDENT)
+    left -= max(map(cell_len, labels)) + len(total) + 2
+    picked = _fitting(np.nan_to_num(np.abs(products), nan=np.inf), widths, left)
+    rest = np.setdiff1d(np.arange(table.shape[1]), picked)
+    header = [_corner(found.columns), *(names[j] for j in picked)]
+    lines = [
+        [label, *(cells[j] for j in picked)] for label, cells in zip(labels, texts, strict=True)
+    ]
+    if rest.size:
+        header.append(f"{rest.size} more")
+        for line, cell in zip(
+            lines, ("", "", _number(_sum(products[rest]), room.digits)), strict=True
+        ):
+            line.append(cell)
+    header.append("")
+    for line, cell in zip(lines, ("", "", total), strict=True):
+        line.append(cell)
+    return Sheet(tuple(header), tuple(map(tuple, lines)))
+
+
+def _sum(numbers: Array) -> float:
+    with np.errstate(all="ignore"):
+        return float(numbers.sum(dtype=np.float64))
+
+
+def _fitting(sizes: Array, widths: Sequence[int], left: float) -> list[int]:
+    """The columns that fit: all of them in their order, or the largest, the largest first."""
+    if sum(width + 2 for width in widths) <= left:
+        return list(range(len(widths)))
+    left -= len("99999 more")
+    picked: list[int] = []
+    for j in np.argsort(-sizes, kind="stable").tolist():
+        left -= widths[j] + 2
+        if left < 0 and picked:
+            break
+        picked.append(j)
+    return picked
+
+
+def _corner(labels: Labels) -> str:
+    return "column" if labels is None else ""
+
+
+def _columns(labels: Labels, count: int) -> Sequence[str]:
+    return list(map(str, range(count))) if labels is None else labels
+
+
+def _weight(found: Explanation, room: Room) -> Iterator[Part]:
+    if not found.seen:
+        return
+    digits = room.digits
+    scores = found.scores.astype(np.float64)
+    seen = np.flatnonzero(~np.isneginf(scores))
+    peak = float(np.fmax.reduce(scores[seen]))
+    far = abs(peak) > _FAR
+    if far and math.isfinite(peak):
+        scores = scores - peak
+    with np.errstate(all="ignore"):
+        powers = np.exp(scores)
+        total = float(powers.sum())
+    kind = f", in {found.softmax_dtype}" if found.softmax_dtype else ""
+    if found.hidden and not found.weight:
+        yield Line(f"2  weight = 0: a hidden key has e^-∞ = 0{kind}", heading=True)
+    else:
+        mine = found.key.number
+        above = _power(float(scores[mine]), scores[seen])
+        below = _powers(found, scores, seen, powers)
+        yield Line(
+            f"2  weight = {above} / {below} = {_four(float(powers[mine]))} / {_four(total)} "
+            f"= {share(found.weight, digits)}{kind}",
+            heading=True,
+        )
+    if far and math.isfinite(peak):
+        side = "so large that e^s would overflow" if peak > 0 else "so small that e^s would vanish"
+        yield Line(
+            f"s is each score less the largest, {_number(peak, digits)}: scores can be {side}, "
+            "and the shares are the same"
+        )
+    yield _bars(found, room)
+
+
+def _powers(found: Explanation, scores: Array, seen: Array, powers: Array) -> str:
+    """The sum that a weight is a share of, written out where it is short."""
+    if seen.size <= _WRITTEN_OUT:
+        return f"({' + '.join(_power(float(scores[j]), scores[seen]) for j in seen)})"
+    spoken = [j for j in found.strongest(_SPOKEN).tolist() if not np.isneginf(scores[j])]
+    more = seen.size - len(spoken)
+    written = " + ".join(_power(float(scores[j]), scores[seen]) for j in spoken)
+    return f"({written} + … {more:,} more)"
+
+
+def _power(score: float, among: Array) -> str:
+    """A power of e, with decimals unless all of the scores are whole."""
+    if score == 0:
+        return "e^0"
+    return f"e^{_number(score, 2, whole=bool((among == np.trunc(among)).all()))}"
+
+
+def _bars(found: Explanation, room: Room) -> Bars:
+    digits = room.digits
+    lines: list[tuple[str, str, float, str]] = []
+    picked = found.strongest(_SPOKEN)
+    cap = _cap(room)
+    for j in picked.tolist():
+        weight = float(found.weights[j])
+        part = "" if found.shares is None else f"{percent(float(found.shares[j]))} of output"
+        lines.append((cut(found.keys[j], cap, room), share(weight, digits), weight, part))
+    rest = found.rest(picked)
+    if rest.size:
+        weight = float(found.weights[rest].sum(dtype=np.float64))
+        part = ""
+        if found.shares is not None:
+            part = f"{percent(float(found.shares[rest].sum()))} of output"
+        lines.append((f"{rest.size:,} more", share(weight, digits), weight, part))
+    return Bars(tuple(lines))
+
+
+def _output(found: Explanation, room: Room) -> Iterator[Part]:
+    if found.values is None or found.output is None or found.shares is None or not found.seen:
+        return
+    digits = room.digits
+    picked = [j for j in found.strongest(_SPOKEN).tolist() if found.weights[j] != 0]
+    terms = [f"{share(float(found.weights[j]), digits)}·v({found.keys[j]})" for j in picked]
+    more = len(np.flatnonzero(found.weights)) - len(picked)
+    written = " + ".join([*terms[:2], *(["…"] if more or len(terms) > 2 else [])])
+    made = _made(found, "v")
+    yield Line(f"3  output({found.query.name}) = {written}{made}", heading=True)
+    with np.errstate(all="ignore"):
+        mixed = found.weights[picked, None].astype(np.float64) * found.values[picked]
+        rest = found.output - mixed.sum(axis=0)
+    rows = [mixed, *([rest[None]] if more else []), found.output[None]]
+    labels = [cut(term, _cap(room) + 6, room) for term in terms]
+    labels += [
+        *([f"{more:,} more"] if more else []),
+        cut(f"output({found.query.name})", _cap(room) + 6, room),
+    ]
+    yield _mixed(labels, np.vstack(rows), found.value_columns, room)
+    yield from _unlike(found, digits)
+
+
+def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> Sheet:
+    """What each key adds, and their sum; of wide values the columns where that is largest."""
+    texts = _texts(table, room.digits)
+    names = _columns(columns, table.shape[1])
+    widths = [
+        max(map(cell_len, (name, *cells))) for name, *cells in zip(names, *texts, strict=True)
+    ]
+    left = math.inf if room.width is None else room.width - len(_INDENT)
+    left -= max(map(cell_len, labels))
+    picked = _fitting(np.nan_to_num(np.abs(table[-1]), nan=np.inf), widths, left)
+    more = table.shape[1] - len(picked)
+    last = (f"… {more} more",) if more else ()
+    lines = [
+        (label, *(cells[j] for j in picked), *("" for _ in last))
+        for label, cells in zip(labels, texts, strict=True)
+    ]
+    return Sheet((_corner(columns), *(names[j] for j in picked), *last), tuple(lines))
+
+
+def _unlike(found: Explanation, digits: int) -> Iterator[Line]:
+    """A key that weighs less than another, and adds more."""
+    weights, shares = found.weights, found.shares
+    if shares is None or not np.isfinite(shares).all():
+        return
+    heavy, long = int(np.nanargmax(weights)), int(shares.argmax())
+    if weights[heavy] > weights[long] and shares[long] > shares[heavy]:
+        (one, mine), (other, its) = (
+            (found.keys[j], f"{weights[j]:.{min(digits, 2)}f}") for j in (heavy, long)
+        )
+        yield Line(
+            f"{one} has the largest weight ({mine}) and {percent(float(shares[heavy]))} of the "
+            f"output, {other} {its} and {percent(float(shares[long]))}: a key adds its weight "
+            "times its value, and the values are not equally long"
+        )
+
+
+def _texts(table: Array, digits: int) -> list[list[str]]:
+    """All the numbers of a table in one way: whole, or with decimals."""
+    whole = bool((table == np.trunc(table)).all())
+    return formatted(table, 0 if whole else digits)
+
+
+def _number(value: float, digits: int, whole: bool | None = None) -> str:
+    """A number as it is written on paper: a whole one without decimals.
+
+    >>> _number(4.0, 4), _number(0.5, 4), _number(4.0, 2, whole=False), _number(2e-9, 4)
+    ('4', '0.5000', '4.00', '2e-09')
+    """
+    if not math.isfinite(value):
+        return f"{value:g}".replace("inf", "∞")
+    size = abs(value)
+    if size >= 1e8 or 0 < size < 0.5 * 10.0**-digits:
+        return f"{value:.{digits}g}"
+    if whole is None:
+        whole = value == int(value)
+    text = f"{value:.{0 if whole else digits}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+def _four(value: float) -> str:
+    """A number with four digits that count."""
+    if value == 0 or not math.isfinite(value) or not 1e-3 <= value < 1e6:
+        return f"{value:.4g}"
+    return f"{value:.{max(3 - math.floor(math.log10(value)), 0)}f}"
+
+
+def explanation_blocks(found: Explanation, room: Room) -> Iterator[Block]:
+    """The explanation for a terminal."""
+    shown = ascii_only if room.plain else str
+    for part in parts(found, room):
+        for text, style in _lines(part, room):
+            yield Block(Text(shown(text), style), cell_len(text))
+    yield Block("")
+
+
+def _lines(part: Part, room: Room) -> Iterator[tuple[str, str]]:
+    """The lines of a part, each with its style."""
+    if isinstance(part, Line):
+        begins, follows = ("", _INDENT) if part.heading else (_INDENT, _INDENT)
+        text = begins + part.text
+        if room.width is not None and cell_len(text) > room.width:
+            text = fill(
+                part.text,
+                max(room.width, 12),
+                initial_indent=begins,
+                subsequent_indent=follows,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        for line in text.splitlines():
+            yield line, "bold" if part.heading else ""
+    elif isinstance(part, Sheet):
+        yield from ((line, "") for line in _sheet(part))
+    else:
+        yield from ((line, "") for line in _barred(part, room))
+
+
+def _sheet(sheet: Sheet) -> Iterator[str]:
+    widths = [max(map(cell_len, column)) for column in zip(sheet.header, *sheet.lines, strict=True)]
+    for i, line in enumerate((sheet.header, *sheet.lines)):
+        label, *cells = line
+        padded = (
+            " " * (width - cell_len(cell)) + cell
+            for cell, width in zip(cells, widths[1:], strict=True)
+        )
+        if i or any(sheet.header):
+            first = label + " " * (widths[0] - cell_len(label))
+            yield (_INDENT + "  ".join((first, *padded))).rstrip()
+
+
+def _barred(bars: Bars, room: Room) -> Iterator[str]:
+    names, texts, _, shares = zip(*bars.lines, strict=True)
+    first, second, last = (max(map(cell_len, column)) for column in (names, texts, shares))
+    used = len(_INDENT) + first + 2 + second + 2 + (last and last + 2)
+    whole = _BAR if room.width is None else min(_BAR, room.width - used)
+    for name, text, weight, part in bars.lines:
+        line = f"{name}{' ' * (first - cell_len(name))}  {text:>{second}}"
+        if whole >= 4:
+            drawn = bar(weight, whole, room.plain)
+            line += f"  {drawn}{' ' * (whole - len(drawn))}"
+        yield (_INDENT + f"{line}  {' ' * (last - cell_len(part))}{part}").rstrip()
+
+
+def overview_blocks(found: Sequence[Explanation], room: Room) -> Iterator[Block]:
+    """Many heads and batches, a line each."""
+    shown = ascii_only if room.plain else str
+    first = found[0]
+    asked = {one.key.number for one in found}
+    what = f" → {first.key.name}" if len(asked) == 1 else ", and the key that weighs most,"
+    title = f"{first.query.name}{what} in {len(found)} heads; --head N explains one"
+    lines = tuple(
+        (
+            matrix_title(one.place) + (f" → {one.key.name}" if len(asked) > 1 else ""),
+            share(one.weight, room.digits),
+            one.weight,
+            f"{_ranked(one)} of {one.seen}",
+        )
+        for one in found
+    )
+    for part in (Line(title, heading=True), Bars(lines)):
+        for text, style in _lines(part, room):
+            yield Block(Text(shown(text), style), cell_len(text))
+    yield Block("")
+
+
+def explanation_text(found: Explanation, room: Room = _PAPER) -> str:
+    """The explanation as plain text."""
+    return "\n".join(text for part in parts(found, room) for text, _ in _lines(part, room))
+
+
+def explanation_markdown(found: Explanation, room: Room = _PAPER) -> str:
+    """The explanation as Markdown."""
+    return "\n".join(line for part in parts(found, room) for line in _marked(part)) + "\n"
+
+
+def _marked(part: Part) -> Iterator[str]:
+    if isinstance(part, Line):
+        text = markdown_cell(part.text)
+        yield from ((f"**{text}**" if part.heading else text), "")
+        return
+    if isinstance(part, Sheet):
+        rows = [part.header, *part.lines]
+    else:
+        lines = ((name, text, of_output) for name, text, _, of_output in part.lines)
+        rows = [("key", "weight", "share"), *lines]
+    yield f"| {' | '.join(map(markdown_cell, rows[0]))} |"
+    yield f"| {' | '.join([':--', *['--:'] * (len(rows[0]) - 1)])} |"
+    yield from (f"| {' | '.join(map(markdown_cell, row))} |" for row in rows[1:])
+    yield ""
