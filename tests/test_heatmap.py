@@ -371,7 +371,7 @@ def test_steps_that_were_given_have_pictures_too(qkv: Program, folder: Path) -> 
     assert given.splitlines()[2:] == [
         *("0 ░▓", "1 █", "strongest: 1 → 0 1.00, 0 → 1 0.75, 0 → 0 0.25"),
     ]
-    assert output.splitlines()[3:] == ["0 ░", "1 ▓"]  # -1.25 and 1
+    assert output.splitlines()[3:] == ["0 ░", "1 █"]  # -1.25 and 1
     np.save("s.npy", np.array([[0.0, -np.inf], [2.0, 1.0]]))
     hidden = qkv("softmax", "s.npy", "--show", "all", "-f", "heatmap", "--digits", 0).out
     assert "blank: hidden\n0 ▓\n1 ██\n" in hidden
