@@ -181,10 +181,12 @@ def test_tables_show_the_rows_asked_for(qkv: Program, long: list[str]) -> None:
         lines = [line.split() for line in table if "─" not in line]
         heads = [line[0] for line in lines if line[0].isdigit()]
         assert heads == ["0", "1", "700", "1099"]
-        assert [line[0] for line in lines].count("…") == 2
+        assert "…" not in [line[0] for line in lines]  # rows that were chosen stand alone
         for line in lines:
             if line[0].isdigit():
-                assert float(line[1]) == pytest.approx(step.array[int(line[0]), 0], abs=1e-5)
+                assert float(line[1].replace("·", "0").lstrip("*")) == pytest.approx(
+                    step.array[int(line[0]), 0], abs=1e-5
+                )
     edges = qkv("output", *long, "-f", "table").out.splitlines()
     assert edges[3].startswith("0 ")
     assert edges[-2].startswith("1099 ")
@@ -588,7 +590,7 @@ def test_rows_of_a_step_that_is_given(qkv: Program, folder: Path, command: str) 
     np.testing.assert_allclose(found, part)
     table = qkv(*words, *chosen, "-f", "table", "--digits", 6).out
     for row in part.reshape(-1, part.shape[-1]):
-        assert "  ".join(f"{number:.6f}" for number in row) in table
+        assert "  ".join(f"{number:.6f}" for number in row) in table.replace("*", " ")
 
 
 def test_blocks_without_a_key() -> None:

@@ -29,6 +29,9 @@ LINES = [
     "output w.npz -v v.npy --heads 4 --kv-heads 2 --head 1,3 --batch 0",
     "run --labels 'The cat sat' --key-labels '' --rows 0:3,-2: --format=csv",
     "run --seed 1 --seed 2",
+    "run --example cat --show query,weights --top 3 --heat --no-heat --color always",
+    "explain cat",
+    "explain cat the#2 --scores s.csv -v v.csv --head 0:2,6",
 ]
 LEFT = [
     "",
@@ -36,6 +39,12 @@ LEFT = [
     "run --help",
     "scors",
     "run extra",
+    "explain",
+    "explain a b c",
+    "explain cat --rows 3",
+    "run --scores s.csv",
+    "scores --top 3",
+    "run --head 1:x",
     "softmax a b",
     "run --seed",
     "run --seed x",
@@ -48,11 +57,15 @@ LEFT = [
 TEXTS = {
     "FILE": ["q.csv", "-", "a b.npy", "x=y", "é.json"],
     "N": ["0", "1", "64", "007", "-3", "+2"],
-    "NAME": ["gpt", "bert"],
+    "NAME": ["gpt", "bert", "cat", "article"],
     "NUMBER": ["sqrt", "none", "0.5", "-1e3", ".5"],
     "C": ["30", "1e-3"],
     "LEFT[,RIGHT]": ["4", "1,2", "none,3", " 1 , 2"],
     "N[,N…]": ["0", "1,2", "3, 4"],
+    "HEADS": ["0", "1,2", "3, 4", "0:3", "all", "::2,-1:"],
+    "BATCHES": ["0", "1:"],
+    "NAMES": ["query,weights", "all", " scaled , output"],
+    "WHEN": ["always", "auto"],
     "TYPE": ["float16", "float64"],
     "TEXT": ["The cat", "", "  a\tb ", "--seed"],
     "ROWS": ["0:3", "cat,-1", "::2"],
@@ -65,7 +78,8 @@ def lines(draw: Any) -> list[str]:
     """A command with any of its options, spelt in any of the ways, right and wrong."""
     command = draw(st.sampled_from(sorted(COMMANDS)))
     words = [command]
-    for option in draw(st.lists(st.sampled_from(list(OPTIONS.values())), max_size=5)):
+    options = list(COMMANDS[command].options.values()) * 3 + list(OPTIONS.values())
+    for option in draw(st.lists(st.sampled_from(options), max_size=5)):
         name = draw(st.sampled_from(option.names))
         if option.read is None:
             words.append(name)
@@ -73,7 +87,7 @@ def lines(draw: Any) -> list[str]:
         text = draw(st.sampled_from(TEXTS[option.metavar or ""]) | st.text(max_size=4))
         glued = name.startswith("--") and draw(st.booleans())
         words += [f"{name}={text}"] if glued else [name, text]
-    if draw(st.booleans()):
+    for _ in range(draw(st.integers(0, 2))):
         words.insert(draw(st.integers(1, len(words))), draw(st.sampled_from(["-", "s.csv", "x"])))
     return words
 
@@ -125,7 +139,8 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
     parts = {part for name in PARTS for part in (name, *PARTS[name]) if part}
     assert parts | {"mask"} == set(ACTS_ON)
     drawn = {"seed", "length", "dim", "key_length", "value_dim"}
-    assert sources == parts | drawn | {"qkv", "embeddings", "labels", "key_labels"}
+    whole = {"qkv", "embeddings", "example", "scores"}
+    assert sources == parts | drawn | whole | {"labels", "key_labels"}
 
 
 @pytest.mark.parametrize(

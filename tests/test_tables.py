@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rich.cells import cell_len
 
 from qkvcli.core.steps import Step
-from qkvcli.core.views import View, edges
+from qkvcli.core.views import Matrix, View, edges
 from qkvcli.render.grids import Room, grids
 from qkvcli.render.markdown import step_markdown
 from tests.conftest import SAMPLES, Program
@@ -23,14 +23,26 @@ GOLDEN = {
     ("softmax", "--width", "40"): """\
 weights = softmax(scores)
   (6, 6) → (6, 6)
-        The     cat  …     the     mat
-──────────────────────────────────────
-The  0.0807  0.5964  …  0.0807  0.0807
-cat  0.0115  0.0851  …  0.0115  0.2314
-sat  0.0124  0.6791  …  0.0124  0.2498
-on   0.0301  0.0301  …  0.0301  0.6051
-the  0.0373  0.0373  …  0.0373  0.7494
-mat  0.0124  0.0124  …  0.0124  0.2498
+        The  …     mat
+─────────────────────────────────
+The  0.0807  …  0.0807  → cat 60%
+cat  0.0115  …  0.2314  → sat 63%
+sat  0.0124  …  0.2498  → cat 68%
+on   0.0301  … *0.6051  → mat 61%
+the  0.0373  … *0.7494  → mat 75%
+mat  0.0124  …  0.2498  → sat 68%
+rows sum to 1; effective keys
+(2^entropy): 2.43 (sat) to 3.76 (The) of
+6
+
+""",
+    ("softmax", "--causal", "--digits", "2", "--rows", "The,on"): """\
+weights = softmax(masked)   (6, 6) → (6, 6)
+      The   cat   sat    on  the  mat
+─────────────────────────────────────────────────
+The *1.00     ·     ·     ·    ·    ·  → The 100%
+on   0.08  0.08 *0.61  0.22    ·    ·  → sat 61%
+shown rows sum to 1; effective keys (2^entropy): 1.00 (The) to 2.85 (on) of 6
 
 """,
     ("output", "--scale", "0.5", "--causal", "--digits", "1"): """\
@@ -138,7 +150,8 @@ def test_long_matrices_show_their_edges(qkv: Program) -> None:
     assert len(shown) <= 24
     assert any(line.startswith("… ") for line in shown)
     assert shown[3].startswith("0    ")
-    assert shown[-2].startswith("999  ")
+    assert shown[-3].startswith("999  ")
+    assert shown[-2].startswith("shown rows sum to 1; effective keys (2^entropy): ")
 
 
 def test_heads_have_a_table_each(qkv: Program, folder: Any) -> None:
@@ -178,7 +191,7 @@ def test_hostile_labels_stay_in_their_cells(qkv: Program) -> None:
 )
 def test_any_matrix_fits_and_lines_up(matrix: Any, width: int, digits: int) -> None:
     view = View.whole(Step.held("scores", matrix))
-    [grid] = grids(view, matrix, Room(width, 10, digits))
+    [grid] = grids(view, Matrix((), matrix), Room(width, 10, digits))
     assert len(grid.lines) <= 10
     assert grid.width <= width or len(grid.header) <= 3
     texts = {f"{v:.{digits}{notation}}" for v in matrix.flat for notation in "ef"}
@@ -215,8 +228,9 @@ def test_markdown_is_whole_unless_a_width_is_given() -> None:
 def test_the_largest_weight_of_a_row_is_bold(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     shown = qkv("run").out
-    bold = re.findall("\x1b\\[1m *([\\d.]+)\x1b\\[0m", shown)
+    bold = re.findall("\x1b\\[1;?[\\d;]*m *\\*([\\d.]+)\x1b\\[0m", shown)
     assert bold == ["0.5462", "0.5432", "0.6342", "0.5155", "0.7216"]
+    assert re.findall(r"\*([\d.]+)", qkv("run").out) == bold  # it is marked without colour too
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in qkv("run").out
 
@@ -231,7 +245,7 @@ def test_markdown_names_each_head_and_batch(qkv: Program, folder: Path) -> None:
         "",
         "|  | 0 |",
         "| :-- | --: |",
-        "| 0 | 1.0000 |",
+        "| 0 | **1.0000** |",
         "",
     ]
 

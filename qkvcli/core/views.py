@@ -77,7 +77,8 @@ def views(
 ) -> Iterator[View]:
     """The steps ``names``, with the rows, heads and batches selected, and no others computed."""
     whole = {outline.name: outline for outline in outlines(problem, until, selection)}
-    found = _found(problem, until, selection, SIZES._replace(held=_HELD), silent)
+    wanted = (*names, problem.last_score)
+    found = _found(problem, until, wanted, selection, SIZES._replace(held=_HELD), silent)
     hiding = problem.visibility is not None or problem.scores is not None
     last = next((step for step in found if step.name == problem.last_score), None)
     for step in (step for step in found if step.name in names):
@@ -112,14 +113,18 @@ def selected(
     They keep every axis, also one of which a single index was selected. Rows that were
     selected have their numbers for labels, where they had none.
     """
-    found = _found(problem, until, selection, sizes, advance)
-    return [step for step in found if step.name in names]
+    return _found(problem, until, names, selection, sizes, advance)
 
 
 def _found(
-    problem: Problem, until: Stage, selection: Selection, sizes: Sizes, advance: Advance
+    problem: Problem,
+    until: Stage,
+    names: tuple[str, ...],
+    selection: Selection,
+    sizes: Sizes,
+    advance: Advance,
 ) -> list[Step]:
-    """All the steps up to a stage, and what was given, in their order."""
+    """The steps of some names, among those up to a stage and those that were given."""
     part = problem
     if selection.rows is not None:
         part = part.with_rows(selection.rows)
@@ -127,10 +132,12 @@ def _found(
         part = part.with_batches(selection.batches)
     if selection.heads is not None:
         part = part.with_heads(selection.heads)
-    steps = list(steps_of(part, until, sizes, advance))
-    held = {step.name for step in part.projections}
-    found = [_taken(step, problem, selection) if step.name in held else step for step in steps]
-    found += [_taken(step, problem, selection) for step in part.given]
+    held = {step.name for step in (*part.given, *part.projections)}
+    found = [
+        _taken(step, problem, selection) if step.name in held else step
+        for step in (*part.given, *steps_of(part, until, sizes, advance))
+        if step.name in names
+    ]
     return sorted(found, key=lambda step: ORDER.index(step.name))
 
 

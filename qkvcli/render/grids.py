@@ -286,7 +286,7 @@ def facts_line(view: View, matrix: Matrix, room: Room) -> str:
     low, high = facts.sums
     near = max(abs(low - 1), abs(high - 1)) < _NEAR
     sums = "1" if near else f"{low:.4g} to {high:.4g}"
-    first = f"{'rows' if whole else 'the rows shown'} sum to {sums}"
+    first = f"{'rows' if whole else 'shown rows'} sum to {sums}"
     if len(matrix.array) == 1:
         first = f"the row sums to {sums}"
     if facts.unseeing:
