@@ -158,6 +158,8 @@ def _write(
         write_top(name, problem, display, selection, stream, environment)
     elif name == "table":
         _write_tables(problem, plan, selection, stream, environment)
+    elif name == "heatmap":
+        _write_heatmaps(problem, plan, selection, stream, environment)
     elif name == "markdown":
         from qkvcli.render.markdown import write_markdown
 
@@ -184,4 +186,25 @@ def _write_tables(
     text = BytesIO()
     for block in step_tables(views(problem, plan.command.until, plan.names, selection), room):
         text.write(printer(block))
+    stream.write(text.getvalue())
+
+
+def _write_heatmaps(
+    problem: Problem, plan: Plan, selection: Selection, stream: BinaryIO, environment: Environment
+) -> None:
+    """The steps as pictures that fit the terminal, whatever their size."""
+    from qkvcli.core.patches import patches
+    from qkvcli.render.heatmap import Pen, step_heatmap
+
+    room, height = screen(plan.display, environment)
+    pen = Pen(room._replace(height=height - 1), environment.colours)  # a line for the sample
+    steps = outlines(problem, plan.command.until, selection)
+    fit = pen.fit([step for step in steps if step.name in plan.names], selection.rows)
+    printer = Printer(environment)
+    text = BytesIO()
+    with Meter(environment) as advance:
+        found = patches(problem, plan.command.until, plan.names, selection, fit, advance=advance)
+    for step in found:
+        for block in step_heatmap(step, pen):
+            text.write(printer(block))
     stream.write(text.getvalue())

@@ -1,0 +1,314 @@
+"""Steps reduced to what fits a screen: the peak of each patch, computed in parts and not held.
+
+Rows are computed as `dense` has them, some at a time, and reduced at once: first each along
+its columns, then those of one row of the picture together. Where all of them would take too
+long, each row of the picture has as many of its queries computed as any other.
+"""
+
+import math
+from collections.abc import Collection
+from itertools import product
+from threading import Event
+from typing import NamedTuple
+
+import numpy as np
+
+from qkvcli.core import attention
+from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
+from qkvcli.core.dense import dense
+from qkvcli.core.operands import Array, Shape
+from qkvcli.core.problem import Problem, needed
+from qkvcli.core.steps import Stage
+from qkvcli.core.threads import at_once, ordered
+from qkvcli.core.views import Selection, View, axes_of, outlines, selected
+
+BUDGET = 2**34
+"""How much is computed, in multiply-adds: about a second's work on two cores."""
+_PER_SCORE = 64
+"""What a score costs beside its products (its step, the softmax, the search), in the same unit."""
+_TOGETHER = 8
+"""Rows that are computed together at least, or each would read all keys for itself."""
+_STRONGEST = 5
+_INPUTS = frozenset({"query", "key", "value"})
+"""The steps that are held: they were given, or projected already."""
+
+
+class Fit(NamedTuple):
+    """How many rows and columns a picture may have; of a smaller matrix it has fewer."""
+
+    rows: int
+    columns: int
+
+
+class Pair(NamedTuple):
+    """A weight, and where it stands: the index of its matrix, the query, the key."""
+
+    weight: float
+    matrix: tuple[int, ...]
+    query: int
+    key: int
+
+
+class Sample(NamedTuple):
+    """For each row of a picture, ``taken`` queries are computed, of ``least`` to ``most``."""
+
+    taken: int
+    least: int
+    most: int
+
+
+class Patches(NamedTuple):
+    """A step that is reduced.
+
+    ``view`` holds the peak of each patch (…, r, c) in place of the numbers; its rows are
+    still those of the step. Weights are −∞ where the scores are: those keys are hidden, and
+    have no weight at all. ``strongest`` are the largest weights, ``sample`` says how many of
+    the queries were computed, where not all were.
+    """
+
+    view: View
+    strongest: tuple[Pair, ...] = ()
+    sample: Sample | None = None
+
+
+def patches(
+    problem: Problem,
+    until: Stage,
+    names: Collection[str],
+    selection: Selection,
+    fit: Fit,
+    budget: int = BUDGET,
+    sizes: Sizes = SIZES,
+    advance: Advance = silent,
+) -> list[Patches]:
+    """The steps ``names``, with the rows, heads and batches selected, each reduced to fit."""
+    steps = [step for step in outlines(problem, until, selection) if step.name in names]
+    held = {
+        step.name: step.array
+        for step in selected(problem, until, tuple(_INPUTS & set(names)), selection)
+    }
+    stream = _Stream(
+        _part(problem, selection), {step.name for step in steps} - _INPUTS, fit, budget
+    )
+    if stream.names:
+        stream.run(sizes, advance)
+    found = []
+    for step in steps:
+        of_queries = step.name not in ("key", "value")
+        rows, axes = selection.rows if of_queries else None, axes_of(step, problem, selection)
+        if step.name in held:
+            array, sample = reduced(held[step.name], fit, step.name), None
+        else:
+            array, sample = stream.peaks(step.name), stream.sample
+        strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
+        found.append(Patches(View(step, array, rows, axes), strongest, sample))
+    return found
+
+
+def _part(problem: Problem, selection: Selection) -> Problem:
+    """The problem of the rows, batches and heads that are selected."""
+    if selection.rows is not None:
+        problem = problem.with_rows(selection.rows)
+    if selection.batches is not None:
+        problem = problem.with_batches(selection.batches)
+    return problem if selection.heads is None else problem.with_heads(selection.heads)
+
+
+def reduced(array: Array, fit: Fit, name: str) -> Array:
+    """The peaks of the patches of matrices (…, rows, columns), at most as many as fit.
+
+    Of weights that is the largest number; of a step around 0 the one of largest magnitude,
+    with its sign. −∞, which hides a key, counts only where nothing else is, NaN not even there.
+
+    >>> reduced(np.array([[1.0, -3.0, 2.0, -np.inf]]), Fit(1, 2), "scores")
+    array([[-3.,  2.]])
+    """
+    rows, columns = array.shape[-2:]
+    across = _peaks(array, starts(columns, fit.columns), -1, name)
+    return _peaks(across, starts(rows, fit.rows), -2, name)
+
+
+def starts(count: int, most: int) -> Array:
+    """Where each of at most so many patches begins, of ``count`` numbers; none is empty.
+
+    >>> starts(9, 4), starts(2, 4)
+    (array([0, 2, 4, 6]), array([0, 1]))
+    """
+    parts = min(count, most)
+    return np.arange(parts) * count // max(parts, 1)
+
+
+def _peaks(array: Array, begins: Array, axis: int, name: str) -> Array:
+    """The peak of each patch along one axis."""
+    if not begins.size or not array.size:
+        shape = list(array.shape)
+        shape[axis] = len(begins)
+        return np.full(shape, np.nan, array.dtype)
+    with np.errstate(all="ignore"):  # NaN among the numbers is nothing to be warned of
+        high = np.fmax.reduceat(array, begins, axis=axis)
+        if name == "weights":
+            return high
+        low = np.fmin.reduceat(array, begins, axis=axis)
+        if np.isneginf(low).any():
+            shown = np.where(np.isneginf(array), np.nan, array)
+            low = np.fmin.reduceat(shown, begins, axis=axis)
+        return np.where(-low > high, low, high)
+
+
+class _Some(NamedTuple):
+    """What one piece of work found: peaks by step, for some rows of the picture; weights."""
+
+    matrix: tuple[int, ...]
+    first: int
+    peaks: dict[str, Array]
+    strongest: list[Pair]
+
+
+class _Stream:
+    """The steps that are computed, while their rows come in."""
+
+    def __init__(self, problem: Problem, names: Collection[str], fit: Fit, budget: int) -> None:
+        self.problem, self.fit, self.heads = problem.apart(), fit, problem.merged_heads
+        self.names = names
+        self.until: Stage = "output" if "output" in self.names else "weights"
+        if self.until not in self.names:
+            self.until = "scores"
+        self.begins = starts(self.problem.shape[-2], fit.rows)
+        self.columns = starts(self.problem.shape[-1], fit.columns)
+        self.rows, self.row_of, self.sample = self._sampled(budget)
+        self.found: dict[str, Array] = {}
+        self.strongest: list[Pair] = []
+
+    @property
+    def leading(self) -> Shape:
+        """The leading axes of all the matrices that are computed."""
+        return self.problem.leading if self.until == "output" else self.problem.shape[:-2]
+
+    def _sampled(self, budget: int) -> tuple[Array, Array, Sample | None]:
+        """The queries that are computed, for each its row of the picture, and what is left out."""
+        count = self.problem.shape[-2]
+        sizes = np.diff(self.begins, append=count)  # queries of each row of the picture
+        taken = max(budget // max(self._work * len(sizes), 1), 1)
+        if taken >= sizes.max(initial=0):
+            return np.arange(count), np.arange(len(sizes)).repeat(sizes), None
+        within = (2 * np.arange(taken) + 1) * sizes[:, None] // (2 * taken)  # (r, taken)
+        rows = (self.begins[:, None] + within).ravel()
+        sample = Sample(taken, int(sizes.min()), int(sizes.max()))
+        return rows, np.arange(len(sizes)).repeat(taken), sample
+
+    @property
+    def _work(self) -> int:
+        """What one query costs, in all the matrices together, in multiply-adds."""
+        problem = self.problem
+        steps = sum(step.name != "output" for step in problem.outlines(self.until))
+        each = _PER_SCORE * (steps - len(problem.projections))
+        if problem.query is not None and problem.scores is None and problem.weights is None:
+            each += problem.query.shape[-1]
+        if self.until == "output" and problem.value is not None:
+            each += problem.value.shape[-1]
+        return each * problem.shape[-1] * math.prod(self.leading)
+
+    def run(self, sizes: Sizes, advance: Advance) -> None:
+        """Compute the rows, on all cores, and keep what they are reduced to."""
+        problem = self.problem
+        for name in self.names:
+            leading, width = problem.shape[:-2], len(self.columns)
+            if name == "output":
+                leading, width = problem.leading, needed(problem.value, "value").shape[-1]
+            shape = (*leading, len(self.begins), width)
+            self.found[name] = np.full(shape, np.nan, problem.dtype)
+        together = max(sizes.parts // at_once() // max(problem.shape[-1], 1), _TOGETHER)
+        rows = range(0, len(self.rows), together)
+        parts = [slice(i, min(i + together, len(self.rows))) for i in rows]
+        places = list(product(np.ndindex(*self.leading), parts))
+        for done, some in enumerate(ordered(self._some, places), 1):
+            advance(done, len(places))
+            self._take(some)
+
+    def _some(self, place: Place, stop: Event) -> _Some:
+        """Some queries of one matrix, reduced."""
+        index, part = place
+        rows, row_of = self.rows[part], self.row_of[part]
+        arrays = dense(self.problem.with_matrix(index).with_rows(rows), self.until)
+        begins = np.flatnonzero(np.diff(row_of, prepend=-1))
+        peaks, strongest = {}, list[Pair]()
+        for name in self.names:
+            across = arrays[name]
+            if name != "output":  # whose heads may have to be merged first
+                across = _peaks(across, self.columns, -1, name)
+            if name == "weights":
+                matrix = _index_in(self.problem.shape[:-2], index)
+                found = _largest(arrays[name], across, self.columns)
+                strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
+                across = self._hidden(across, arrays)
+            peaks[name] = _peaks(across, begins, -2, name)
+        return _Some(index, int(row_of[0]), peaks, strongest)
+
+    def _hidden(self, weights: Array, arrays: dict[str, Array]) -> Array:
+        """Reduced weights, with −∞ where all scores of a patch are."""
+        scores = arrays.get(self.problem.last_score)
+        if scores is None:  # the weights are given
+            return weights
+        return np.where(np.isneginf(_peaks(scores, self.columns, -1, "weights")), -np.inf, weights)
+
+    def _take(self, some: _Some) -> None:
+        for name, peaks in some.peaks.items():
+            whole = self.found[name]
+            matrix = whole[_index_in(whole.shape[:-2], some.matrix)]
+            rows = slice(some.first, some.first + len(peaks))
+            both = np.stack([matrix[rows], peaks])  # a row may be computed in several pieces
+            matrix[rows] = _peaks(both, np.zeros(1, np.intp), 0, name)[0]
+        # where values have batches of their own, the same weights are computed for each
+        known = {*self.strongest, *some.strongest}
+        self.strongest = sorted(known, key=lambda pair: (-pair.weight, *pair[1:]))[:_STRONGEST]
+
+    def peaks(self, name: str) -> Array:
+        """A step, reduced (…, r, c)."""
+        found = self.found[name]
+        if name != "output":
+            return found
+        whole = found if self.heads is None else attention.merge_heads(found)
+        return _peaks(whole, starts(whole.shape[-1], self.fit.columns), -1, name)
+
+    def pairs(self, axes: tuple[tuple[int, ...], ...], rows: Array | None) -> tuple[Pair, ...]:
+        """The largest weights, by the numbers that their matrices and rows have in the whole."""
+        return tuple(
+            pair._replace(
+                matrix=tuple(axis[i] for axis, i in zip(axes, pair.matrix, strict=True)),
+                query=pair.query if rows is None else int(rows[pair.query]),
+            )
+            for pair in self.strongest
+        )
+
+
+def _index_in(leading: Shape, index: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of a matrix among fewer leading axes, or some that broadcast."""
+    own = index[len(index) - len(leading) :]
+    return tuple(0 if n == 1 else i for n, i in zip(leading, own, strict=True))
+
+
+def _largest(weights: Array, peaks: Array, begins: Array) -> list[tuple[float, int, int]]:
+    """The largest weights (n, L_k) above 0, with their places; ``peaks`` (n, c) of each patch.
+
+    They stand in the patches of the largest peaks: those are looked through, and no others.
+    """
+    found = []
+    ends = [*begins[1:].tolist(), weights.shape[-1]]
+    for patch in _highest(peaks.ravel()):
+        i, column = divmod(patch, len(begins))
+        first = int(begins[column])
+        segment = weights[i, first : ends[column]]
+        found += [(float(segment[j]), i, first + j) for j in _highest(segment)]
+    return sorted(found, key=lambda pair: (-pair[0], *pair[1:]))[:_STRONGEST]
+
+
+def _highest(numbers: Array) -> list[int]:
+    """The indexes of the largest numbers above 0; among equals, of the first."""
+    above = np.where(numbers > 0, numbers, 0)
+    least = 0
+    if len(above) > _STRONGEST:
+        least = np.partition(above, -_STRONGEST)[-_STRONGEST]
+    hits = np.flatnonzero((above >= least) & (above > 0))
+    order = np.argsort(-above[hits], kind="stable")[:_STRONGEST]
+    chosen: list[int] = hits[order].tolist()
+    return chosen
