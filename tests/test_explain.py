@@ -198,7 +198,7 @@ def test_many_heads_are_a_line_each(qkv: Program) -> None:
     lines = qkv("explain", "cat", "sat", "--example", "bert").out.splitlines()
     assert lines[0] == "cat → sat in 12 heads; --head N explains one"
     assert [line.split()[1] for line in lines[1:13]] == list(map(str, range(12)))
-    assert lines[7].endswith("the 2nd largest of 9")
+    assert lines[7].endswith("2nd of 9")
     every = qkv("explain", "cat", "--example", "bert", "--head", "all", "-f", "json").out
     assert [one["head"] for one in json.loads(every)] == list(range(12))
     two = qkv("explain", "cat", "--example", "bert", "--head", "6,0").out

@@ -68,6 +68,55 @@ def test_a_terminal_gets_colour_unless_it_is_dumb() -> None:
     assert "\x1b" not in on_terminal("run", TERM="dumb")[1]
 
 
+CELL = re.compile("\x1b\\[(1;)?38;5;(16|231);48;5;(\\d+)m([ *][\\d.]+)\x1b\\[0m")
+
+
+def test_cells_have_heat_where_there_are_colours_enough() -> None:
+    code, shown, errors = on_terminal("run", "--example", "cat")
+    assert (code, errors) == (0, "")
+    weights = shown.split("softmax(scores)")[1].split("output")[0]
+    legend, _, _, first, second, *_ = weights.splitlines()[1:]
+    assert re.sub("\x1b\\[[0-9;]*m", "", legend).split() == ["0", "0.7494"]
+    cells = CELL.findall(second)
+    assert [text.strip() for *_, text in cells] == (
+        "0.0115 0.0851 *0.6291 0.0313 0.0115 0.2314".split()
+    )
+    assert [bold for bold, *_ in cells] == ["", "", "1;", "", "", ""]
+    lightest = max(cells, key=lambda cell: 216 > int(cell[2]) > 16 and int(cell[2]))
+    assert lightest[3] == "*0.6291"
+    assert len({cell[2] for cell in CELL.findall(first)}) == 2  # equal weights, equal colours
+    exact = on_terminal("softmax", "--example", "cat", COLORTERM="truecolor")[1]
+    assert "\x1b[1;38;2;0;0;0;48;2;" in exact
+    assert "48;" not in shown.split("output")[1]  # of what is no score and no weight
+
+
+def test_heat_and_colour_as_asked_for() -> None:
+    words = ("softmax", "--example", "gpt", "--head", "4")
+    assert "48;5" in on_terminal(*words)[1]
+    for more in (("--no-heat",), ("--color", "never")):
+        assert "48;5" not in on_terminal(*words, *more)[1]
+    assert "\x1b[1m" in on_terminal(*words, "--no-heat")[1]
+    assert "\x1b" not in on_terminal(*words, "--color", "never")[1]
+    for kind in ("linux", "xterm-16color", "vt220"):
+        assert "48;" not in on_terminal(*words, TERM=kind)[1]
+    assert "\x1b[2m  ·\x1b[0m" in re.sub(" +", "  ", on_terminal(*words)[1])
+    piped = subprocess.run([*PROGRAM, *words, "-f", "table", "--color", "always"],
+        capture_output=True, text=True, env=environment(TERM="xterm-256color"))  # fmt: skip
+    assert piped.stdout == on_terminal(*words)[1]
+
+
+def test_heat_without_colour_says_what_it_needs() -> None:
+    words = [*PROGRAM, "run", "--heat"]
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment())
+    note = "note: --heat needs a terminal of 256 colours; add --color always\n"
+    assert (ended.returncode, ended.stderr) == (0, note)
+    assert "\x1b" not in ended.stdout
+    words += ["--color", "never"]
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment())
+    said = "qkvcli: --heat needs colour, and --color never has none; leave one out\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
+
+
 def test_a_linux_console_gets_ascii() -> None:
     assert re.sub("\x1b\\[[0-9;]*m", "", on_terminal("run", TERM="linux")[1]).isascii()
 

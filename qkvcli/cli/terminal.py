@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.options import Display
+from qkvcli.errors import UsageError
 
 if TYPE_CHECKING:
     from qkvcli.render.grids import Room
     from qkvcli.render.tables import Block
 
+_WARM = ("256", "truecolor")
 _PATIENCE = 0.5  # seconds of silence
 _AROUND_A_TABLE = 7  # its title, header, rule, facts, the blank line after it, and a prompt's two
 _FEWEST_LINES = 4
@@ -30,11 +32,22 @@ def page(display: Display) -> "Room":
 def screen(display: Display, environment: Environment) -> tuple["Room", int]:
     """The room on a terminal, and how many rows of a matrix it has lines for."""
     columns, lines = environment.size
-    room = page(display)._replace(plain=environment.plain)
+    room = page(display)._replace(plain=environment.plain, heat=_heat(display, environment))
     if room.width is None and (environment.on_terminal or not display.full):
         room = room._replace(width=columns)  # nothing bounds what goes whole into a file
-    height = max(lines - _AROUND_A_TABLE, _FEWEST_LINES)
+    around = _AROUND_A_TABLE + (room.heat is not None)  # and its legend
+    height = max(lines - around, _FEWEST_LINES)
     return room._replace(height=height), height
+
+
+def _heat(display: Display, environment: Environment) -> str | None:
+    """The colours that cells have, where they have any. Raises UsageError for heat without."""
+    if display.heat and display.color == "never":
+        raise UsageError("--heat needs colour, and --color never has none; leave one out")
+    colours = environment.colours
+    if display.heat and colours not in _WARM:
+        environment.note("--heat needs a terminal of 256 colours; add --color always")
+    return colours if display.heat is not False and colours in _WARM else None
 
 
 class Printer:

@@ -1,7 +1,7 @@
 """An explanation as a person reads it: lines, small tables and bars; or as Markdown."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import fill
 from typing import NamedTuple, TypeAlias
 
@@ -32,7 +32,7 @@ _WRITTEN_OUT = 8
 _FAR = 20.0
 """Where scores lie further from 0 than this, the largest is taken off them first."""
 _BAR = 40
-_INDENT = "   "
+_INDENT, _LABEL = "   ", "magenta"  # labels as in tables
 _ROOMY = 50
 """How many columns of text a table must have for a sum beside it."""
 _PAPER = Room(80)
@@ -341,64 +341,80 @@ def _four(value: float) -> str:
 
 def explanation_blocks(found: Explanation, room: Room) -> Iterator[Block]:
     """The explanation for a terminal."""
-    shown = ascii_only if room.plain else str
-    for part in parts(found, room):
-        for text, style in _lines(part, room):
-            yield Block(Text(shown(text), style), cell_len(text))
+    yield from _blocks(parts(found, room), room)
+
+
+def _blocks(said: Iterable[Part], room: Room) -> Iterator[Block]:
+    for part in said:
+        for text in _lines(part, room):
+            yield Block(text, text.cell_len)
     yield Block("")
 
 
-def _lines(part: Part, room: Room) -> Iterator[tuple[str, str]]:
-    """The lines of a part, each with its style."""
+def _lines(part: Part, room: Room) -> Iterator[Text]:
+    """The lines of a part."""
     if isinstance(part, Line):
-        begins, follows = ("", _INDENT) if part.heading else (_INDENT, _INDENT)
-        text = begins + part.text
-        if room.width is not None and cell_len(text) > room.width:
-            text = fill(
-                part.text,
-                max(room.width, 12),
-                initial_indent=begins,
-                subsequent_indent=follows,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        for line in text.splitlines():
-            yield line, "bold" if part.heading else ""
+        yield from _folded(part, room)
     elif isinstance(part, Sheet):
-        yield from ((line, "") for line in _sheet(part))
+        yield from _sheet(part, room)
     else:
-        yield from ((line, "") for line in _barred(part, room))
+        yield from _barred(part, room)
 
 
-def _sheet(sheet: Sheet) -> Iterator[str]:
+def _folded(line: Line, room: Room) -> Iterator[Text]:
+    """A line of text; one that is longer than the room breaks at blanks."""
+    text = ("" if line.heading else _INDENT) + _shown(line.text, room)
+    if room.width is not None and cell_len(text) > room.width:
+        text = fill(
+            text,
+            max(room.width, 12),
+            subsequent_indent=_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    for part in text.splitlines():
+        yield Text(part, "bold" if line.heading else "")
+
+
+def _shown(text: str, room: Room) -> str:
+    return ascii_only(text) if room.plain else text
+
+
+def _labelled(label: str, rest: str, room: Room) -> Text:
+    text = Text.assemble(_INDENT, (_shown(label, room), _LABEL), _shown(rest, room))
+    text.rstrip()
+    return text
+
+
+def _sheet(sheet: Sheet, room: Room) -> Iterator[Text]:
     widths = [max(map(cell_len, column)) for column in zip(sheet.header, *sheet.lines, strict=True)]
-    for i, line in enumerate((sheet.header, *sheet.lines)):
-        label, *cells = line
+    lines = (sheet.header, *sheet.lines) if any(sheet.header) else sheet.lines
+    for i, (label, *cells) in enumerate(lines):
         padded = (
-            " " * (width - cell_len(cell)) + cell
+            " " * (width - cell_len(cell) + 2) + cell
             for cell, width in zip(cells, widths[1:], strict=True)
         )
-        if i or any(sheet.header):
-            first = label + " " * (widths[0] - cell_len(label))
-            yield (_INDENT + "  ".join((first, *padded))).rstrip()
+        first, rest = label + " " * (widths[0] - cell_len(label)), "".join(padded)
+        header = i == 0 and lines[0] is sheet.header
+        yield _labelled(first + rest, "", room) if header else _labelled(first, rest, room)
 
 
-def _barred(bars: Bars, room: Room) -> Iterator[str]:
+def _barred(bars: Bars, room: Room) -> Iterator[Text]:
     names, texts, _, shares = zip(*bars.lines, strict=True)
     first, second, last = (max(map(cell_len, column)) for column in (names, texts, shares))
     used = len(_INDENT) + first + 2 + second + 2 + (last and last + 2)
     whole = _BAR if room.width is None else min(_BAR, room.width - used)
-    for name, text, weight, part in bars.lines:
-        line = f"{name}{' ' * (first - cell_len(name))}  {text:>{second}}"
+    for name, number, weight, part in bars.lines:
+        line = f"  {number:>{second}}"
         if whole >= 4:
             drawn = bar(weight, whole, room.plain)
             line += f"  {drawn}{' ' * (whole - len(drawn))}"
-        yield (_INDENT + f"{line}  {' ' * (last - cell_len(part))}{part}").rstrip()
+        line += f"  {' ' * (last - cell_len(part))}{part}"
+        yield _labelled(name + " " * (first - cell_len(name)), line, room)
 
 
 def overview_blocks(found: Sequence[Explanation], room: Room) -> Iterator[Block]:
     """Many heads and batches, a line each."""
-    shown = ascii_only if room.plain else str
     first = found[0]
     asked = {one.key.number for one in found}
     what = f" → {first.key.name}" if len(asked) == 1 else ", and the key that weighs most,"
@@ -408,19 +424,16 @@ def overview_blocks(found: Sequence[Explanation], room: Room) -> Iterator[Block]
             matrix_title(one.place) + (f" → {one.key.name}" if len(asked) > 1 else ""),
             share(one.weight, room.digits),
             one.weight,
-            f"{_ranked(one)} of {one.seen}",
+            f"{'largest' if one.rank == 1 else ordinal(one.rank)} of {one.seen}",
         )
         for one in found
     )
-    for part in (Line(title, heading=True), Bars(lines)):
-        for text, style in _lines(part, room):
-            yield Block(Text(shown(text), style), cell_len(text))
-    yield Block("")
+    yield from _blocks((Line(title, heading=True), Bars(lines)), room)
 
 
 def explanation_text(found: Explanation, room: Room = _PAPER) -> str:
     """The explanation as plain text."""
-    return "\n".join(text for part in parts(found, room) for text, _ in _lines(part, room))
+    return "\n".join(text.plain for part in parts(found, room) for text in _lines(part, room))
 
 
 def explanation_markdown(found: Explanation, room: Room = _PAPER) -> str:

@@ -1,22 +1,26 @@
 """Steps as Rich tables."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD, Box
 from rich.console import RenderableType
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from qkvcli.core.config import SCORES
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import Matrix, View
 from qkvcli.render.grids import GAP, Grid, Room, facts_line, grids
+from qkvcli.render.heat import Heat
 from qkvcli.render.text import ascii_only, matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-_NAME, _SHAPES, _LABEL, _STRONGEST = "bold", "magenta", "magenta", "bold"  # seen on light and dark
-_QUIET = "dim"
+_NAME, _SHAPES, _LABEL = "bold", "magenta", "magenta"  # seen on light and dark
+_STRONGEST, _QUIET = Style(bold=True), Style(dim=True)
 
 
 class Block(NamedTuple):
@@ -39,7 +43,7 @@ def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:
 
 def _by_step(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
-    yield heading(view.step, room)
+    yield from _title(view, room)
     for matrix in view.matrices():
         if matrix.place:
             yield matrix_line(view.step, matrix.place)
@@ -51,7 +55,7 @@ def _by_matrix(group: Sequence[View], room: Room) -> Iterator[Block]:
     for matrices in zip(*(view.matrices() for view in group), strict=True):
         yield matrix_line(group[0].step, matrices[0].place)
         for view, matrix in zip(group, matrices, strict=True):
-            yield heading(view.step, room)
+            yield from _title(view, room)
             yield from _tables(view, matrix, room)
 
 
@@ -62,12 +66,27 @@ def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
 
 def _tables(view: View, matrix: Matrix, room: Room) -> Iterator[Block]:
     """The tables of one matrix, and what there is to say of it."""
+    heat = _heat(view, room)
     for grid in grids(view, matrix, room):
-        yield Block(_table(grid, room), grid.width)
+        yield Block(_table(grid, room, heat), grid.width)
         facts = facts_line(view, matrix, room) if grid.ends else ""
         if facts:
             yield _line(Text(facts, style=_QUIET))
         yield Block("")
+
+
+def _heat(view: View, room: Room) -> Heat | None:
+    """The scale of colours for a step's cells, where they have any."""
+    warm = room.heat is not None and view.step.name in (*SCORES, "weights")
+    return Heat.of(view.step.name, view.array) if warm else None
+
+
+def _title(view: View, room: Room) -> Iterator[Block]:
+    """The title, and what the colours of the cells below mean."""
+    yield heading(view.step, room)
+    heat = _heat(view, room)
+    if heat is not None:
+        yield _line(heat.legend(room.heat, room.digits, room.plain))
 
 
 def heading(step: Outline, room: Room) -> Block:
@@ -88,7 +107,7 @@ def _line(text: Text) -> Block:
     return Block(text, max(map(len, text.plain.splitlines()), default=0))
 
 
-def _table(grid: Grid, room: Room) -> Table:
+def _table(grid: Grid, room: Room, heat: Heat | None) -> Table:
     table = Table(
         box=_ASCII_HEAD if room.plain else SIMPLE_HEAD,
         show_edge=False,
@@ -103,14 +122,18 @@ def _table(grid: Grid, room: Room) -> Table:
     if grid.ends:
         table.add_column("", no_wrap=True)
     for i, (label, *cells) in enumerate(grid.lines):
-        texts = (_cell(grid, (i, j), cell) for j, cell in enumerate(cells, 1))
+        texts = (_cell(grid, (i, j), cell, room, heat) for j, cell in enumerate(cells, 1))
         ends = [Text(f" {grid.ends[i]}")] if grid.ends else []
         table.add_row(Text(label), *texts, *ends)
     return table
 
 
-def _cell(grid: Grid, place: tuple[int, int], text: str) -> Text:
+def _cell(grid: Grid, place: tuple[int, int], text: str, room: Room, heat: Heat | None) -> Text:
     """A cell: the largest weight of a row has a star before it, in the gap."""
-    if place in grid.hidden:
+    value = grid.numbers.get(place, -math.inf)
+    if place in grid.hidden or value == -math.inf:
         return Text(text, _QUIET)
-    return Text(f"*{text}", _STRONGEST) if place in grid.strongest else Text(text)
+    style = Style() if heat is None or room.heat is None else heat.style(value, room.heat)
+    if place in grid.strongest:
+        return Text(f"*{text}", style + _STRONGEST)
+    return Text(text, style)
