@@ -9,6 +9,7 @@ import numpy as np
 
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
+from qkvcli.cli.hints import hint
 from qkvcli.cli.inputs import operands
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import Display
@@ -63,6 +64,7 @@ def perform(line: Line, environment: Environment) -> None:
         place = line.command.takes.upper() or "the name of a file"
         environment.note(f"standard input is not read; give - as {place} to read it")
     deliver(problem, plan, environment)
+    hint(line, environment)
 
 
 def planned(line: Line, environment: Environment) -> Plan:
