@@ -29,11 +29,12 @@ LINES = [
     "output w.npz -v v.npy --heads 4 --kv-heads 2 --head 1,3 --batch 0",
     "run --labels 'The cat sat' --key-labels '' --rows 0:3,-2: --format=csv",
     "run --seed 1 --seed 2",
+    "explain cat sat --example bert --head 6,0:3 --batch all --color never",
+    "run --show weights,output --top 3 --heat",
+    "help exit codes --width 40",
 ]
 LEFT = [
     "",
-    "--help",
-    "run --help",
     "scors",
     "run extra",
     "softmax a b",
@@ -44,7 +45,13 @@ LEFT = [
     "run -fcsv",
     "run -- x",
     "--version run",
+    "--help run",
+    "run --seed x --help",
+    "explain",
+    "help a b c",
+    "help --seed 1",
 ]
+HELPS = ["-h", "--help", "run --help", "run -h", "softmax s.csv -h --help", "explain --help"]
 TEXTS = {
     "FILE": ["q.csv", "-", "a b.npy", "x=y", "é.json"],
     "N": ["0", "1", "64", "007", "-3", "+2"],
@@ -57,6 +64,10 @@ TEXTS = {
     "TEXT": ["The cat", "", "  a\tb ", "--seed"],
     "ROWS": ["0:3", "cat,-1", "::2"],
     "FORMAT": ["csv", "json", "table"],
+    "NAMES": ["weights", "query, output", "all"],
+    "HEADS": ["6", "0:3,1", "all", "-1:"],
+    "BATCHES": ["0", "::2"],
+    "WHEN": ["auto", "never"],
 }
 
 
@@ -74,7 +85,8 @@ def lines(draw: Any) -> list[str]:
         glued = name.startswith("--") and draw(st.booleans())
         words += [f"{name}={text}"] if glued else [name, text]
     if draw(st.booleans()):
-        words.insert(draw(st.integers(1, len(words))), draw(st.sampled_from(["-", "s.csv", "x"])))
+        more = draw(st.sampled_from(["-", "s.csv", "x", "-h", "--help"]))
+        words.insert(draw(st.integers(1, len(words))), more)
     return words
 
 
@@ -98,6 +110,14 @@ def test_plain_lines_need_no_typer(line: str) -> None:
     words = shlex.split(line)
     read = plain.read(words)
     assert isinstance(read, Line)
+    assert read == by_typer(words)
+
+
+@pytest.mark.parametrize("line", HELPS)
+def test_help_needs_no_typer(line: str) -> None:
+    words = shlex.split(line)
+    read = plain.read(words)
+    assert isinstance(read, plain.Help)
     assert read == by_typer(words)
 
 
@@ -125,7 +145,8 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
     parts = {part for name in PARTS for part in (name, *PARTS[name]) if part}
     assert parts | {"mask"} == set(ACTS_ON)
     drawn = {"seed", "length", "dim", "key_length", "value_dim"}
-    assert sources == parts | drawn | {"qkv", "embeddings", "labels", "key_labels"}
+    others = {"qkv", "example", "scores", "embeddings", "labels", "key_labels"}
+    assert sources == parts | drawn | others
 
 
 @pytest.mark.parametrize(
