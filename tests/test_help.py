@@ -173,6 +173,8 @@ def test_links_lead_to_pages() -> None:
     for document in (ROOT / "README.md", *(page.path for page in pages())):
         for target in re.findall(r"\]\(((?!http)[^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), (document, target)
+    readme = (ROOT / "README.md").read_text()
+    assert {f"[{topic}](qkvcli/help/{topic}.md)" in readme for topic in TOPICS} == {True}
 
 
 def test_a_new_file_is_a_new_topic(
