@@ -210,7 +210,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             name="help",
-            help="Show a page of help: a topic's, or a command's; without one, list the topics.",
+            help="Read about a topic or a command; without one, list the topics.",
             piped="table",
             words=(
                 Place("TOPIC", "A topic, or a command.", words=topics),

@@ -62,13 +62,13 @@ class Sources:
         _FROM,
         "-q",
         "--query",
-        help="The queries Q, (…, L_q, d): a row for each token; - is standard input.",
+        help="The queries Q: a row for each token, (…, L_q, d); - is standard input.",
     )
     key: Path | None = file(
-        _FROM, "-k", "--key", help="The keys K, (…, L_k, d): a row for each token."
+        _FROM, "-k", "--key", help="The keys K: a row for each token, (…, L_k, d)."
     )
     value: Path | None = file(
-        _FROM, "-v", "--value", help="The values V, (…, L_k, d_v): a row for each key."
+        _FROM, "-v", "--value", help="The values V: a row for each key, (…, L_k, d_v)."
     )
     qkv: Path | None = file(
         _FROM, "--qkv", help="All three: an .npz, a JSON or a folder with q, k and v in it."
@@ -274,7 +274,7 @@ class Display:
         "--color",
         metavar="WHEN",
         words=COLOURS,
-        help="Colour: auto (on a terminal that has it), always or never.",
+        help="Use colour: auto (on a terminal that has it), always or never.",
     )
     full: bool = flag(_SHOWN, "--full", help="Show every row and column.")
     width: int | None = count(_SHOWN, "--width", "Columns of text for a table (the terminal's).")

@@ -111,13 +111,17 @@ def broken(command: str, columns: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
+_BEFORE = re.compile(r"-\S+|(\||&&)( \w+)?")
+"""What the next word belongs to: an option, a pipe, a pipe and a program."""
+
+
 def _words(command: str, columns: int) -> list[str]:
-    """The words of a command; an option and its value are one, where they fit a line."""
+    """The words of a command; those that belong together are one, where they fit a line."""
     words: list[str] = []
     for word in re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", command):
         together = f"{words[-1]} {word}" if words else word
-        option = bool(words) and words[-1].startswith("-") and " " not in words[-1]
-        if option and word[0] not in "-|<>&" and cell_len(together) <= columns:
+        belongs = bool(words) and bool(_BEFORE.fullmatch(words[-1])) and word[0] not in "-|<>&"
+        if belongs and cell_len(together) <= columns:
             words[-1] = together
         else:
             words.append(word)
