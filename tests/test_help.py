@@ -230,6 +230,8 @@ SAID = {
     "explain": "Missing argument 'QUERY'; for example qkvcli explain cat sat",
     "help atention": "there is no help on 'atention'; did you mean attention?",
     "help sofmax": "there is no help on 'sofmax'; did you mean softmax?",
+    "help kv heads": "there is no help on 'kv-heads'; the option --kv-heads is explained by "
+    "qkvcli help options",
     "help xyz": f"there is no help on 'xyz'; the topics are {', '.join((*TOPICS, *COMMANDS))}",
 }
 

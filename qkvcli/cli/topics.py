@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from qkvcli.cli.commands import COMMANDS, Line, topics
-from qkvcli.cli.declare import meant
+from qkvcli.cli.commands import COMMANDS, OPTIONS, Line, topics
+from qkvcli.cli.declare import meant, typed
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.helping import command_help, program_help, topic_entries
 from qkvcli.cli.pages import Page, pages
@@ -44,8 +44,11 @@ def _page(topic: str) -> Page:
         if page.name == topic:
             return page
     known = topics()
-    nearest = meant(topic, known) or f"; the topics are {', '.join(known)}"
-    raise UsageError(f"there is no help on {topic!r}{nearest}")
+    if any(typed(topic) in option.names for option in OPTIONS.values()):
+        rest = f"; the option {typed(topic)} is explained by qkvcli help options"
+    else:
+        rest = meant(topic, known) or f"; the topics are {', '.join(known)}"
+    raise UsageError(f"there is no help on {topic!r}{rest}")
 
 
 def _write_page(page: Page, width: int | None, environment: Environment) -> None:
