@@ -163,6 +163,20 @@ def test_a_page_shows_all_of_its_words(
         assert plain in shown
 
 
+def test_a_wide_table_wraps_and_a_wider_one_is_stacked(
+    qkv: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = qkv("help", "models").out.splitlines()
+    [head] = [line for line in lines if line.startswith("here ")]
+    assert re.fullmatch(r"here +ONNX Attention +scaled_dot_product_attention", head)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = qkv("help", "models").out.splitlines()
+    start = lines.index("--softcap C")
+    assert lines[start + 1] == "  ONNX Attention: softcap"
+    assert any(line.endswith(" \\") for line in lines)  # a command goes on
+
+
 def test_a_page_is_short_and_begins_with_its_title() -> None:
     for page in pages():
         assert page.text.startswith(f"# {page.title}\n\n")
@@ -269,7 +283,7 @@ def test_what_is_said_of_a_word_is_a_command_that_exists(qkv: Program, word: str
 
 def complete(*words: str, shell: str = "bash") -> list[str]:
     """What the installed program offers for the last word."""
-    settings = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    settings = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
     settings |= {"_TYPER_COMPLETE_ARGS": " ".join(words)}
     settings |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     environ = environment(_QKVCLI_COMPLETE=f"complete_{shell}", **settings)
@@ -294,6 +308,9 @@ def complete(*words: str, shell: str = "bash") -> list[str]:
         ("qkvcli help ex", "exit-codes explain"),
         ("qkvcli e", "explain"),
         ("qkvcli run --past-", "--past-key --past-value"),
+        ("qkvcli run --preset=g", "gpt"),
+        ("qkvcli run --preset = g", "gpt"),  # as bash parts it
+        ("qkvcli run --dtype =", "float16 float32 float64"),
         ("qkvcli run --seed ", ""),
     ],
 )

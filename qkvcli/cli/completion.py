@@ -1,6 +1,6 @@
 """What a shell offers for a value: words that can be counted, and files by their ending."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from itertools import zip_longest
 from pathlib import Path
 from shlex import quote
@@ -11,6 +11,16 @@ from qkvcli.cli.declare import Option
 
 Offered: TypeAlias = list[str | tuple[str, str]]
 Completion: TypeAlias = Callable[[Any, list[str], str], Offered]
+
+
+def mend(variables: MutableMapping[str, str]) -> None:
+    """Take out the ``=`` that bash makes a word of, between an option and its value."""
+    words = variables.get("COMP_WORDS", "").split("\n")
+    if len(words) > 1 and variables.get("_QKVCLI_COMPLETE") == "complete_bash":
+        at = int(variables["COMP_CWORD"])
+        before = [word for word in words[:at] if word != "="]
+        variables["COMP_WORDS"] = "\n".join([*before, *words[at:]])
+        variables["COMP_CWORD"] = str(len(before))
 
 
 def of_option(option: Option) -> Completion | None:

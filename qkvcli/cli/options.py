@@ -48,8 +48,8 @@ def _preset(name: str) -> str:
 
 
 VERSION = Option(("--version",), _HELP, "Show the version.")
-BRIEF = Option(("-h",), _HELP, "Show the most important in brief.")
-FULL = Option(("--help",), _HELP, "Show all of the help.")
+BRIEF = Option(("-h",), _HELP, "Show help in brief: what to know to begin.")
+FULL = Option(("--help",), _HELP, "Show all of the help: every option.")
 INSTALL = Option(("--install-completion",), _HELP, "Teach your shell to complete words with Tab.")
 SHOW = Option(("--show-completion",), _HELP, "Show what --install-completion would install.")
 

@@ -35,6 +35,7 @@ def read(words: list[str]) -> Line | Help | None:
     """
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise UsageError(no_command(words[0]))
+    completion.mend(os.environ)
     try:
         line = program().main(words or ["--help"], prog_name="qkvcli", standalone_mode=False)
     except _Asked as asked:

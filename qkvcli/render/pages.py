@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown, TableElement
 from rich.padding import Padding
@@ -28,6 +29,8 @@ _THEME = Theme(  # seen on light and dark
     }
 )
 _LOCAL_LINK = re.compile(r"\[([^]]+)\]\((?!\w+:)[^)]*\)")
+_COMMAND = re.compile(r"\$ |qkvcli |> +-")
+"""How a command begins, or a line that goes on with its options."""
 _INDENT = 2
 _GAP = 2
 _NARROW = 24
@@ -60,7 +63,7 @@ class _CodeBlock(CodeBlock):
 
 
 def _fitting(line: str, width: int) -> list[str]:
-    return broken(line, width) if line.startswith("$ ") and len(line) > width else [line]
+    return broken(line, width) if _COMMAND.match(line) and len(line) > width else [line]
 
 
 class _Table(TableElement):
@@ -71,28 +74,40 @@ class _Table(TableElement):
         assert self.header.row is not None
         names = [cell.content for cell in self.header.row.cells]
         rows = [[cell.content for cell in row.cells] for row in self.body.rows] if self.body else []
-        if _fits(names, rows, options.max_width):
-            yield _beside(names, rows)
-        else:
+        widths = _widths(names, rows, options.max_width)
+        if widths is None:
             yield from _below(names, rows)
+        else:
+            yield _beside(names, rows, widths)
 
 
-def _fits(names: list[Text], rows: list[list[Text]], width: int) -> bool:
-    """Whether each column has room for its longest word, and for a few words of a sentence."""
-    least = 0
-    for column in zip(names, *rows, strict=True):
-        longest = max(len(word) for cell in column for word in cell.plain.split() or [""])
-        whole = max(cell.cell_len for cell in column)
-        least += _GAP + max(longest, min(whole, _NARROW))
-    return least - _GAP <= width
+def _widths(names: list[Text], rows: list[list[Text]], width: int) -> list[int] | None:
+    """The columns' widths: all that they need, or their shares of what there is.
+
+    None where a column has no room for its longest word, or for a few words of a sentence.
+    """
+    columns = list(zip(names, *rows, strict=True))
+    whole = [max(cell.cell_len for cell in column) for column in columns]
+    words = [max(map(cell_len, " ".join(map(str, column)).split())) for column in columns]
+    least = [max(word, min(full, _NARROW)) for word, full in zip(words, whole, strict=True)]
+    left = width - _GAP * (len(columns) - 1) - sum(least)
+    if left < 0:
+        return None
+    more = [full - some for full, some in zip(whole, least, strict=True)]
+    left = min(left, sum(more))
+    return [some + left * m // max(sum(more), 1) for some, m in zip(least, more, strict=True)]
 
 
-def _beside(names: list[Text], rows: list[list[Text]]) -> Table:
+def _beside(names: list[Text], rows: list[list[Text]], widths: list[int]) -> Table:
     table = Table(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="markdown.table.header"
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),
+        header_style="markdown.table.header",
     )
-    for name in names:
-        table.add_column(name, overflow="fold")
+    for name, width in zip(names, widths, strict=True):
+        table.add_column(name, width=width)
     for row in rows:
         table.add_row(*row)
     return table
