@@ -109,7 +109,7 @@ COMMANDS: dict[str, Command] = {
     for command in (
         Command(
             name="scores",
-            help="Show the scores Q·Kᵀ, and scaled, capped and masked where asked for.",
+            help="Show the scores Q·Kᵀ, and what a scale, a softcap or a mask makes of them.",
             until="scores",
             inputs=("query", "key"),
             shows=SCORES,
