@@ -2,7 +2,7 @@
 
 Everything is measured in one run on one machine, in turn with what it is compared with,
 and printed as a ratio of medians. PyTorch is used where it is installed, and only here.
-``--write`` puts what was measured into the README, and with our goals into CONTRIBUTING.md.
+``--write`` puts what was measured into a page of help, and with our goals into CONTRIBUTING.md.
 """
 
 import ctypes
@@ -285,7 +285,7 @@ def main() -> None:
     print(processor(), table(rows, goals=True), sep="\n\n")  # noqa: T201 -- its purpose
     if "--write" in sys.argv:
         where = (r"Measured on .*?\. Ratios", f"Measured on {processor()}. Ratios")
-        written("README.md", table(rows, goals=False), where)
+        written("qkvcli/help/length.md", table(rows, goals=False), where)
         written("CONTRIBUTING.md", table(rows, goals=True))
 
 

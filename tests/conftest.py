@@ -62,7 +62,7 @@ def qkv(request: pytest.FixtureRequest) -> Program:
         given = stdin.encode() if isinstance(stdin, str) else stdin
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
         around = Environment(io.TextIOWrapper(io.BytesIO(given)), out, err, os.environ)
-        with redirect_stdout(out):  # Typer shows its help there
+        with redirect_stdout(out):  # Typer shows the version there
             code = cli.run([str(word) for word in words], around, by_typer)
         err.flush()
         data = out.buffer.getvalue()

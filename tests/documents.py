@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from tests.conftest import ROOT, SAMPLES, environment
 
-DOCUMENTS = (ROOT / "README.md", SAMPLES / "README.md")
+PAGES = sorted((ROOT / "qkvcli" / "help").glob("*.md"))
+DOCUMENTS = (ROOT / "README.md", SAMPLES / "README.md", *PAGES)
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 
 

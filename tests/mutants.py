@@ -33,8 +33,8 @@ FITTING = {
     "qkvcli/core/(blocks|compute|threads)": "long library models",
     "qkvcli/core/": "attention commands models meaning errors library tables",
     "qkvcli/formats/": "formats meaning faults errors commands library",
-    "qkvcli/render/": "tables commands formats",
-    "qkvcli/cli/": "commands readers meaning errors tables house faults terminal",
+    "qkvcli/render/": "tables commands formats help",
+    "qkvcli/cli/": "commands readers meaning errors tables house faults terminal help",
     "qkvcli/": "library models errors",
 }
 """The test files that are likely to kill a mutant of a module, by the first pattern that fits."""

@@ -10,7 +10,7 @@ from tests.conftest import Program
 
 USAGE = {
     "run --lenght 3": "No such option: --lenght. Did you mean --length?",
-    "scors": "No such command 'scors'. Did you mean 'scores'?",
+    "scors": "there is no command 'scors'; did you mean scores?",
     "run extra": "unexpected extra argument",
     "run --seed": "requires an argument",
     "run --seed cat": "'cat' is not a whole number from 0 to 4294967295",
@@ -39,6 +39,8 @@ USAGE = {
 
 DATA = {
     "run -q gone.csv -k q.csv -v q.csv": "gone.csv: cannot be read: No such file",
+    "run -q gone.csv": "gone.csv: cannot be read: No such file",
+    "run --embeddings gone.csv": "gone.csv: cannot be read: No such file",
     "run -q . -k q.csv -v q.csv": ".: cannot be read: Is a directory",
     "run -q word.csv -k q.csv -v q.csv": "word.csv: line 2, cell 2: 'cat' is not a number",
     "run -q ragged.csv -k q.csv -v q.csv": "ragged.csv: line 2: 1 cell, where line 1 has 2",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import qkvcli
+from qkvcli.cli.commands import COMMANDS
 from tests.conftest import ROOT, Program
 
 ALLOWED = {
@@ -30,7 +31,6 @@ OUTSIDE = {
     "__init__": set(),
     "__main__": set(),
 }
-COMMANDS = ("scores", "softmax", "output", "run")
 SOURCES = sorted((ROOT / "qkvcli").rglob("*.py"))
 
 

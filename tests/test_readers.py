@@ -31,12 +31,11 @@ LINES = [
     "run --seed 1 --seed 2",
     "run --example cat --show query,weights --top 3 --heat --no-heat --color always",
     "explain cat",
-    "explain cat the#2 --scores s.csv -v v.csv --head 0:2,6",
+    "explain cat the#2 --scores s.csv -v v.csv --head 0:2,6 --batch all",
+    "help exit codes --width 40",
 ]
 LEFT = [
     "",
-    "--help",
-    "run --help",
     "scors",
     "run extra",
     "explain",
@@ -53,7 +52,13 @@ LEFT = [
     "run -fcsv",
     "run -- x",
     "--version run",
+    "--help run",
+    "run --seed x --help",
+    "explain",
+    "help a b c",
+    "help --seed 1",
 ]
+HELPS = ["-h", "--help", "run --help", "run -h", "softmax s.csv -h --help", "explain --help"]
 TEXTS = {
     "FILE": ["q.csv", "-", "a b.npy", "x=y", "é.json"],
     "N": ["0", "1", "64", "007", "-3", "+2"],
@@ -88,7 +93,8 @@ def lines(draw: Any) -> list[str]:
         glued = name.startswith("--") and draw(st.booleans())
         words += [f"{name}={text}"] if glued else [name, text]
     for _ in range(draw(st.integers(0, 2))):
-        words.insert(draw(st.integers(1, len(words))), draw(st.sampled_from(["-", "s.csv", "x"])))
+        more = draw(st.sampled_from(["-", "s.csv", "x", "-h", "--help"]))
+        words.insert(draw(st.integers(1, len(words))), more)
     return words
 
 
@@ -112,6 +118,14 @@ def test_plain_lines_need_no_typer(line: str) -> None:
     words = shlex.split(line)
     read = plain.read(words)
     assert isinstance(read, Line)
+    assert read == by_typer(words)
+
+
+@pytest.mark.parametrize("line", HELPS)
+def test_help_needs_no_typer(line: str) -> None:
+    words = shlex.split(line)
+    read = plain.read(words)
+    assert isinstance(read, plain.Help)
     assert read == by_typer(words)
 
 

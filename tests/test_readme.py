@@ -1,4 +1,4 @@
-"""The README is true: its commands print what it shows, and it names every option."""
+"""The documents are true: their commands print what they show, and one names every option."""
 
 import doctest
 import re
@@ -9,13 +9,14 @@ import pytest
 
 from qkvcli.cli.typer_app import program
 from tests.conftest import ROOT, SAMPLES
-from tests.documents import BLOCK, DOCUMENTS, Example, examples, printed
+from tests.documents import BLOCK, DOCUMENTS, PAGES, Example, examples, printed
 
 README = (ROOT / "README.md").read_text()
+HELP = ROOT / "qkvcli" / "help"
 
 
 BLOCKS = [
-    pytest.param(examples(block), id=f"{document.parent.name} {i}")
+    pytest.param(examples(block), id=f"{document.parent.name} {document.stem} {i}")
     for document in DOCUMENTS
     for i, block in enumerate(BLOCK.findall(document.read_text()))
 ]
@@ -37,14 +38,25 @@ def test_every_sample_has_a_command() -> None:
             assert f"## {folder.name}/" in guide
 
 
-def test_python_in_the_readme_runs() -> None:
-    parser = doctest.DocTestParser()
-    for block in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S):
-        case = parser.get_doctest(block, {}, "README", None, 0)
-        assert doctest.DocTestRunner().run(case).failed == 0
+def test_every_page_of_a_topic_has_a_transcript() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        assert BLOCK.search(text) or "```python" in text or page.stem == "options"
 
 
-def test_every_option_stands_in_the_readme_and_no_other() -> None:
+def test_python_in_the_documents_runs() -> None:
+    parser, ran = doctest.DocTestParser(), set()
+    for document in DOCUMENTS:
+        shared: dict[str, object] = {}  # by the blocks of a document
+        for block in re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.M | re.S):
+            case = parser.get_doctest(block, shared, document.stem, None, 0)
+            assert doctest.DocTestRunner().run(case, clear_globs=False).failed == 0
+            shared.update(case.globs)
+            ran.add(document)
+    assert HELP / "python.md" in ran
+
+
+def test_every_option_stands_in_its_page_and_no_other() -> None:
     commands = program()
     known = {
         option
@@ -53,9 +65,9 @@ def test_every_option_stands_in_the_readme_and_no_other() -> None:
         for option in (*parameter.opts, *parameter.secondary_opts)
         if option.startswith("-")
     }
-    tables = README[README.index("## Commands") : README.index("## Formats")]
-    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", tables))
-    assert known - {"--show-completion"} == named - {"--help"}
+    rows = re.findall(r"^\| (`-.*?) \| ", (HELP / "options.md").read_text(), re.M)
+    named = {option for row in rows for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
+    assert known - {"--show-completion"} == named
 
 
 def test_the_two_commands_stand_in_the_first_screen() -> None:

@@ -72,7 +72,11 @@ def _perform(words: list[str], environment: Environment, by_typer: bool) -> None
         from qkvcli.cli import typer_app
 
         line = typer_app.read(words)
-    if line is not None:
+    if isinstance(line, plain.Help):
+        from qkvcli.cli import topics
+
+        topics.show(line, environment)
+    elif line is not None:
         environment.asked_colour = line.display.color
         module = import_module(f"qkvcli.cli.{line.command.done_by}")
         module.perform(line, environment)

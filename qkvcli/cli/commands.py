@@ -1,24 +1,40 @@
 """The commands, a row of a table each; their options; and a command line that was read."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from qkvcli.cli.declare import Option, declared
+from qkvcli.cli.declare import ENDINGS, Option, declared
 from qkvcli.cli.options import AttentionOptions, Display, Sources
+from qkvcli.cli.pages import pages
 from qkvcli.core.config import SCORES
 
 GROUPS = (Sources, AttentionOptions, Display)
+
+OPTIONS: dict[str, Option] = {
+    field: option for group in GROUPS for field, option in declared(group).items()
+}
+"""Every option, by its field."""
 
 Stage: TypeAlias = Literal["scores", "weights", "output"]
 
 
 class Place(NamedTuple):
-    """A word of a command line that stands without an option before it."""
+    """A word of a command line that stands without an option before it.
+
+    ``endings`` are those of the files that it may name; ``words`` gives what else it may be.
+    """
 
     metavar: str
     help: str
     required: bool = False
+    endings: tuple[str, ...] = ()
+    words: "Callable[[], dict[str, str]] | None" = None
+
+    @property
+    def signature(self) -> str:
+        """The word as help writes it: in brackets where it may be left out."""
+        return self.metavar if self.required else f"[{self.metavar}]"
 
 
 class Command(NamedTuple):
@@ -27,14 +43,21 @@ class Command(NamedTuple):
     It computes the steps ``until`` one, and shows those that it ``shows`` (none named: all).
     It needs the ``inputs``, unless it is given the step that it ``takes``; beside that it
     needs the ``inputs_beside``; of both, those that are ``optional`` only where they are named.
-    ``piped`` is its format where no terminal is. ``words`` are
-    those that it takes without an option, beside that step. It has all options but those
-    that it ``lacks``. ``done_by`` is the module of `qkvcli.cli` that carries it out.
+    ``piped`` is its format where no terminal is. ``words`` are those that it takes without an
+    option, beside that step. It has all options but those that it ``lacks``. ``done_by`` is
+    the module of `qkvcli.cli` that carries it out.
+
+    Its help says what it does, its ``formulas`` (each with a line on what it means), and
+    its ``examples``; brief help has the ``first`` options alone, and three examples.
+    ``page`` is the page of help to read on.
     """
 
     name: str
     help: str
     examples: tuple[str, ...]
+    formulas: tuple[tuple[str, str], ...] = ()
+    first: tuple[str, ...] = ()
+    page: str = "attention"
     until: Stage = "output"
     inputs: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
@@ -55,7 +78,7 @@ class Command(NamedTuple):
             f"A file of {self.takes}, or - for standard input; left out, it is standard input "
             "unless Q and K are given."
         )
-        return (Place(self.takes.upper(), what),)
+        return (Place(self.takes.upper(), what, endings=ENDINGS),)
 
     @property
     def options(self) -> dict[str, Option]:
@@ -69,20 +92,36 @@ _PAIRS = frozenset({"rows", "full", "heat", "show", "top"})
 """What a command on one query lacks."""
 _TOP = frozenset({"top"})
 """What the commands that show no weights lack."""
+_PAGED = frozenset(OPTIONS) - {"color", "width"}
+"""What the command that shows pages lacks."""
 
-COMMANDS = {
+_SCORES = ("scores = Q·Kᵀ", "how well each query matches each key: their dot product")
+_WEIGHTS = ("weights = softmax(scores)", "each row e^s / Σ e^s: shares that sum to 1")
+_OUTPUT = ("output = weights·V", "for each query the mix of the values by these shares")
+
+
+def topics() -> dict[str, str]:
+    """What there is help on, each with a line about it: the pages, and the commands."""
+    titles = {page.name: page.title for page in pages()}
+    return titles | {command.name: command.help for command in COMMANDS.values()}
+
+
+COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         Command(
             name="scores",
-            help="Show the scores Q·Kᵀ, and scaled, capped and masked where asked for.",
+            help="Show the scores Q·Kᵀ, and what a scale, a softcap or a mask makes of them.",
             until="scores",
             inputs=("query", "key"),
             shows=SCORES,
             lacks=_ONE | _TOP,
+            formulas=(_SCORES,),
+            first=("query", "key", "example", "preset", "labels", "format"),
             examples=(
                 "qkvcli scores",
-                "qkvcli scores -q query.csv -k key.csv --scale sqrt",
+                "qkvcli scores --example cat",
+                "qkvcli scores -q query.csv -k key.csv --scale sqrt --causal",
                 "qkvcli scores --seed 42 | qkvcli softmax | qkvcli output - --seed 42",
             ),
         ),
@@ -94,9 +133,14 @@ COMMANDS = {
             shows=("weights",),
             takes="scores",
             lacks=_ONE,
+            formulas=(_WEIGHTS,),
+            first=("query", "key", "example", "preset", "top", "labels", "format"),
+            page="masks",
             examples=(
-                "qkvcli softmax scores.csv",
+                "qkvcli softmax --example cat",
+                "qkvcli softmax -q query.csv -k key.csv --preset gpt",
                 "qkvcli scores --seed 42 | qkvcli softmax",
+                "qkvcli softmax scores.csv --top 3",
                 "qkvcli softmax -q query.npy -k key.npy --heads 12 --preset bert --head 6",
             ),
         ),
@@ -109,9 +153,13 @@ COMMANDS = {
             takes="weights",
             inputs_beside=("value",),
             lacks=_ONE | _TOP,
+            formulas=(_OUTPUT,),
+            first=("query", "key", "value", "example", "preset", "format", "output"),
+            page="models",
             examples=(
+                "qkvcli output --example cat",
                 "qkvcli output weights.csv -v value.csv",
-                "qkvcli output - -v value.csv < weights.csv",
+                "qkvcli softmax --seed 42 | qkvcli output - --seed 42",
                 "qkvcli output -q query.npy -k key.npy -v value.npy --preset gpt -o output.npy",
             ),
         ),
@@ -122,9 +170,12 @@ COMMANDS = {
             inputs=("query", "key", "value"),
             piped="table",
             lacks=_ONE,
+            formulas=(_SCORES, _WEIGHTS, _OUTPUT),
+            first=("query", "key", "value", "qkv", "example", "preset", "labels", "format"),
             examples=(
                 "qkvcli run",
-                "qkvcli run -q query.csv -k key.csv -v value.csv --preset gpt --window 4",
+                "qkvcli run --example cat",
+                "qkvcli run -q query.csv -k key.csv -v value.csv --preset gpt",
                 "qkvcli run --embeddings x.csv --wq wq.csv --wk wk.csv --wv wv.csv",
                 "qkvcli run -q query.npy -k key.npy -v value.npy --rows 0:3,500000,-2:",
                 'qkvcli run --qkv qkv.npz --labels "The cat sat on the mat" --digits 2',
@@ -139,11 +190,21 @@ COMMANDS = {
             optional=frozenset({"value"}),
             piped="table",
             words=(
-                Place("QUERY", "The token that asks: its label, its index, or the#2.", True),
-                Place("KEY", "One that answers; left out, the one that weighs most."),
+                Place(
+                    "QUERY",
+                    "The token that asks: its label, its index, or the#2 (the second the).",
+                    True,
+                ),
+                Place("KEY", "A token that answers; left out, the one that weighs most."),
             ),
             lacks=_PAIRS,
             done_by="explaining",
+            formulas=(
+                ("score = q·k", "the query's dot product with each key"),
+                ("weight = e^score / Σ e^score", "the share of each key, of 1"),
+                ("output = Σ weight × v", "the values, each times its weight, in sum"),
+            ),
+            first=("query", "key", "value", "example", "preset", "head", "digits"),
             examples=(
                 "qkvcli explain cat sat",
                 "qkvcli explain cat --example cat",
@@ -151,13 +212,26 @@ COMMANDS = {
                 "qkvcli explain 4 1 -q query.csv -k key.csv -v value.csv --preset gpt",
             ),
         ),
+        Command(
+            name="help",
+            help="Read about a topic or a command; without one, list the topics.",
+            piped="table",
+            words=(
+                Place("TOPIC", "A topic, or a command.", words=topics),
+                Place("WORD", "The second word of a topic that has two, such as exit codes."),
+            ),
+            lacks=_PAGED,
+            done_by="topics",
+            first=("color", "width"),
+            examples=(
+                "qkvcli help",
+                "qkvcli help attention",
+                "qkvcli help softmax",
+                "qkvcli help exit codes",
+            ),
+        ),
     )
 }
-
-OPTIONS: dict[str, Option] = {
-    field: option for group in GROUPS for field, option in declared(group).items()
-}
-"""Every option, by its field."""
 
 
 class Line(NamedTuple):

@@ -12,13 +12,17 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 ANY = 2**62
+ENDINGS = (".csv", ".tsv", ".txt", ".json", ".npy", ".npz")
+"""The endings of files of matrices."""
 
 
 class Option(NamedTuple):
     """An option as a person types and reads it.
 
     ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second
-    name, if any, unsets it. ``words`` are what its text may be, where they can be counted.
+    name, if any, unsets it. ``words`` are what its text may be, where they can be counted, and
+    ``abouts`` what each of them stands for; ``several`` may be listed with commas. ``endings``
+    are those of the files that it takes.
     """
 
     names: tuple[str, ...]
@@ -27,6 +31,14 @@ class Option(NamedTuple):
     metavar: str | None = None
     read: Callable[[str], Any] | None = None
     words: tuple[str, ...] = ()
+    abouts: tuple[str, ...] = ()
+    several: bool = False
+    endings: tuple[str, ...] = ()
+
+    @property
+    def signature(self) -> str:
+        """The option as help writes it: ``-q, --query FILE``."""
+        return " ".join(filter(None, (", ".join(self.names), self.metavar)))
 
 
 def option(panel: str, *names: str, metavar: str, read: Callable[[str], Any], help: str) -> Any:
@@ -34,10 +46,27 @@ def option(panel: str, *names: str, metavar: str, read: Callable[[str], Any], he
     return _field(Option(names, panel, help, metavar, read), None)
 
 
-def choice(panel: str, *names: str, metavar: str, words: Iterable[str], help: str) -> Any:
-    """A field that is an option with one of some words."""
+def choice(
+    panel: str,
+    *names: str,
+    metavar: str,
+    words: Iterable[str],
+    help: str,
+    abouts: Iterable[str] = (),
+) -> Any:
+    """A field that is an option with one of some words, which the ``abouts`` explain."""
     known = tuple(words)
-    return _field(Option(names, panel, help, metavar, chosen(known), known), None)
+    declared = Option(names, panel, help, metavar, chosen(known), known, tuple(abouts))
+    return _field(declared, None)
+
+
+def choices(
+    panel: str, *names: str, metavar: str, words: Iterable[str], every: str, help: str
+) -> Any:
+    """A field that is an option with some words, separated by commas, or ``every`` for all."""
+    known = (*words, every)
+    read = listed(chosen(known))
+    return _field(Option(names, panel, help, metavar, read, known, several=True), None)
 
 
 def flag(panel: str, *names: str, help: str) -> Any:
@@ -45,9 +74,9 @@ def flag(panel: str, *names: str, help: str) -> Any:
     return _field(Option(names, panel, help), None if len(names) > 1 else False)
 
 
-def file(panel: str, *names: str, help: str) -> Any:
+def file(panel: str, *names: str, help: str, endings: tuple[str, ...] = ENDINGS) -> Any:
     """A field that is an option with a file, or ``-`` for standard input."""
-    return _field(Option(names, panel, help, "FILE", path), None)
+    return _field(Option(names, panel, help, "FILE", path, endings=endings), None)
 
 
 def count(panel: str, name: str, help: str, least: int = 1, most: int = ANY) -> Any:
@@ -133,12 +162,6 @@ def meant(text: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(text.lower(), known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def names(known: Iterable[str], *words: str) -> Callable[[str], tuple[str, ...]]:
-    """Make a reader of some names of those that are known, or one of the ``words`` for all."""
-    read = chosen((*known, *words))
-    return listed(read)
 
 
 _INDEX = re.compile(r"\d{1,18}|(-?\d{1,18})?:(-?\d{1,18})?(:-?[1-9]\d{0,17})?|all")

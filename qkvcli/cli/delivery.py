@@ -9,6 +9,7 @@ import numpy as np
 
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
+from qkvcli.cli.hints import hint
 from qkvcli.cli.inputs import expanded, problems
 from qkvcli.cli.options import Display
 from qkvcli.cli.terminal import Meter, Printer, Shown, page, screen
@@ -54,6 +55,7 @@ def perform(line: Line, environment: Environment) -> None:
     problem, named = problems(line, environment)
     plan = plan._replace(names=_names(line, problem))
     deliver(problem, named, plan, environment)
+    hint(line, environment)
 
 
 def _names(line: Line, problem: Problem) -> tuple[str, ...]:

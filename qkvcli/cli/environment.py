@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -201,6 +201,17 @@ class Environment:
         if message not in self.noted:
             self.noted.add(message)
             self._say(f"note: {message}")
+
+    def hint(self, commands: Sequence[str]) -> None:
+        """Say on standard error, to a person, what to try; on a line each where one is too long."""
+        if self.stderr is None or not self.watched:
+            return
+        columns, _ = self._size_of(self.stderr)
+        line = f"try: {'   '.join(commands)}"
+        if len(line) > columns:
+            line = "\n".join(["try:", *(f"  {command}" for command in commands)])
+        with suppress(OSError):
+            print(f"\x1b[2m{line}\x1b[0m" if self.colour else line, file=self.stderr)
 
     def _say(self, message: str) -> None:
         """One line, without anything that a terminal would obey; a narrow one breaks at words."""

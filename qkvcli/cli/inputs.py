@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,10 @@ class _Reading:
     def _check_named(self, needs: Iterable[str]) -> None:
         missing = [typed(name) for name in needs if name not in self.paths]
         if missing:
+            for name in ("embeddings", *needs):
+                path = self.typed.get(name, "-")
+                if str(path) != "-" and not exists(path):  # noqa: PTH110 -- raises nothing
+                    self._matrix(path, name)  # says that it is not there
             rest = "" if self.sources.embeddings else ", or give --qkv FILE or --seed N"
             raise UsageError(f"{' and '.join(missing)} missing: name a file for each{rest}")
 

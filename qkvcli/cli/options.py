@@ -5,7 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from qkvcli.cli import declare
-from qkvcli.cli.declare import choice, count, file, flag, given, listed, option, whole
+from qkvcli.cli.declare import (
+    ENDINGS,
+    Option,
+    choice,
+    choices,
+    count,
+    file,
+    flag,
+    given,
+    listed,
+    option,
+    typed,
+    whole,
+)
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.core.config import FLOATS, ORDER, PRESETS, AttentionConfig
 
@@ -16,6 +29,29 @@ _FROM = "Where Q, K and V come from"
 _MADE = "What Q, K and V are made of"
 _ATTENTION = "The attention"
 _SHOWN = "What is shown"
+_HELP = "Help"
+
+_PRESETS = {
+    "article": "the article's bare dot products",
+    "bert": "BERT: all tokens see all tokens",
+    "gpt": "GPT: tokens see none that follow",
+}
+
+
+def _preset(name: str) -> str:
+    """What a preset stands for, and where it comes from."""
+    words = (
+        typed(option) if value is True else f"{typed(option)} {value}"
+        for option, value in PRESETS[name].items()
+    )
+    return f"{' '.join(words) or '--scale none'}; {_PRESETS[name]}"
+
+
+VERSION = Option(("--version",), _HELP, "Show the version.")
+BRIEF = Option(("-h",), _HELP, "Show help in brief: what to know to begin.")
+FULL = Option(("--help",), _HELP, "Show all of the help: every option.")
+INSTALL = Option(("--install-completion",), _HELP, "Teach your shell to complete words with Tab.")
+SHOW = Option(("--show-completion",), _HELP, "Show what --install-completion would install.")
 
 
 @dataclass(frozen=True)
@@ -23,10 +59,17 @@ class Sources:
     """Where the matrices come from, and what their tokens are called."""
 
     query: Path | None = file(
-        _FROM, "-q", "--query", help="The queries Q, (…, L_q, d); - is a pipe."
+        _FROM,
+        "-q",
+        "--query",
+        help="The queries Q: a row for each token, (…, L_q, d); - is standard input.",
     )
-    key: Path | None = file(_FROM, "-k", "--key", help="The keys K, (…, L_k, d).")
-    value: Path | None = file(_FROM, "-v", "--value", help="The values V, (…, L_k, d_v).")
+    key: Path | None = file(
+        _FROM, "-k", "--key", help="The keys K: a row for each token, (…, L_k, d)."
+    )
+    value: Path | None = file(
+        _FROM, "-v", "--value", help="The values V: a row for each key, (…, L_k, d_v)."
+    )
     qkv: Path | None = file(
         _FROM, "--qkv", help="All three: an .npz, a JSON or a folder with q, k and v in it."
     )
@@ -38,7 +81,8 @@ class Sources:
         "--example",
         metavar="NAME",
         words=EXAMPLES,
-        help=f"An example that is at hand: {', '.join(EXAMPLES)}.",
+        abouts=(example.about for example in EXAMPLES.values()),
+        help=f"Matrices that are at hand: {', '.join(EXAMPLES)}.",
     )
     seed: int | None = count(
         _FROM, "--seed", "Draw Q, K and V at random; the article's is 42.", 0, 2**32 - 1
@@ -85,7 +129,8 @@ class AttentionOptions:
         "--preset",
         metavar="NAME",
         words=PRESETS,
-        help="article, bert or gpt: see below; options beside it win.",
+        abouts=map(_preset, PRESETS),
+        help="Compute as the article, bert or gpt does; options beside it win.",
     )
     scale: Any = option(
         _ATTENTION,
@@ -176,18 +221,23 @@ class Display:
         help=f"What standard output holds: {', '.join(SHOWN_AS[:-1])} or {SHOWN_AS[-1]} "
         "(a table on a terminal; in a pipe csv, but run keeps its tables).",
     )
-    show: tuple[str, ...] | None = option(
+    show: tuple[str, ...] | None = choices(
         _SHOWN,
         "--show",
         metavar="NAMES",
-        read=declare.names(ORDER, "all"),
-        help="Show, pipe and save these steps: query,key,value,scores,weights,output … or all.",
+        words=ORDER,
+        every="all",
+        help=f"Show, pipe and save these steps, separated by commas: {', '.join(ORDER)}; or all.",
     )
     top: int | None = count(
         _SHOWN, "--top", "For each query, the N keys that weigh most, in place of the matrix."
     )
     output: Path | None = file(
-        _SHOWN, "-o", "--output", help="Also save, in the format of the file's ending."
+        _SHOWN,
+        "-o",
+        "--output",
+        help="Also save, in the format of the file's ending.",
+        endings=(*ENDINGS, ".md"),
     )
     digits: int | None = count(
         _SHOWN, "--digits", "Decimals: 4 in tables, else all that there are.", 0, 17
@@ -224,7 +274,7 @@ class Display:
         "--color",
         metavar="WHEN",
         words=COLOURS,
-        help="Colour: auto (on a terminal that has it), always or never.",
+        help="Use colour: auto (on a terminal that has it), always or never.",
     )
     full: bool = flag(_SHOWN, "--full", help="Show every row and column.")
     width: int | None = count(_SHOWN, "--width", "Columns of text for a table (the terminal's).")

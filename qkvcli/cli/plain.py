@@ -1,14 +1,14 @@
 """Plain command lines, read without Typer, whose import takes longer than the work.
 
-Only what is right is read here: help, completion, and anything that is not a known option
-with a good value is left to Typer, which says what is wrong with it.
+Only what is right is read here: completion, and anything that is not a known option with a
+good value, is left to Typer, which says what is wrong with it.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from qkvcli.cli.commands import Line
+    from qkvcli.cli.commands import Command, Line
     from qkvcli.cli.declare import Option
 
 
@@ -16,34 +16,57 @@ class Version:
     """The command line that asks which version this is."""
 
 
-def read(words: list[str]) -> "Line | Version | None":
+class Help(NamedTuple):
+    """The command line that asks for help on a command (None: on the program)."""
+
+    command: "Command | None"
+    brief: bool
+
+
+_BRIEF = {"-h": True, "--help": False}
+
+
+def read(words: list[str]) -> "Line | Help | Version | None":
     """What a command line asks for; None where Typer is to read it."""
     if words == ["--version"]:
         return Version()
-    from qkvcli.cli.commands import COMMANDS, Line
+    if len(words) == 1 and words[0] in _BRIEF:
+        return Help(None, _BRIEF[words[0]])
+    from qkvcli.cli.commands import COMMANDS
 
     if not words or words[0] not in COMMANDS:
         return None
-    command = COMMANDS[words[0]]
+    try:
+        return _line(COMMANDS[words[0]], words[1:])
+    except (ValueError, StopIteration):
+        return None
+
+
+def _line(command: "Command", words: list[str]) -> "Line | Help":
+    """What the words after a command ask for. Raises ValueError or StopIteration otherwise."""
+    from qkvcli.cli.commands import Line
+
     options, places = command.options, command.places
     fields = {name: field for field, option in options.items() for name in option.names}
     values: dict[str, Any] = {}
     said: list[str] = []
-    rest = iter(words[1:])
+    helps: list[Help] = []
+    rest = iter(words)
     for word in rest:
         name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
         if name in fields:
             field = fields[name]
-            try:
-                values[field] = _value(options[field], name, text if equals else None, rest)
-            except (ValueError, StopIteration):
-                return None
+            values[field] = _value(options[field], name, text if equals else None, rest)
+        elif word in _BRIEF:
+            helps.append(Help(command, _BRIEF[word]))
         elif len(said) < len(places) and word and (word == "-" or word[0] != "-"):
             said.append(word)
         else:
-            return None
+            raise ValueError(word)
+    if helps:
+        return helps[0]
     if any(place.required for place in places[len(said) :]):
-        return None
+        raise ValueError(command.name)
     return Line.of(command, values, said)
 
 

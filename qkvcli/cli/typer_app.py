@@ -1,44 +1,49 @@
-"""All command lines, read by Typer: help, completion, and what is wrong with a line."""
+"""All command lines, read by Typer: completion, and what is wrong with a line."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_install_completion_arguments
 
 from qkvcli import __version__
+from qkvcli.cli import completion
 from qkvcli.cli.commands import COMMANDS, Command, Line, Place
-from qkvcli.cli.declare import Option, typed
-from qkvcli.core.config import PRESETS
+from qkvcli.cli.declare import Option
+from qkvcli.cli.mistaken import no_command
+from qkvcli.cli.options import BRIEF, FULL, VERSION
+from qkvcli.cli.plain import Help
 from qkvcli.errors import ReaderGone, UsageError
 
-_HELP = {"help_option_names": ["-h", "--help"]}
-_ABOUT = """See what attention does to your own queries, keys and values, step by step.
-
-scores = Q·Kᵀ        weights = softmax(scores)        output = weights·V
-
-Start with [bold]qkvcli run[/bold]: the five tokens of an article, and all three matrices."""
-_PRESETS = {
-    "article": "the article's bare dot products",
-    "bert": "BERT: all tokens see all tokens",
-    "gpt": "GPT: tokens see none that follow",
-}
+_HELP: dict[str, Any] = {"help_option_names": []}  # ours stand in their place
 
 
-def read(words: list[str]) -> Line | None:
-    """What a command line asks for; None where it asked for help, which has been shown.
+class _Asked(Exception):  # noqa: N818 -- it is no error
+    """The line asks for help, whatever else stands on it."""
 
-    Raises UsageError for a line that is wrong, ReaderGone where nobody reads the help.
+    def __init__(self, asked: Help) -> None:
+        self.help = asked
+
+
+def read(words: list[str]) -> Line | Help | None:
+    """What a command line asks for; None where Typer has done it.
+
+    Raises UsageError for a line that is wrong, ReaderGone where nobody reads what Typer shows.
     """
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UsageError(no_command(words[0]))
+    completion.mend(os.environ)
     try:
         line = program().main(words or ["--help"], prog_name="qkvcli", standalone_mode=False)
+    except _Asked as asked:
+        return asked.help
     except typer.TyperException as fault:
-        raise UsageError(_nearest(fault)) from None
-    except SystemExit as end:  # Typer's own 1: the reader left while help was shown
-        if end.code == 1:
+        raise UsageError(_said(fault)) from None
+    except SystemExit as end:  # Typer's own 1: the reader left
+        if end.code == 1 and "_QKVCLI_COMPLETE" not in os.environ:
             raise ReaderGone from None
         raise
     return line if isinstance(line, Line) else None
@@ -47,19 +52,17 @@ def read(words: list[str]) -> Line | None:
 def program() -> TyperGroup:
     """The program as Typer has it, made from the tables of commands and options."""
     version = TyperOption(
-        param_decls=["--version"],
+        param_decls=list(VERSION.names),
         is_flag=True,
         expose_value=False,
         is_eager=True,
         callback=_version,
-        help="Show the version.",
+        help=VERSION.help,
     )
     return TyperGroup(
         name="qkvcli",
         commands={name: _command(command) for name, command in COMMANDS.items()},
-        params=[version, *get_install_completion_arguments()],
-        help=_ABOUT,
-        rich_markup_mode="rich",
+        params=[version, *get_install_completion_arguments(), *_helps(None)],
         context_settings=_HELP,
     )
 
@@ -70,6 +73,26 @@ def _version(context: typer.Context, parameter: Any, asked: bool) -> None:
         raise typer.Exit
 
 
+def _helps(command: Command | None) -> list[TyperOption]:
+    """The options that ask for help on a command, or on the program."""
+
+    def made(option: Option) -> TyperOption:
+        def ask(context: typer.Context, parameter: Any, asked: bool) -> None:
+            if asked and not context.resilient_parsing:
+                raise _Asked(Help(command, option is BRIEF))
+
+        return TyperOption(
+            param_decls=list(option.names),
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=ask,
+            help=option.help,
+        )
+
+    return [made(option) for option in (BRIEF, FULL)]
+
+
 def _command(command: Command) -> TyperCommand:
     def line(**values: Any) -> Line:
         said = {name: value for name, value in values.items() if value is not None}
@@ -77,13 +100,12 @@ def _command(command: Command) -> TyperCommand:
         return Line.of(command, said, words)
 
     options = (_option(field, option) for field, option in command.options.items())
+    words = map(_word, _words_of(command), command.places)
     return TyperCommand(
         command.name,
-        params=[*map(_word, _words_of(command), command.places), *options],
+        params=[*words, *options, *_helps(command)],
         callback=line,
         help=command.help,
-        epilog=_epilog(command),
-        rich_markup_mode="rich",
         context_settings=_HELP,
     )
 
@@ -97,10 +119,9 @@ def _word(name: str, place: Place) -> TyperArgument:
     return TyperArgument(
         param_decls=[name],
         type=_reader(_some),
-        metavar=place.metavar if place.required else f"[{place.metavar}]",
-        help=place.help,
+        metavar=place.metavar,
         required=place.required,
-        show_default=False,
+        autocompletion=completion.of_place(place),
     )
 
 
@@ -111,52 +132,49 @@ def _some(text: str) -> str:
 
 
 def _option(field: str, option: Option) -> TyperOption:
-    shown: dict[str, Any] = {"help": option.help, "rich_help_panel": option.panel}
     if option.read is None:
-        return TyperOption(param_decls=[field, "/".join(option.names)], is_flag=True, **shown)
+        names = [field, "/".join(option.names)]
+        return TyperOption(param_decls=names, is_flag=True, help=option.help)
     return TyperOption(
         param_decls=[field, *option.names],
         type=_reader(option.read),
         metavar=option.metavar,
-        **shown,
+        help=option.help,
+        autocompletion=completion.of_option(option),
     )
 
 
 def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """A reader whose faults are Typer's."""
 
-    def file(text: str) -> Any:  # its name stands in the help of an operand
+    def value(text: str) -> Any:
         try:
             return read(text)
         except ValueError as fault:
             raise typer.BadParameter(str(fault)) from None
 
-    return file
+    return value
 
 
-def _nearest(fault: typer.TyperException) -> str:
-    """Typer's message; of names that might be meant it lists all, a person wants the nearest."""
-    near = getattr(fault, "possibilities", None)
-    if not near:
-        return fault.format_message()
-    word = getattr(fault, "option_name", "")
-    [best, *_] = get_close_matches(word, near, n=1) or near
-    return f"No such option: {word}. Did you mean {best}?"
+def _said(fault: typer.TyperException) -> str:
+    """Typer's message, and what a person may do about it."""
+    command = COMMANDS.get(getattr(getattr(fault, "ctx", None), "info_name", ""))
+    if hasattr(fault, "possibilities"):
+        return _no_option(getattr(fault, "option_name", ""), command, fault.possibilities or ())
+    message = fault.format_message()
+    if command is not None and message.startswith("Missing argument"):
+        return f"{message.rstrip('.')}; for example {command.examples[0]}"
+    if command is not None and message.startswith("Got unexpected") and "query" in command.options:
+        return f"{message}; files are named by options, such as -q FILE"
+    return message
 
 
-def _epilog(command: Command) -> str:
-    """The presets, and the examples; Typer joins lines of help, but not of this."""
-    rows = [
-        f"  [bold]{name:9}[/bold]{_words(PRESETS[name]):24}{meaning}"
-        for name, meaning in _PRESETS.items()
-    ]
-    shown = [f"  [bold]{escape(example)}[/bold]" for example in command.examples]
-    return "\n".join(["Presets", *rows, "", "Examples", *shown])
-
-
-def _words(options: dict[str, Any]) -> str:
-    words = (
-        typed(name) if value is True else f"{typed(name)} {value}"
-        for name, value in options.items()
-    )
-    return " ".join(words) or "--scale none"
+def _no_option(word: str, command: Command | None, near: Iterable[str]) -> str:
+    """What is said of an option that is not there: who has it, or the nearest."""
+    having = [c.name for c in COMMANDS.values() if any(word in o.names for o in c.options.values())]
+    if having and command is not None:
+        return f"{command.name} has no option {word}; those that have it: {', '.join(having)}"
+    if having:
+        return f"{word} belongs after a command, as in qkvcli {having[0]} {word}"
+    [best, *_] = [*get_close_matches(word, near, n=1), *near, ""]
+    return f"No such option: {word}" + (f". Did you mean {best}?" if best else "")

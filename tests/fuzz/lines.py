@@ -38,6 +38,10 @@ VALUES = {
     "TEXT": ["The cat sat", "a b c", "a\tb\nc", "0 1 2", "", " ", "-1 x \x1b[31m", "\udcff", "-q"],
     "ROWS": ["0:3", "-1", "::2", "cat,-1", "0,0", f":{HUGE}", f"-{HUGE}", ",", "5", "0:", "x:y",
              "::0", "::-1", "٣", "", " 1 "],
+    "NAMES": ["weights", "output", "all", "query,key", "scores,weights", " masked", "output", "no"],
+    "HEADS": ["0", "1", "all", "0:2", "-1:", "0,1", "1,0", "9", "", "x", "::0", "1-2"],
+    "BATCHES": ["0", "1", "all", "0:2", "-1:", "0,1", "1,0", "9", "", "x"],
+    "WHEN": ["auto", "always", "never", "auto", "always", "never", "auto", "on", ""],
     "FORMAT": ["csv", "tsv", "txt", "json", "npy", "npz", "table", "markdown", "md", "CSV"],
 }  # fmt: skip
 """What is typed for each kind of value; most of the first are right."""
@@ -112,7 +116,7 @@ class Lines:
     def check(self, case: Typed) -> str:
         words = list(case.words)
         quick = plain.read(words)
-        if isinstance(quick, Line):
+        if isinstance(quick, (Line, plain.Help)):
             assert quick == typer_app.read(words), "plain takes a line that Typer takes otherwise"
         first, second = self._ran(case, False), self._ran(case, True)
         for name in Left._fields:
@@ -139,7 +143,7 @@ class Lines:
         around = Environment(io.TextIOWrapper(io.BytesIO(case.piped)), out, err, {})
         os.chdir(folder)
         try:
-            with redirect_stdout(out):  # Typer shows its help there
+            with redirect_stdout(out):  # Typer shows the version there
                 code = cli.run(list(case.words), around, by_typer)
         finally:
             os.chdir("..")
