@@ -1,9 +1,11 @@
 """The commands that the documents show, run; ``python -m tests.documents`` writes what they print.
 
 A console block holds commands after ``$ ``, continued after ``> ``, and what each prints.
-The commands of one block share a folder, with ``sample_inputs`` in it.
+All commands of a document are run in one folder, in their order, as a reader does who follows
+it: a clone, as far as they see, with ``sample_inputs`` in it.
 """
 
+import io
 import os
 import re
 import subprocess
@@ -11,6 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from rich.console import Console
+from rich.text import Text
 
 from tests.conftest import ROOT, SAMPLES, environment
 
@@ -41,8 +46,14 @@ def _example(part: str) -> Example:
     return Example("\n".join(lines[:more]), script, "\n".join(lines[more:]).strip("\n"))
 
 
-def printed(block: list[Example], folder: Path) -> list[str]:
-    """What the commands of a block print, run in an empty folder."""
+def shown_in(document: Path) -> list[Example]:
+    """All the commands that a document shows."""
+    blocks = BLOCK.findall(document.read_text())
+    return [example for block in blocks for example in examples(block)]
+
+
+def printed(commands: list[Example], folder: Path) -> list[str]:
+    """What commands print, run one after the other in an empty folder."""
     (folder / "sample_inputs").symlink_to(SAMPLES)
     programs = folder / "programs"
     programs.mkdir()
@@ -53,7 +64,7 @@ def printed(block: list[Example], folder: Path) -> list[str]:
     modules = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environ = environment(PATH=path, PYTHONPATH=modules, TERM="xterm")
     outputs = []
-    for example in block:
+    for example in commands:
         ended = subprocess.run(
             ["bash", "-c", f"set -e -o pipefail\n{example.script}"],
             capture_output=True,
@@ -66,15 +77,40 @@ def printed(block: list[Example], folder: Path) -> list[str]:
     return outputs
 
 
-def _rewritten(found: re.Match[str]) -> str:
-    block = examples(found[1])
+def _rewritten(document: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        outputs = printed(block, Path(folder))
-    pairs = zip(block, outputs, strict=True)
-    parts = (f"$ {example.typed}\n" + (f"{out}\n" if out else "") for example, out in pairs)
-    return f"```console\n{''.join(parts)}```"
+        outputs = iter(printed(shown_in(document), Path(folder)))
+
+    def block(found: re.Match[str]) -> str:
+        pairs = ((example.typed, next(outputs)) for example in examples(found[1]))
+        parts = (f"$ {typed}\n" + (f"{out}\n" if out else "") for typed, out in pairs)
+        return f"```console\n{''.join(parts)}```"
+
+    return BLOCK.sub(block, document.read_text())
+
+
+PICTURE = ROOT / "qkvcli" / "help" / "cat.svg"
+"""The README's picture: what `COMMAND` shows on a terminal with all colours."""
+COMMAND = ("run", "--example", "cat")
+
+
+def coloured() -> Text:
+    """What the picture shows, with its colours."""
+    words = [sys.executable, "-m", "qkvcli", *COMMAND, "--color", "always"]
+    around = environment(COLORTERM="truecolor", COLUMNS="80", LINES="40")
+    ended = subprocess.run(words, capture_output=True, text=True, env=around, check=True)
+    return Text.from_ansi(ended.stdout.rstrip())
+
+
+def drawn() -> str:
+    """The picture, as SVG."""
+    text = coloured()
+    console = Console(width=78, file=io.StringIO(), record=True, force_terminal=True)
+    console.print(text)
+    return console.export_svg(title=f"qkvcli {' '.join(COMMAND)}", unique_id="qkvcli")
 
 
 if __name__ == "__main__":
     for document in DOCUMENTS:
-        document.write_text(BLOCK.sub(_rewritten, document.read_text()))
+        document.write_text(_rewritten(document))
+    PICTURE.write_text(drawn())

@@ -1,40 +1,45 @@
 """The documents are true: their commands print what they show, and one names every option."""
 
 import doctest
+import html
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.typer_app import program
 from tests.conftest import ROOT, SAMPLES
-from tests.documents import BLOCK, DOCUMENTS, PAGES, Example, examples, printed
+from tests.documents import BLOCK, COMMAND, DOCUMENTS, PAGES, PICTURE, coloured, printed, shown_in
 
 README = (ROOT / "README.md").read_text()
 HELP = ROOT / "qkvcli" / "help"
 
 
-BLOCKS = [
-    pytest.param(examples(block), id=f"{document.parent.name} {document.stem} {i}")
-    for document in DOCUMENTS
-    for i, block in enumerate(BLOCK.findall(document.read_text()))
-]
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_command_prints_what_is_shown(block: list[Example], tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_commands_print_what_is_shown(document: Path, tmp_path: Path) -> None:
+    commands = shown_in(document)
     if not shutil.which("jq"):
-        block = [example for example in block if "jq" not in example.script]
-    assert printed(block, tmp_path) == [example.shown for example in block]
+        commands = [example for example in commands if "jq" not in example.script]
+    outputs = printed(commands, tmp_path)
+    for example, output in zip(commands, outputs, strict=True):
+        assert output == example.shown, example.typed
+
+
+def test_the_picture_shows_what_the_program_shows() -> None:
+    told = re.sub(r"<[^>]*>", "", re.sub(r"(?s)<(style|defs).*?</\1>", "", PICTURE.read_text()))
+    shown = coloured().plain
+    assert html.unescape(told).split() == [*f"qkvcli {' '.join(COMMAND)}".split(), *shown.split()]
 
 
 def test_every_sample_has_a_command() -> None:
     guide = (SAMPLES / "README.md").read_text()
-    commands = " ".join(e.script for block in BLOCK.findall(guide) for e in examples(block))
+    commands = " ".join(example.script for example in shown_in(SAMPLES / "README.md"))
     for folder in SAMPLES.iterdir():
         if folder.is_dir():
-            assert folder.name in commands
+            names = {n for n, one in EXAMPLES.items() if folder.name in str(one.files.values())}
+            assert folder.name in commands or any(f"--example {n}" in commands for n in names)
             assert f"## {folder.name}/" in guide
 
 

@@ -214,7 +214,7 @@ def test_a_step_needs_only_what_it_is_made_of(qkv: Program) -> None:
         ("run --show scores --top 2", "--top shows the weights alone; leave out --show"),
         ("softmax --example cat --top 2 -f npy", "--top is shown as table, csv, tsv, json"),
         ("softmax --example cat --top 2 --quiet -o x.npz", "--top is shown as"),
-        ("scores --top 2", "No such option: --top"),
+        ("scores --top 2", "scores has no option --top; those that have it: softmax, run"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(qkv: Program, words: str, said: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from qkvcli.cli.declare import ENDINGS, Option, declared
+from qkvcli.cli.declare import ENDINGS, Option, chosen, declared
 from qkvcli.cli.options import AttentionOptions, Display, Sources
 from qkvcli.cli.pages import pages
 from qkvcli.core.config import SCORES
@@ -44,8 +44,8 @@ class Command(NamedTuple):
     It needs the ``inputs``, unless it is given the step that it ``takes``; beside that it
     needs the ``inputs_beside``; of both, those that are ``optional`` only where they are named.
     ``piped`` is its format where no terminal is. ``words`` are those that it takes without an
-    option, beside that step. It has all options but those that it ``lacks``. ``done_by`` is
-    the module of `qkvcli.cli` that carries it out.
+    option, beside that step. It has all options but those that it ``lacks``; its ``formats``
+    are all (none named) or few. ``done_by`` is the module of `qkvcli.cli` that carries it out.
 
     Its help says what it does, its ``formulas`` (each with a line on what it means), and
     its ``examples``; brief help has the ``first`` options alone, and three examples.
@@ -67,6 +67,7 @@ class Command(NamedTuple):
     piped: str = "csv"
     words: tuple[Place, ...] = ()
     lacks: frozenset[str] = frozenset()
+    formats: tuple[str, ...] = ()
     done_by: str = "delivery"
 
     @property
@@ -83,7 +84,13 @@ class Command(NamedTuple):
     @property
     def options(self) -> dict[str, Option]:
         """Its options, by their fields."""
-        return {field: option for field, option in OPTIONS.items() if field not in self.lacks}
+        found = {field: option for field, option in OPTIONS.items() if field not in self.lacks}
+        if self.formats:
+            help = f"What standard output holds: {', '.join(self.formats)} (a table)."
+            read = chosen(self.formats)
+            shown = found["format"]._replace(help=help, read=read, words=self.formats)
+            found["format"] = shown
+        return found
 
 
 _ONE = frozenset({"scores"})
@@ -198,6 +205,7 @@ COMMANDS: dict[str, Command] = {
                 Place("KEY", "A token that answers; left out, the one that weighs most."),
             ),
             lacks=_PAIRS,
+            formats=("table", "json", "markdown"),
             done_by="explaining",
             formulas=(
                 ("score = q·k", "the query's dot product with each key"),

@@ -16,17 +16,14 @@ from qkvcli.core.views import numbers_named
 from qkvcli.errors import UsageError
 from qkvcli.render.explanation import explanation_blocks, explanation_markdown, overview_blocks
 
-SHOWN_AS = ("table", "json", "markdown")
-
 
 def perform(line: Line, environment: Environment) -> None:
     """Explain what a command line asks for. Raises the errors of all the layers."""
     display = line.display
     shown = None if display.quiet else display.format or "table"
     kept = None if display.output is None else kept_as(display.output, shown or "table")
-    for name in filter(None, (shown, kept)):
-        if name not in SHOWN_AS:
-            raise UsageError(f"explain is shown as {', '.join(SHOWN_AS)}, and not as {name}")
+    if kept is not None and kept not in line.command.formats:
+        raise UsageError(f"an explanation is saved as .json or .md, and not as .{kept}")
     _, problem = problems(expanded(line), environment)
     found = [_explained(problem, line, place) for place in _places(problem, display)]
     if kept is not None and display.output is not None:

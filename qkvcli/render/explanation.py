@@ -200,8 +200,8 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
         yield Line(f"2  weight = 0: a hidden key has e^-∞ = 0{kind}", heading=True)
     else:
         mine = found.key.number
-        above = _power(float(scores[mine]), scores[seen])
-        below = _powers(found, scores, seen, powers)
+        above = _power(float(scores[mine]), scores[seen], digits)
+        below = _powers(found, scores, seen, digits)
         yield Line(
             f"2  weight = {above} / {below} = {_four(float(powers[mine]))} / {_four(total)} "
             f"= {share(found.weight, digits)}{kind}",
@@ -216,21 +216,21 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
     yield _bars(found, room)
 
 
-def _powers(found: Explanation, scores: Array, seen: Array, powers: Array) -> str:
+def _powers(found: Explanation, scores: Array, seen: Array, digits: int) -> str:
     """The sum that a weight is a share of, written out where it is short."""
     if seen.size <= _WRITTEN_OUT:
-        return f"({' + '.join(_power(float(scores[j]), scores[seen]) for j in seen)})"
+        return f"({' + '.join(_power(float(scores[j]), scores[seen], digits) for j in seen)})"
     spoken = [j for j in found.strongest(_SPOKEN).tolist() if not np.isneginf(scores[j])]
     more = seen.size - len(spoken)
-    written = " + ".join(_power(float(scores[j]), scores[seen]) for j in spoken)
+    written = " + ".join(_power(float(scores[j]), scores[seen], digits) for j in spoken)
     return f"({written} + … {more:,} more)"
 
 
-def _power(score: float, among: Array) -> str:
+def _power(score: float, among: Array, digits: int) -> str:
     """A power of e, with decimals unless all of the scores are whole."""
     if score == 0:
         return "e^0"
-    return f"e^{_number(score, 2, whole=bool((among == np.trunc(among)).all()))}"
+    return f"e^{_number(score, digits, whole=bool((among == np.trunc(among)).all()))}"
 
 
 def _bars(found: Explanation, room: Room) -> Bars:
