@@ -217,7 +217,7 @@ class Environment:
         """One line, without anything that a terminal would obey; a narrow one breaks at words."""
         if self.stderr is None:
             return
-        from qkvcli.render.text import printable
+        from qkvcli.render.screen import printable
 
         line = printable(" ".join(message.splitlines()))
         if self.watched:

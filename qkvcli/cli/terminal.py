@@ -13,7 +13,7 @@ from qkvcli.errors import UsageError
 
 if TYPE_CHECKING:
     from qkvcli.render.grids import Room
-    from qkvcli.render.tables import Block
+    from qkvcli.render.screen import Block
 
 _WARM = ("256", "truecolor")
 _PATIENCE = 0.5  # seconds of silence
@@ -88,7 +88,7 @@ class Shown:
 
     def write(self, data: bytes) -> int:
         """Write text whose control characters are spelt out."""
-        from qkvcli.render.text import printable
+        from qkvcli.render.screen import printable
 
         spelt = re.sub("[^\n\t]+", lambda found: printable(found[0]), data.decode())
         return self.environment.write(spelt.encode())

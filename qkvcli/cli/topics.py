@@ -11,7 +11,7 @@ from qkvcli.cli.plain import Help
 from qkvcli.cli.terminal import Printer
 from qkvcli.errors import UsageError
 from qkvcli.render.help import Part, help_lines
-from qkvcli.render.tables import Block
+from qkvcli.render.screen import Block
 
 _WIDEST = 90
 """Columns of text beyond which prose is hard to read."""

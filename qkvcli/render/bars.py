@@ -11,7 +11,8 @@ from qkvcli.core.facts import Ranked
 from qkvcli.core.naming import Names
 from qkvcli.core.steps import Outline
 from qkvcli.render.grids import GAP, Room, cut
-from qkvcli.render.tables import Block, heading, matrix_line
+from qkvcli.render.screen import Block
+from qkvcli.render.tables import heading, matrix_line
 from qkvcli.render.text import share
 
 _WHOLE = 40

@@ -14,16 +14,8 @@ from qkvcli.core.facts import largest
 from qkvcli.core.operands import Array, Labels
 from qkvcli.render.bars import bar
 from qkvcli.render.grids import Room, cut
-from qkvcli.render.tables import Block
-from qkvcli.render.text import (
-    ascii_only,
-    formatted,
-    markdown_cell,
-    matrix_title,
-    ordinal,
-    percent,
-    share,
-)
+from qkvcli.render.screen import Block, ascii_only
+from qkvcli.render.text import formatted, markdown_cell, matrix_title, ordinal, percent, share
 
 _SPOKEN = 3
 """How many keys have a line of their own."""

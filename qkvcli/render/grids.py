@@ -11,7 +11,8 @@ from qkvcli.core.facts import Facts, largest
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.views import Matrix, View, edges
-from qkvcli.render.text import DIGITS, aligned, ascii_only, formatted, percent, printable
+from qkvcli.render.screen import ascii_only, printable
+from qkvcli.render.text import DIGITS, aligned, formatted, percent
 
 GAP = 2
 """Blank columns between two cells."""

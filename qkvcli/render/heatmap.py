@@ -16,8 +16,9 @@ from qkvcli.core.patches import Fit, Patches
 from qkvcli.core.steps import Outline
 from qkvcli.render.grids import GAP, Room, cut
 from qkvcli.render.heat import COLOURED, Heat
-from qkvcli.render.tables import Block, heading
-from qkvcli.render.text import ascii_only, formatted, matrix_title
+from qkvcli.render.screen import Block, ascii_only
+from qkvcli.render.tables import heading
+from qkvcli.render.text import formatted, matrix_title
 
 _NAME, _LABEL = "bold", "magenta"  # as in tables
 _UPPER, _LOWER = "▀", "▄"

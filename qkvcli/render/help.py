@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from qkvcli.render.text import ascii_only
+from qkvcli.render.screen import ascii_only
 
 _NARROW = 70
 """Below so many columns a description stands under its name, not beside it."""

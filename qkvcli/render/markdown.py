@@ -9,7 +9,8 @@ from qkvcli.core.naming import Names
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import View
 from qkvcli.render.grids import Grid, Room, grids
-from qkvcli.render.text import formatted, markdown_cell, matrix_title, printable, title
+from qkvcli.render.screen import printable
+from qkvcli.render.text import formatted, markdown_cell, matrix_title, title
 
 WHOLE = Room()
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from qkvcli.render.help import broken
-from qkvcli.render.text import ascii_only
+from qkvcli.render.screen import ascii_only
 
 _THEME = Theme(  # seen on light and dark
     {

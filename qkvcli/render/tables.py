@@ -3,10 +3,8 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD, Box
-from rich.console import RenderableType
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -16,18 +14,12 @@ from qkvcli.core.steps import Outline
 from qkvcli.core.views import Matrix, View
 from qkvcli.render.grids import GAP, Grid, Room, facts_line, grids
 from qkvcli.render.heat import Heat
-from qkvcli.render.text import ascii_only, matrix_title, title
+from qkvcli.render.screen import Block, ascii_only
+from qkvcli.render.text import matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _NAME, _SHAPES, _LABEL = "bold", "magenta", "magenta"  # seen on light and dark
 _STRONGEST, _QUIET = Style(bold=True), Style(dim=True)
-
-
-class Block(NamedTuple):
-    """Something to print, and the width that it needs: in less, Rich would cut it."""
-
-    content: RenderableType
-    width: int = 0
 
 
 def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:

@@ -84,41 +84,6 @@ def percent(share: float) -> str:
     return f"{whole}%"
 
 
-_PLAIN = str.maketrans(
-    {"·": ".", "ᵀ": "^T", "→": "->", "…": "...", "×": "x", "√": "sqrt", "∞": "inf", "−": "-"}
-    | {"–": "-", "±": "+-", "Σ": "sum", "⁰": "^0", "¹": "^1", "²": "^2", "³": "^3", "⁴": "^4"}
-    | {"─": "-", "•": "*", "≤": "<=", "≥": ">="}
-    | dict.fromkeys("█▉▊▋▌", "#")  # bars
-    | dict.fromkeys("▍▎▏", " ")
-    | dict(zip("░▒▓", ".:*", strict=True))
-)
-
-
-def ascii_only(text: str) -> str:
-    """The text in ASCII; a letter that has no stand-in becomes a question mark.
-
-    >>> ascii_only("scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)")
-    'scores = Q.K^T   (5, 64).(64, 5) -> (5, 5)'
-    """
-    return text.translate(_PLAIN).encode("ascii", "replace").decode()
-
-
-_JOINERS = "\u200c\u200d"  # ordinary in Persian and Hindi words, and within emoji
-
-
-def printable(label: str) -> str:
-    r"""A label on one line, with nothing in it that a terminal would obey.
-
-    >>> printable("a\nb\x1b[31m")
-    'a\\nb\\x1b[31m'
-    """
-    return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in label)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
 class Title(NamedTuple):
     """The three parts of "scores = Q·Kᵀ   (5, 64)·(64, 5) → (5, 5)"."""
 
