@@ -116,7 +116,8 @@ def test_every_number_is_that_of_a_plain_loop(problem: Any) -> None:
     assert [link.before for link in found.links] == chain[:-1]
     if not found.hidden:
         assert chain[-1] == pytest.approx(scores[key], abs=1e-9)
-    assert found.rank == 1 + sum(w > weights[key] * (1 + 1e-9) for w in weights)
+    above = sum(w > weights[key] * (1 + 1e-9) for w in weights)
+    assert found.rank == (None if found.hidden else 1 + above)
     assert found.seen == sum(score != -math.inf for score in scores)
     told = found.data()
     assert told["weight"] == pytest.approx(
@@ -167,7 +168,7 @@ def test_a_key_that_a_mask_hides(qkv: Program) -> None:
     padded = qkv(*words, "--no-causal", "--valid-length", 3).out
     assert "hidden by the valid length: keys from 3 on are padding" in padded
     nobody = qkv("explain", "The", "--example", "gpt", "--head", 4, "--offset", -1).out
-    assert nobody.startswith("The sees no key: its weights and its output are zeros\n")
+    assert nobody.startswith("head 4: The sees no key: its weights and its output are zeros\n")
 
 
 def test_given_scores(qkv: Program, folder: Path) -> None:
@@ -189,7 +190,7 @@ def test_given_scores(qkv: Program, folder: Path) -> None:
 def test_large_scores_have_their_largest_taken_off(qkv: Program) -> None:
     shown = qkv("explain", 0, "--example", "tensorflow").out
     assert "weight = e^0 / (e^-57.7350 + e^-57.7350 + e^0 + e^0) = 1.000 / 2.000" in shown
-    assert "s is each score less the largest, 57.7350" in shown
+    assert "the exponents are the scores less the largest, 57.7350" in shown
     assert "one of the 2 largest of 4" in shown
     assert "less the largest" not in qkv("explain", "cat").out  # of 18.41, within reach
 
@@ -199,6 +200,8 @@ def test_many_heads_are_a_line_each(qkv: Program) -> None:
     assert lines[0] == "cat → sat in 12 heads; --head N explains one"
     assert [line.split()[1] for line in lines[1:13]] == list(map(str, range(12)))
     assert lines[7].endswith("2nd of 9")
+    hidden = qkv("explain", "cat", "mat", "--example", "gpt").out.splitlines()[1:10]
+    assert all(line.endswith("hidden by the causal mask") for line in hidden)
     every = qkv("explain", "cat", "--example", "bert", "--head", "all", "-f", "json").out
     assert [one["head"] for one in json.loads(every)] == list(range(12))
     two = qkv("explain", "cat", "--example", "bert", "--head", "6,0").out
@@ -244,7 +247,7 @@ def test_tokens_by_label_ordinal_and_number(qkv: Program) -> None:
     assert [names.find(text, "key") for text in (*names, "0", "4")] == [0, 1, 2, 3, 4, 0, 4]
     for text, said in {
         "the": "2 tokens are called 'the'; say the#1 or the#2",
-        "the#3": "there is no key 'the#3'; the labels are the cat the 7 a#1",
+        "the#3": "there is no key 'the#3'; the labels are the, cat, the, 7, a#1",
         "5": "there is no key '5'; the labels are",
     }.items():
         with pytest.raises(UsageError, match=re.escape(said)):

@@ -241,7 +241,7 @@ SAID = {
     "run cat.csv": "Got unexpected extra argument(s) (cat.csv); files are named by options, "
     "such as -q FILE",
     "help a b c": "Got unexpected extra argument(s) (c)",
-    "explain": "Missing argument 'QUERY'; for example qkvcli explain cat sat",
+    "explain": "Missing argument 'QUERY'; for example qkvcli explain cat sat --example cat",
     "help atention": "there is no help on 'atention'; did you mean attention?",
     "help sofmax": "there is no help on 'sofmax'; did you mean softmax?",
     "help kv heads": "there is no help on 'kv-heads'; the option --kv-heads is explained by "
@@ -388,7 +388,7 @@ def on_terminals(*words: str, columns: int = 80, **settings: str) -> str:
     return ended.stdout.decode().replace("\r\n", "\n")
 
 
-HINT = "try: qkvcli explain cat sat   qkvcli run --example cat   qkvcli help attention"
+HINT = "try: qkvcli explain cat sat --example cat   qkvcli help attention"
 
 
 def test_the_first_run_on_a_terminal_says_what_to_try() -> None:

@@ -392,7 +392,9 @@ def test_caches_go_before_the_articles_tokens(qkv: Program, folder: Path) -> Non
     np.save("past.npy", np.ones((1, 64)))
     found = qkv("scores", "--past-key", "past.npy", "--past-value", "past.npy")
     assert (found.code, len(found.out.splitlines()[0].split(","))) == (0, 7)
-    assert qkv("scores", "--labels", "").err.endswith("names 0, and there are 5 queries\n")
+    assert qkv("scores", "--labels", "").err.endswith(
+        "example has 5 queries; add --seed 42 to draw as many\n"
+    )
     wrong = qkv("scores", "--wv", "w.npy")
     assert (wrong.code, wrong.err) == (
         2,

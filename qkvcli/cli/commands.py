@@ -199,7 +199,7 @@ COMMANDS: dict[str, Command] = {
             words=(
                 Place(
                     "QUERY",
-                    "The token that asks: its label, its index, or the#2 (the second the).",
+                    "The token that asks: its label, its number, or the#2 for the second the.",
                     True,
                 ),
                 Place("KEY", "A token that answers; left out, the one that weighs most."),
@@ -214,9 +214,9 @@ COMMANDS: dict[str, Command] = {
             ),
             first=("query", "key", "value", "example", "preset", "head", "digits"),
             examples=(
-                "qkvcli explain cat sat",
-                "qkvcli explain cat --example cat",
+                "qkvcli explain cat sat --example cat",
                 "qkvcli explain cat --example bert --head 6",
+                "qkvcli explain cat -q query.csv -k key.csv -v value.csv",
                 "qkvcli explain 4 1 -q query.csv -k key.csv -v value.csv --preset gpt",
             ),
         ),

@@ -12,7 +12,7 @@ _ABOUT = (
     "qkvcli shows what attention does to queries, keys and values, one matrix at a time: your "
     "own, from files, or those of an example."
 )
-_EXAMPLES = ("qkvcli run", "qkvcli softmax --example cat", "qkvcli explain cat sat")
+_EXAMPLES = ("qkvcli run", "qkvcli run --example cat", "qkvcli explain cat sat --example cat")
 _FEW = 3
 
 

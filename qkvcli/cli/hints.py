@@ -3,7 +3,7 @@
 from qkvcli.cli.commands import Line
 from qkvcli.cli.environment import Environment
 
-_NEXT = ("qkvcli explain cat sat", "qkvcli run --example cat", "qkvcli help attention")
+_NEXT = ("qkvcli explain cat sat --example cat", "qkvcli help attention")
 
 
 def hint(line: Line, environment: Environment) -> None:

@@ -135,6 +135,7 @@ class _Reading:
         else:
             if not any(name in self.typed for name in (*PARTS, *_BUNDLES)):
                 self._check_example()
+                self._check_labels()
                 labels = ARTICLE_TOKENS if labels is None else labels
                 found = self._inputs(seeded(ARTICLE_SEED), PARTS)
             else:
@@ -150,6 +151,15 @@ class _Reading:
             for name in (weight, bias):
                 if name in self.typed:
                     raise UsageError(f"{typed(name)} without anything to project; add --embeddings")
+
+    def _check_labels(self) -> None:
+        """Raise UsageError for labels of a sentence of one's own beside the article's numbers."""
+        words = self.typed.get("labels", ARTICLE_TOKENS)
+        if len(words) != len(ARTICLE_TOKENS):
+            raise UsageError(
+                f"--labels names {len(words)}, and the article's example has "
+                f"{len(ARTICLE_TOKENS)} queries; add --seed {ARTICLE_SEED} to draw as many"
+            )
 
     def _beside_step(self) -> Operands:
         """The step that is given, and what goes with it."""

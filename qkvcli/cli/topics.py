@@ -17,6 +17,19 @@ _WIDEST = 90
 """Columns of text beyond which prose is hard to read."""
 
 
+_SPOKEN_OF = {
+    **dict.fromkeys(("query", "key", "value", "weights", "scale", "softcap"), "attention"),
+    **dict.fromkeys(("preset", "presets", "entropy", "article"), "attention"),
+    **dict.fromkeys(("heat", "heatmap", "colour", "colours", "color", "top"), "pictures"),
+    **dict.fromkeys(("mask", "causal", "window", "offset", "padding"), "masks"),
+    **dict.fromkeys(("head", "heads", "cache", "onnx", "pytorch", "bert", "gpt"), "models"),
+    **dict.fromkeys(("csv", "json", "npy", "npz", "labels", "files"), "formats"),
+    **dict.fromkeys(("stdin", "shell", "pipe", "jq"), "pipes"),
+    **dict.fromkeys(("example", "examples", "option"), "options"),
+}
+"""Words that a person may look for, and the page that speaks of each."""
+
+
 def show(asked: Help, environment: Environment) -> None:
     """Show the help of the options. Raises ReaderGone or WriteError."""
     command = asked.command
@@ -40,14 +53,16 @@ def perform(line: Line, environment: Environment) -> None:
 
 
 def _page(topic: str) -> Page:
-    for page in pages():
-        if page.name == topic:
-            return page
+    found = {page.name: page for page in pages()}
+    if topic in found or topic in _SPOKEN_OF:
+        return found[_SPOKEN_OF.get(topic, topic)]
     known = topics()
-    if any(typed(topic) in option.names for option in OPTIONS.values()):
+    if meant(topic, known):
+        rest = meant(topic, known)
+    elif any(typed(topic) in option.names for option in OPTIONS.values()):
         rest = f"; the option {typed(topic)} is explained by qkvcli help options"
     else:
-        rest = meant(topic, known) or f"; the topics are {', '.join(known)}"
+        rest = f"; the topics are {', '.join(known)}"
     raise UsageError(f"there is no help on {topic!r}{rest}")
 
 

@@ -88,8 +88,10 @@ class Explanation:
         return int((~np.isneginf(self.scores)).sum())
 
     @property
-    def rank(self) -> int:
-        """How many keys weigh more, and 1."""
+    def rank(self) -> int | None:
+        """How many keys weigh more, and 1; None for a key that is hidden."""
+        if np.isneginf(self.scores[self.key.number]):
+            return None
         more = self.weights > self.weight
         more[largest(self.weights)] &= self.key.number not in largest(self.weights)
         return int(more.sum()) + 1

@@ -8,6 +8,8 @@ from qkvcli.errors import UsageError
 
 _LISTED = 20
 """How many names an error lists."""
+_COMPARED = 1000
+"""How many are compared with one that does not exist."""
 
 
 class Names(Sequence[str]):
@@ -74,10 +76,14 @@ class Names(Sequence[str]):
         """Which tokens there are, in an error."""
         if self.labels is None:
             return f"they are 0 to {self.total - 1}" if self.total else "there are none"
-        if self.total <= _LISTED:
-            return f"the labels are {' '.join(self.labels)}"
-        from difflib import get_close_matches
+        for label in self.labels[:_COMPARED]:
+            if label.lower() == text.lower():
+                return f"did you mean {label}?"
+        if self.total > _LISTED:
+            from difflib import get_close_matches
 
-        near = get_close_matches(text, self.labels[:1000], n=1, cutoff=0.5)
-        more = f"the labels are {' '.join(self.labels[:_LISTED])} and {self.total - _LISTED} more"
-        return f"did you mean {near[0]}?" if near else more
+            near = get_close_matches(text, self.labels[:_COMPARED], n=1, cutoff=0.5)
+            if near:
+                return f"did you mean {near[0]}?"
+        more = f" and {self.total - _LISTED} more" if self.total > _LISTED else ""
+        return f"the labels are {', '.join(label[:20] for label in self.labels[:_LISTED])}{more}"

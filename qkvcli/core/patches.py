@@ -238,11 +238,19 @@ class _Stream:
                 across = _peaks(across, self.columns, -1, name)
             if name == "weights":
                 matrix = _index_in(self.problem.shape[:-2], index)
-                found = _largest(arrays[name], across, self.columns)
+                found = _largest(arrays[name], self._free(across, arrays), self.columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
                 across = self._hidden(across, arrays)
             peaks[name] = _peaks(across, begins, -2, name)
         return _Some(index, int(row_of[0]), peaks, strongest)
+
+    def _free(self, weights: Array, arrays: dict[str, Array]) -> Array:
+        """Reduced weights, with 0 for a query that sees one key alone: it says nothing of them."""
+        scores = arrays.get(self.problem.last_score)
+        if scores is None or self.problem.visibility is None:
+            return weights
+        lone = np.count_nonzero(~np.isneginf(scores), axis=-1) == 1
+        return np.where(lone[:, None], 0, weights)
 
     def _hidden(self, weights: Array, arrays: dict[str, Array]) -> Array:
         """Reduced weights, with −∞ where all scores of a patch are."""

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from textwrap import fill
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +13,7 @@ from qkvcli.core.facts import largest
 from qkvcli.core.operands import Array, Labels
 from qkvcli.render.bars import bar
 from qkvcli.render.grids import Room, cut
-from qkvcli.render.screen import Block, ascii_only
+from qkvcli.render.screen import Block, ascii_only, folded, printable
 from qkvcli.render.text import formatted, markdown_cell, matrix_title, ordinal, percent, share
 
 _SPOKEN = 3
@@ -24,6 +23,8 @@ _WRITTEN_OUT = 8
 _FAR = 20.0
 """Where scores lie further from 0 than this, the largest is taken off them first."""
 _BAR = 40
+_FEWEST, _CHECKED = 1, 4
+"""How many decimals there are at least: of weights, and of the exponents that make them."""
 _INDENT, _LABEL = "   ", "magenta"  # labels as in tables
 _ROOMY = 50
 """How many columns of text a table must have for a sum beside it."""
@@ -56,38 +57,46 @@ Part: TypeAlias = Line | Sheet | Bars
 
 def parts(found: Explanation, room: Room) -> Iterator[Part]:
     """All that there is to say, in its order."""
-    yield Line(_first(found, room.digits), heading=True)
+    room = room._replace(digits=max(room.digits, _FEWEST))
+    yield Line(_first(found, room), heading=True)
     yield from _score(found, room)
     yield from _weight(found, room)
     yield from _output(found, room)
 
 
-def _first(found: Explanation, digits: int) -> str:
+def _first(found: Explanation, room: Room) -> str:
     where = f"{matrix_title(found.place)}: " if found.place else ""
-    pair = f"{where}{found.query.name} → {found.key.name}"
+    query, key, digits = _called(found.query.name, room), _called(found.key.name, room), room.digits
+    pair = f"{where}{query} → {key}"
     keys, seen = len(found.weights), found.seen
     if not seen:
-        return f"{found.query.name} sees no key: its weights and its output are zeros"
+        return f"{where}{query} sees no key: its weights and its output are zeros"
     if np.isnan(found.weight):
-        return f"{pair}: weight nan, since there is a NaN among the scores"
-    if found.hidden and not found.weight:
-        return f"{pair}: weight 0, since {found.key.name} is hidden"
+        lost = bool(np.isnan(found.scores).any())
+        why = "there is a NaN among the scores" if lost else "∞ among the scores has no share"
+        return f"{pair}: weight nan, since {why}"
+    if found.rank is None:
+        return f"{pair}: weight 0, since {key} is hidden"
     of = f"{keys}" if seen == keys else f"the {seen} that it sees"
+    if seen == 1:
+        return f"{pair}: weight {share(found.weight, digits)}, the only key that it sees"
     return (
-        f"{pair}: weight {share(found.weight, digits)}, {_ranked(found)} of {of}; "
+        f"{pair}: weight {share(found.weight, digits)}, {_ranked(found, found.rank)} of {of}; "
         f"equal shares would be {share(1 / seen, digits)}"
     )
 
 
-def _ranked(found: Explanation) -> str:
-    if found.rank > 1:
-        return f"the {ordinal(found.rank)} largest"
+def _ranked(found: Explanation, rank: int) -> str:
+    if rank > 1:
+        return "the smallest" if rank == found.seen else f"the {ordinal(rank)} largest"
     alike = largest(found.weights).size
+    if alike == found.seen:
+        return "as large as any"
     return "the largest" if alike == 1 else f"one of the {alike} largest"
 
 
 def _score(found: Explanation, room: Room) -> Iterator[Part]:
-    query, key = found.query.name, found.key.name
+    query, key = _called(found.query.name, room), _called(found.key.name, room)
     products = found.products
     number = _number(found.score, room.digits)
     if products is None or found.query_vector is None or found.key_vector is None:
@@ -103,6 +112,11 @@ def _score(found: Explanation, room: Room) -> Iterator[Part]:
         yield Line(f"{link.name} {link.formula.replace('{}', before)} = {after}")
     for mask, reason in found.hidden:
         yield Line(f"hidden by the {mask}" + (f": {reason}" if reason else ""))
+
+
+def _called(name: str, room: Room) -> str:
+    """A token's name in a line of text, where a long one takes not all of it."""
+    return cut(name, 24 if room.width is None else max(room.width // 5, 10), room)
 
 
 def _made(found: Explanation, letters: str) -> str:
@@ -178,6 +192,7 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
     if not found.seen:
         return
     digits = room.digits
+    exact = max(digits, _CHECKED)
     scores = found.scores.astype(np.float64)
     seen = np.flatnonzero(~np.isneginf(scores))
     peak = float(np.fmax.reduce(scores[seen]))
@@ -188,22 +203,22 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
         powers = np.exp(scores)
         total = float(powers.sum())
     kind = f", in {found.softmax_dtype}" if found.softmax_dtype else ""
-    if found.hidden and not found.weight:
+    if found.rank is None:
         yield Line(f"2  weight = 0: a hidden key has e^-∞ = 0{kind}", heading=True)
     else:
         mine = found.key.number
-        above = _power(float(scores[mine]), scores[seen], digits)
-        below = _powers(found, scores, seen, digits)
+        above = _power(float(scores[mine]), scores[seen], exact)
+        below = _powers(found, scores, seen, exact)
         yield Line(
             f"2  weight = {above} / {below} = {_four(float(powers[mine]))} / {_four(total)} "
             f"= {share(found.weight, digits)}{kind}",
             heading=True,
         )
     if far and math.isfinite(peak):
-        side = "so large that e^s would overflow" if peak > 0 else "so small that e^s would vanish"
+        fate = "overflow" if peak > 0 else "vanish"
         yield Line(
-            f"s is each score less the largest, {_number(peak, digits)}: scores can be {side}, "
-            "and the shares are the same"
+            f"the exponents are the scores less the largest, {_number(peak, digits)}: e^score "
+            f"itself may {fate}, and the shares are the same"
         )
     yield _bars(found, room)
 
@@ -249,22 +264,22 @@ def _output(found: Explanation, room: Room) -> Iterator[Part]:
         return
     digits = room.digits
     picked = [j for j in found.strongest(_SPOKEN).tolist() if found.weights[j] != 0]
-    terms = [f"{share(float(found.weights[j]), digits)}·v({found.keys[j]})" for j in picked]
+    called = _called(found.query.name, room)
+    terms = [
+        f"{share(float(found.weights[j]), digits)}·v({_called(found.keys[j], room)})"
+        for j in picked
+    ]
     more = len(np.flatnonzero(found.weights)) - len(picked)
     written = " + ".join([*terms[:2], *(["…"] if more or len(terms) > 2 else [])])
     made = _made(found, "v")
-    yield Line(f"3  output({found.query.name}) = {written}{made}", heading=True)
+    yield Line(f"3  output({called}) = {written}{made}", heading=True)
     with np.errstate(all="ignore"):
         mixed = found.weights[picked, None].astype(np.float64) * found.values[picked]
         rest = found.output - mixed.sum(axis=0)
     rows = [mixed, *([rest[None]] if more else []), found.output[None]]
-    labels = [cut(term, _cap(room) + 6, room) for term in terms]
-    labels += [
-        *([f"{more:,} more"] if more else []),
-        cut(f"output({found.query.name})", _cap(room) + 6, room),
-    ]
+    labels = [*terms, *([f"{more:,} more"] if more else []), f"output({called})"]
     yield _mixed(labels, np.vstack(rows), found.value_columns, room)
-    yield from _unlike(found, digits)
+    yield from _unlike(found, room)
 
 
 def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> Sheet:
@@ -284,15 +299,16 @@ def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> 
     return Sheet((_corner(columns), *(names[j] for j in picked), *last), tuple(lines))
 
 
-def _unlike(found: Explanation, digits: int) -> Iterator[Line]:
+def _unlike(found: Explanation, room: Room) -> Iterator[Line]:
     """A key that weighs less than another, and adds more."""
     weights, shares = found.weights, found.shares
     if shares is None or not np.isfinite(shares).all():
         return
     heavy, long = int(np.nanargmax(weights)), int(shares.argmax())
     if weights[heavy] > weights[long] and shares[long] > shares[heavy]:
+        digits = max(min(room.digits, 2), 1)
         (one, mine), (other, its) = (
-            (found.keys[j], f"{weights[j]:.{min(digits, 2)}f}") for j in (heavy, long)
+            (_called(found.keys[j], room), f"{weights[j]:.{digits}f}") for j in (heavy, long)
         )
         yield Line(
             f"{one} has the largest weight ({mine}) and {percent(float(shares[heavy]))} of the "
@@ -356,19 +372,13 @@ def _lines(part: Part, room: Room) -> Iterator[Text]:
 def _folded(line: Line, room: Room) -> Iterator[Text]:
     """A line of text; one that is longer than the room breaks at blanks."""
     text = ("" if line.heading else _INDENT) + _shown(line.text, room)
-    if room.width is not None and cell_len(text) > room.width:
-        text = fill(
-            text,
-            max(room.width, 12),
-            subsequent_indent=_INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    for part in text.splitlines():
+    lines = [text] if room.width is None else folded(text, max(room.width, 12), _INDENT)
+    for part in lines:
         yield Text(part, "bold" if line.heading else "")
 
 
 def _shown(text: str, room: Room) -> str:
+    text = printable(text)
     return ascii_only(text) if room.plain else text
 
 
@@ -416,11 +426,18 @@ def overview_blocks(found: Sequence[Explanation], room: Room) -> Iterator[Block]
             matrix_title(one.place) + (f" → {one.key.name}" if len(asked) > 1 else ""),
             share(one.weight, room.digits),
             one.weight,
-            f"{'largest' if one.rank == 1 else ordinal(one.rank)} of {one.seen}",
+            _place_of(one),
         )
         for one in found
     )
     yield from _blocks((Line(title, heading=True), Bars(lines)), room)
+
+
+def _place_of(found: Explanation) -> str:
+    """Where a key stands among those that are seen."""
+    if found.rank is None:
+        return f"hidden by the {found.hidden[0].mask}" if found.hidden else "hidden"
+    return f"{'largest' if found.rank == 1 else ordinal(found.rank)} of {found.seen}"
 
 
 def explanation_text(found: Explanation, room: Room = _PAPER) -> str:

@@ -1,7 +1,6 @@
 """The text of a table: which rows and columns fit, and what stands in each cell."""
 
 from collections.abc import Mapping
-from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from qkvcli.core.facts import Facts, largest
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.views import Matrix, View, edges
-from qkvcli.render.screen import ascii_only, printable
+from qkvcli.render.screen import ascii_only, folded, printable
 from qkvcli.render.text import DIGITS, aligned, formatted, percent
 
 GAP = 2
@@ -262,7 +261,8 @@ def _end(row: Array, peaks: Array, keys: Names, room: Room) -> str:
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
     if labels is None:
         return str(i)
-    return cut(labels[i], max(cap, _LABEL), room)
+    most = _LABEL if room.width is None else min(max(room.width // 5, _SHORT), _LABEL)
+    return cut(labels[i], max(cap, most), room)
 
 
 def cut(label: str, cap: int, room: Room) -> str:
@@ -299,4 +299,4 @@ def facts_line(view: View, matrix: Matrix, room: Room) -> str:
     )
     spread = few if facts.sharpest == facts.flattest else f"{few} to {many}"
     line = f"{first}; effective keys (2^entropy): {spread} of {view.step.shape[-1]}"
-    return line if room.width is None else fill(line, max(room.width, 1))
+    return line if room.width is None else "\n".join(folded(line, max(room.width, 1)))

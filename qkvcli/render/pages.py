@@ -29,8 +29,10 @@ _THEME = Theme(  # seen on light and dark
     }
 )
 _LOCAL_LINK = re.compile(r"\[([^]]+)\]\((?!\w+:)[^)]*\)")
-_COMMAND = re.compile(r"\$ |qkvcli |> +-")
-"""How a command begins, or a line that goes on with its options."""
+_COMMAND = re.compile(r"\$ |qkvcli ")
+"""How a command begins."""
+_CONTINUED = re.compile(r" \\\n> +")
+"""Where a command goes on in the next line; one that is too wide is broken anew."""
 _INDENT = 2
 _GAP = 2
 _NARROW = 24
@@ -58,7 +60,10 @@ class _CodeBlock(CodeBlock):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width - _INDENT
-        lines = [line for text in str(self.text).splitlines() for line in _fitting(text, width)]
+        whole = str(self.text)
+        if max(map(cell_len, whole.splitlines()), default=0) > width:
+            whole = _CONTINUED.sub(" ", whole)
+        lines = [line for text in whole.splitlines() for line in _fitting(text, width)]
         yield Padding(Text("\n".join(lines), overflow="fold"), (0, 0, 0, _INDENT))
 
 

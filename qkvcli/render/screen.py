@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.cells import cell_len, chop_cells
+
 if TYPE_CHECKING:  # help is shown without Rich's tables, and without NumPy
     from rich.console import RenderableType
 
@@ -46,3 +48,27 @@ def printable(label: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def folded(text: str, width: int, then: str = "") -> list[str]:
+    """Lines of at most ``width`` columns, broken at blanks, and within a word that is longer.
+
+    Those after the first begin with ``then``.
+
+    >>> folded("rows sum to 1", 9, "  "), folded("the longest", 5)
+    (['rows sum', '  to 1'], ['the', 'longe', 'st'])
+    """
+    if cell_len(text) <= width:
+        return [text]
+    indent = len(text) - len(text.lstrip(" "))
+    lines, line = [], text[:indent]
+    empty = True
+    for word in text.split():
+        if not empty and cell_len(line) + 1 + cell_len(word) > width:
+            lines.append(line)
+            line, empty = then, True
+        line, empty = (line if empty else f"{line} ") + word, False
+        if cell_len(line) > width:
+            *whole, line = chop_cells(line, max(width, 2))
+            lines += whole
+    return [*lines, line]

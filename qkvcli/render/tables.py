@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD, Box
+from rich.cells import cell_len
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,7 @@ from qkvcli.core.steps import Outline
 from qkvcli.core.views import Matrix, View
 from qkvcli.render.grids import GAP, Grid, Room, facts_line, grids
 from qkvcli.render.heat import Heat
-from qkvcli.render.screen import Block, ascii_only
+from qkvcli.render.screen import Block, ascii_only, folded
 from qkvcli.render.text import matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -85,18 +86,20 @@ def heading(step: Outline, room: Room) -> Block:
     """The title; where it is too long for the room it breaks before the shapes."""
     words = title(step)
     shown = ascii_only if room.plain else str
-    gap = "\n  " if room.width is not None and len(shown(str(words))) > room.width else "   "
+    computed, shapes = f"{words.name} = {shown(words.formula)}", shown(words.shapes)
+    lines, gap = [computed], "   "
+    if room.width is not None and cell_len(f"{computed}{gap}{shapes}") > room.width:
+        lines, gap = folded(computed, room.width, "  "), "\n  "
+        shapes = "\n".join(folded(shapes, room.width - 2, "  "))
     return _line(
         Text.assemble(
-            (words.name, _NAME),
-            f" = {shown(words.formula)}{gap}",
-            (shown(words.shapes), _SHAPES),
+            (words.name, _NAME), "\n".join(lines)[len(words.name) :], gap, (shapes, _SHAPES)
         )
     )
 
 
 def _line(text: Text) -> Block:
-    return Block(text, max(map(len, text.plain.splitlines()), default=0))
+    return Block(text, max(map(cell_len, text.plain.splitlines()), default=0))
 
 
 def _table(grid: Grid, room: Room, heat: Heat | None) -> Table:
