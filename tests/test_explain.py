@@ -159,7 +159,7 @@ def test_a_key_that_a_mask_hides(qkv: Program) -> None:
     shown = qkv(*words).out
     assert shown.startswith("head 4: cat → mat: weight 0, since mat is hidden\n")
     assert "   hidden by the causal mask: mat stands after cat\n" in shown
-    assert "2  weight = 0: a hidden key has e^-∞ = 0" in shown
+    assert "2  weight = 0: a hidden key has e^-inf = 0" in shown
     window = qkv(*words[:2], "The", *words[3:], "--window", 0).out
     reason = "The is 1 before cat, and it reaches 0 before and any after"
     assert f"hidden by the window: {reason}" in " ".join(window.split())
@@ -206,6 +206,18 @@ def test_many_heads_are_a_line_each(qkv: Program) -> None:
     assert [one["head"] for one in json.loads(every)] == list(range(12))
     two = qkv("explain", "cat", "--example", "bert", "--head", "6,0").out
     assert re.findall(r"^head (\d+): cat", two, re.M) == ["6", "0"]
+
+
+def test_long_and_wide_labels_keep_to_the_screen(qkv: Program, folder: Path) -> None:
+    labels = ("猫在垫子上", "😀 smile", f"super{'cali' * 30}", "New York")
+    rows = "\n".join(f"{label},{i},{1 - i % 2}" for i, label in enumerate(labels))
+    Path("q.csv").write_text(f"token,a,b\n{rows}\n")
+    files = ["-q", "q.csv", "-k", "q.csv", "-v", "q.csv"]
+    commands = (["explain", 2, 2], ["explain", 0], ["run"], ["softmax", "--top", 2])
+    for width in (40, 60, 80):
+        for command in commands:
+            lines = qkv(*command, *files, "-f", "table", "--width", width).out.splitlines()
+            assert max(map(cell_len, lines)) <= width
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -271,6 +283,9 @@ def test_numbers_that_are_not_finite(qkv: Program, folder: Path) -> None:
     shown = qkv(*words, 0, 1)
     assert shown.code == 0
     assert shown.out.startswith("0 → 1: weight nan, since there is a NaN among the scores\n")
+    assert "% of output" not in shown.out
+    infinite = qkv(*words, 1, 1).out
+    assert infinite.startswith("1 → 1: weight nan, since an infinite score has no share\n")
     told = json.loads(qkv(*words, 1, "-f", "json").out)
     assert told["score"] == "inf"
 

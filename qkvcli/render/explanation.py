@@ -73,7 +73,7 @@ def _first(found: Explanation, room: Room) -> str:
         return f"{where}{query} sees no key: its weights and its output are zeros"
     if np.isnan(found.weight):
         lost = bool(np.isnan(found.scores).any())
-        why = "there is a NaN among the scores" if lost else "∞ among the scores has no share"
+        why = "there is a NaN among the scores" if lost else "an infinite score has no share"
         return f"{pair}: weight nan, since {why}"
     if found.rank is None:
         return f"{pair}: weight 0, since {key} is hidden"
@@ -204,7 +204,7 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
         total = float(powers.sum())
     kind = f", in {found.softmax_dtype}" if found.softmax_dtype else ""
     if found.rank is None:
-        yield Line(f"2  weight = 0: a hidden key has e^-∞ = 0{kind}", heading=True)
+        yield Line(f"2  weight = 0: a hidden key has e^-inf = 0{kind}", heading=True)
     else:
         mine = found.key.number
         above = _power(float(scores[mine]), scores[seen], exact)
@@ -247,16 +247,22 @@ def _bars(found: Explanation, room: Room) -> Bars:
     cap = _cap(room)
     for j in picked.tolist():
         weight = float(found.weights[j])
-        part = "" if found.shares is None else f"{percent(float(found.shares[j]))} of output"
+        part = _of_output(found, np.array([j]))
         lines.append((cut(found.keys[j], cap, room), share(weight, digits), weight, part))
     rest = found.rest(picked)
     if rest.size:
         weight = float(found.weights[rest].sum(dtype=np.float64))
-        part = ""
-        if found.shares is not None:
-            part = f"{percent(float(found.shares[rest].sum()))} of output"
-        lines.append((f"{rest.size:,} more", share(weight, digits), weight, part))
+        lines.append(
+            (f"{rest.size:,} more", share(weight, digits), weight, _of_output(found, rest))
+        )
     return Bars(tuple(lines))
+
+
+def _of_output(found: Explanation, keys: Array) -> str:
+    """What part of the output some keys make."""
+    if found.shares is None or not np.isfinite(found.shares[keys]).all():
+        return ""
+    return f"{percent(float(found.shares[keys].sum()))} of output"
 
 
 def _output(found: Explanation, room: Room) -> Iterator[Part]:
@@ -330,7 +336,7 @@ def _number(value: float, digits: int, whole: bool | None = None) -> str:
     ('4', '0.5000', '4.00', '2e-09')
     """
     if not math.isfinite(value):
-        return f"{value:g}".replace("inf", "∞")
+        return f"{value:g}"
     size = abs(value)
     if size >= 1e8 or 0 < size < 0.5 * 10.0**-digits:
         return f"{value:.{digits}g}"

@@ -1,5 +1,6 @@
 """What a screen is given: pieces with their widths, and text that it can show and does not obey."""
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, chop_cells
@@ -50,6 +51,9 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+_BLANK = re.compile(r"(?<! ) (?! )")  # one that parts words; two and more are meant
+
+
 def folded(text: str, width: int, then: str = "") -> list[str]:
     """Lines of at most ``width`` columns, broken at blanks, and within a word that is longer.
 
@@ -63,7 +67,7 @@ def folded(text: str, width: int, then: str = "") -> list[str]:
     indent = len(text) - len(text.lstrip(" "))
     lines, line = [], text[:indent]
     empty = True
-    for word in text.split():
+    for word in _BLANK.split(text.strip(" ")):
         if not empty and cell_len(line) + 1 + cell_len(word) > width:
             lines.append(line)
             line, empty = then, True
