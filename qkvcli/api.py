@@ -148,14 +148,15 @@ class Steps:
         key: str | SupportsIndex | None = None,
         *,
         head: SupportsIndex | None = None,
-        batch: SupportsIndex | None = None,
+        batch: SupportsIndex | Sequence[int] | None = None,
     ) -> Explanation:
         """How a query came to its weights and its output; ``key`` None is the one that weighs most.
 
-        Both are labels, ``"the#2"`` for the second *the*, or numbers. Where there are several
-        heads or batches, ``head`` and ``batch`` say which. The inputs are read again: leave
-        them as they are until then. Raises UsageError for a token, a head or a batch that
-        does not exist.
+        Both are labels (text, ``"the#2"`` for the second *the*), or numbers, of the rows that
+        there are. Where there are several heads or batches, ``head`` and ``batch`` (a number
+        for each axis before the heads) say which. The inputs are read again: leave them as
+        they are until then. Raises UsageError for what does not exist, ShapeError where there
+        are no keys. Source: Vaswani et al., section 3.2.1.
 
         >>> steps = attend([[1, 2]], [[3, 1], [0, 1]], [[1], [5]], key_labels="cat sat")
         >>> found = steps.explain(0, "cat")
@@ -168,13 +169,13 @@ class Steps:
         """
         problem = self._problem
         if problem is None:
-            raise UsageError("these steps do not know what they were made of")
+            raise UsageError("only the steps that attend gives can be explained")
         queries, keys = problem.shape[-2:]
-        asked = _token(query, naming.Names.of(problem.labels, queries), "query")
-        answers = (
-            None if key is None else _token(key, naming.Names.of(problem.key_labels, keys), "key")
-        )
-        place = _place(problem.shape[:-2], {"head": head, "batch": batch})
+        asked = _token(query, naming.Names(problem.labels, queries), "query")
+        answers = None
+        if key is not None:
+            answers = _token(key, naming.Names(problem.key_labels, keys), "key")
+        place = _place(problem.leading, head, batch)
         return Explanation(**vars(explain(problem, asked, answers, place)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -220,23 +221,41 @@ class Explanation(Explained):
 
 
 def _token(given: str | SupportsIndex, names: naming.Names, kind: str) -> int:
-    return names.find(given if isinstance(given, str) else str(index(given)), kind)
+    """The number of a token that is named by its label, or counted from 0."""
+    if isinstance(given, str):
+        return names.find(given, kind)
+    return _counted(given, len(names), kind, "queries" if kind == "query" else "keys")
 
 
-def _place(leading: Shape, asked: dict[str, SupportsIndex | None]) -> tuple[int, ...]:
+def _counted(given: Any, count: int, kind: str, many: str) -> int:
+    try:
+        number = index(given)
+    except TypeError:
+        raise UsageError(f"{kind} {given!r} is not a whole number") from None
+    if not 0 <= number < count:
+        there = f"they are 0 to {count - 1}" if count else f"there are no {many}"
+        raise UsageError(f"there is no {kind} {number}; {there}")
+    return number
+
+
+def _place(
+    leading: Shape, head: SupportsIndex | None, batch: SupportsIndex | Sequence[int] | None
+) -> tuple[int, ...]:
     """The matrix that a head and a batch name. Raises UsageError where it is not clear."""
-    place = [0] * len(leading)
-    for axis, (kind, given) in zip((-1, -2), asked.items(), strict=True):
-        count = leading[axis] if len(leading) >= -axis else 0
-        if given is None and count < 2:
-            continue
-        if not count:
-            raise UsageError(f"there is no {kind} axis; leave {kind} out")
-        many = kind + ("es" if kind == "batch" else "s")
-        if given is None or not 0 <= index(given) < count:
-            raise UsageError(f"there are {count} {many}; say which with {kind}=0 to {count - 1}")
-        place[axis] = index(given)
-    return tuple(place)
+    *batches, heads = leading or (1,)
+    numbers = [] if batch is None else list(batch) if isinstance(batch, Sequence) else [batch]
+    if head is not None and not leading:
+        raise UsageError("there is no head axis; leave head out")
+    if numbers and len(numbers) != len(batches):
+        raise UsageError(f"batch {batch!r}: the axes before the heads are {tuple(batches)}")
+    if head is None and heads > 1:
+        raise UsageError(f"there are {heads} heads; say which with head=0 to {heads - 1}")
+    if not numbers and any(count > 1 for count in batches):
+        raise UsageError(f"there are batches {tuple(batches)}; say which with batch=")
+    which = (*(numbers or [0] * len(batches)), 0 if head is None else head)
+    kinds = (*["batch"] * len(batches), "head")
+    found = zip(which, (*batches, heads), kinds, strict=True)
+    return tuple(_counted(n, count, kind, f"{kind}es") for n, count, kind in found)[: len(leading)]
 
 
 Sequence.register(Steps)  # not a subclass: type checkers would refuse `"weights" in steps`

@@ -31,10 +31,14 @@ PARTS = ("qkvcli/core", "qkvcli/formats", "qkvcli/cli", "qkvcli/api.py")
 
 FITTING = {
     "qkvcli/core/(blocks|compute|threads)": "long library models",
-    "qkvcli/core/": "attention commands models meaning errors library tables",
-    "qkvcli/formats/": "formats meaning faults errors commands library",
-    "qkvcli/render/": "tables commands formats help",
-    "qkvcli/cli/": "commands readers meaning errors tables house faults terminal help",
+    "qkvcli/core/(explain|facts|naming)": "explain seeing library",
+    "qkvcli/core/patches": "heatmap",
+    "qkvcli/core/": "attention commands models meaning errors library tables seeing",
+    "qkvcli/formats/": "formats meaning faults errors commands library seeing explain",
+    "qkvcli/render/explanation": "explain",
+    "qkvcli/render/heat": "heat heatmap terminal",
+    "qkvcli/render/": "tables commands formats help seeing",
+    "qkvcli/cli/": "commands readers meaning errors tables house faults help seeing explain",
     "qkvcli/": "library models errors",
 }
 """The test files that are likely to kill a mutant of a module, by the first pattern that fits."""

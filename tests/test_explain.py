@@ -4,7 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from rich.cells import cell_len
 import qkvcli
 from qkvcli.core.naming import Names
 from qkvcli.errors import UsageError
+from qkvcli.formats.explained import explained
 from tests.conftest import SAMPLES, Program
 
 CAT = """\
@@ -66,40 +67,62 @@ def problems(draw: Any) -> tuple[dict[str, Any], int, int, int]:
     return (given, *places)
 
 
-@settings(max_examples=60)
-@given(problems())
-def test_every_number_is_that_of_a_plain_loop(problem: Any) -> None:
-    given, head, query, key = problem
+class Loop(NamedTuple):
+    """What a plain loop finds for one query."""
+
+    scores: list[float]
+    weights: list[float]
+    added: list[float]
+    reasons: list[set[str]]
+
+
+def score_of(given: dict[str, Any], score: float) -> float:
+    """A dot product, scaled and capped."""
+    if given["scale"] is not None:
+        width = given["query"].shape[-1]
+        score *= 1 / math.sqrt(width) if given["scale"] == "sqrt" else given["scale"]
+    if given["softcap"] is not None:
+        score = given["softcap"] * math.tanh(score / given["softcap"])
+    return score
+
+
+def hidden_by(given: dict[str, Any], query: int, j: int) -> set[str]:
+    """The masks that hide a key."""
+    left, right = given["window"] or (None, None)
+    mask = given["mask"]
+    found = {
+        "causal mask": given["causal"] and j > query,
+        "window": (left is not None and j < query - left)
+        or (right is not None and j > query + right),
+        "mask": mask is not None and mask.dtype == np.bool_ and not mask[query, j],
+    }
+    return {name for name, hides in found.items() if hides}
+
+
+def looped(given: dict[str, Any], head: int, query: int) -> Loop:
     group = len(given["query"]) // len(given["key"])
-    q, keys, values = (
-        given["query"][head, query],
-        given["key"][head // group],
-        given["value"][head // group],
-    )
-    scores, reasons = [], []
+    keys, values = given["key"][head // group], given["value"][head // group]
+    q, mask = given["query"][head, query], given["mask"]
+    reasons = [hidden_by(given, query, j) for j in range(len(keys))]
+    scores = []
     for j, k in enumerate(keys):
-        score = math.fsum(a * b for a, b in zip(q, k, strict=True))
-        if given["scale"] is not None:
-            score *= 1 / math.sqrt(len(q)) if given["scale"] == "sqrt" else given["scale"]
-        if given["softcap"] is not None:
-            score = given["softcap"] * math.tanh(score / given["softcap"])
-        hidden = {"causal mask"} if given["causal"] and j > query else set()
-        if given["window"] is not None:
-            left, right = given["window"]
-            if j < query - left or (right is not None and j > query + right):
-                hidden.add("window")
-        if given["mask"] is not None:
-            if given["mask"].dtype == np.bool_:
-                hidden |= set() if given["mask"][query, j] else {"mask"}
-            else:
-                score += given["mask"][query, j]
-        scores.append(-math.inf if hidden else score)
-        reasons.append(hidden)
+        score = score_of(given, math.fsum(a * b for a, b in zip(q, k, strict=True)))
+        if mask is not None and mask.dtype != np.bool_:
+            score += mask[query, j]
+        scores.append(-math.inf if reasons[j] else score)
     peak = max(scores)
     powers = [0.0 if peak == -math.inf else math.exp(score - peak) for score in scores]
     weights = [power / (sum(powers) or 1) for power in powers]
     added = [w * math.sqrt(sum(x * x for x in v)) for w, v in zip(weights, values, strict=True)]
+    return Loop(scores, weights, added, reasons)
 
+
+@settings(max_examples=60)
+@given(problems())
+def test_every_number_is_that_of_a_plain_loop(problem: Any) -> None:
+    given, head, query, key = problem
+    scores, weights, added, reasons = looped(given, head, query)
+    values = given["value"][head // (len(given["query"]) // len(given["key"]))]
     options = {name: value for name, value in given.items() if value is not None}
     which = head if len(given["query"]) > 1 else None
     found = qkvcli.attend(**options).explain(query, key, head=which)
@@ -107,25 +130,47 @@ def test_every_number_is_that_of_a_plain_loop(problem: Any) -> None:
     assert found.output is not None
     assert found.products is not None
     assert found.products.sum() == pytest.approx(found.score, abs=1e-9)
-    np.testing.assert_allclose(found.scores, scores, atol=1e-9)
+    seen = [not hidden for hidden in reasons]
+    assert found.visible.tolist() == seen
+    np.testing.assert_allclose(found.scores[seen], np.array(scores)[seen], atol=1e-9)
     np.testing.assert_allclose(found.weights, weights, atol=1e-9)
     np.testing.assert_allclose(found.shares, np.array(added) / (sum(added) or 1), atol=1e-9)
     np.testing.assert_allclose(found.output, np.array(weights) @ values, atol=1e-9)
     assert {why.mask for why in found.hidden} == reasons[key]
     chain = [found.score, *(link.after for link in found.links)]
     assert [link.before for link in found.links] == chain[:-1]
-    if not found.hidden:
-        assert chain[-1] == pytest.approx(scores[key], abs=1e-9)
-    above = sum(w > weights[key] * (1 + 1e-9) for w in weights)
-    assert found.rank == (None if found.hidden else 1 + above)
-    assert found.seen == sum(score != -math.inf for score in scores)
-    told = found.data()
-    assert told["weight"] == pytest.approx(
-        told["numerator"] / told["denominator"] if told["denominator"] else 0, abs=1e-9
-    )
-    rest = told["rest"]["weight"] + sum(one["weight"] for one in told["strongest"])
-    assert rest == pytest.approx(sum(weights), abs=1e-9)
+    assert found.hidden or chain[-1] == pytest.approx(scores[key], abs=1e-9)
+    assert found.seen == sum(seen)
+    above = [sum(w > weights[key] * (1 + e) for w in weights) for e in (1e-9, -1e-9)]
+    assert found.rank in ([None] if found.hidden else range(above[0] + 1, above[1] + 2))
+    spoken = found.strongest(1).tolist()
+    assert key in spoken
+    assert max(added[j] for j in spoken) == pytest.approx(max(added))
+    parts = [*([j] for j in spoken), found.rest(np.array(spoken))]
+    whole = np.sum([found.added_by(np.array(part)) for part in parts], axis=0)
+    np.testing.assert_allclose(whole, found.output, atol=1e-9)
     assert str(found).splitlines()[0].count("→") == (found.seen > 0)
+
+
+@settings(max_examples=60)
+@given(problems())
+def test_json_has_the_numbers_of_the_loop(problem: Any) -> None:
+    given, head, query, key = problem
+    scores, weights, added, _ = looped(given, head, query)
+    options = {name: value for name, value in given.items() if value is not None}
+    which = head if len(given["query"]) > 1 else None
+    found = qkvcli.attend(**options).explain(query, key, head=which)
+    told = explained(found)
+    fraction = told["numerator"] / told["denominator"] if told["denominator"] else 0
+    assert told["weight"] == pytest.approx(fraction, abs=1e-9)
+    peak = max(scores)
+    assert told["shift"] == (pytest.approx(peak) if 20 < abs(peak) < math.inf else 0)
+    assert told["equal_share"] == (1 / found.seen if found.seen else 0)
+    parts = [told["rest"], *told["strongest"]]
+    assert sum(part["weight"] for part in parts) == pytest.approx(sum(weights), abs=1e-9)
+    assert sum(part["share"] for part in parts) == pytest.approx(1 if sum(added) else 0, abs=1e-9)
+    for part in told["strongest"]:
+        assert part["share"] == pytest.approx(added[part["number"]] / (sum(added) or 1), abs=1e-9)
 
 
 def test_the_golden_explanation(qkv: Program) -> None:
@@ -161,7 +206,7 @@ def test_a_key_that_a_mask_hides(qkv: Program) -> None:
     assert "   hidden by the causal mask: mat stands after cat\n" in shown
     assert "2  weight = 0: a hidden key has e^-inf = 0" in shown
     window = qkv(*words[:2], "The", *words[3:], "--window", 0).out
-    reason = "The is 1 before cat, and it reaches 0 before and any after"
+    reason = "The is 1 before cat, and the window reaches 0 before and any after"
     assert f"hidden by the window: {reason}" in " ".join(window.split())
     shifted = qkv(*words, "--offset", 1).out
     assert "hidden by the causal mask: mat stands after cat; cat stands at position 2" in shifted
@@ -300,10 +345,163 @@ def test_in_python() -> None:
     assert (found.key.name, found.rank) == ("[CLS]", 1)
     assert "| [CLS] | 0.2545 | 6% of output |" in found._repr_markdown_().replace("\\[", "[")
     assert repr(found).startswith("Explanation(head 6: cat → [CLS]: weight 0.2545, the largest")
-    for head in (None, 12, -1):
-        with pytest.raises(UsageError, match="there are 12 heads; say which with head=0 to 11"):
+    with pytest.raises(UsageError, match="there are 12 heads; say which with head=0 to 11"):
+        steps.explain("cat")
+    for head in (12, -1):
+        with pytest.raises(UsageError, match=f"there is no head {head}; they are 0 to 11"):
             steps.explain("cat", head=head)
-    with pytest.raises(UsageError, match="there is no batch axis"):
+    with pytest.raises(UsageError, match=r"head 1\.5 is not a whole number"):
+        steps.explain("cat", head=1.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"batch 0: the axes before the heads are \(\)"):
         steps.explain("cat", head=6, batch=0)
     part = qkvcli.attend(query, key, value, labels=labels, rows="cat")
     assert part.explain("cat").query.number == 0
+
+
+def test_values_beside_given_scores_have_to_fit(qkv: Program, folder: Path) -> None:
+    np.save("s.npy", np.ones((1, 2)))
+    np.save("v.npy", np.ones((3, 1)))
+    for words in (["explain", 0, "--scores", "s.npy"], ["softmax", "s.npy", "--show", "output"]):
+        wrong = qkv(*words, "-v", "v.npy")
+        assert wrong.code == 3
+        assert "scores (1, 2) from s.npy and value (3, 1) from v.npy" in wrong.err
+    rng = np.random.default_rng(0)
+    scores, values = rng.normal(size=(4, 3, 5)), rng.normal(size=(2, 5, 6))
+    np.save("s.npy", scores)
+    np.save("v.npy", values)  # each head of the values serves two of the scores
+    told = qkv("explain", 1, "--scores", "s.npy", "-v", "v.npy", "--head", 3, "-f", "json").out
+    weights = np.exp(scores[3, 1]) / np.exp(scores[3, 1]).sum()
+    np.testing.assert_allclose(json.loads(told)["output"], weights @ values[1])
+    np.save("v.npy", np.ones((8, 5, 6)))
+    assert qkv("explain", 1, "--scores", "s.npy", "-v", "v.npy").code == 3
+
+
+def test_batches_of_values_alone_are_explained_too(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = rng.normal(size=(3, 4)), rng.normal(size=(5, 4)), rng.normal(size=(2, 5, 3))
+    for name, array in (("q", query), ("k", key), ("v", value)):
+        np.save(f"{name}.npy", array)
+    files = ["-q", "q.npy", "-k", "k.npy", "-v", "v.npy"]
+    expected = qkvcli.attend(query, key, value).output
+    for head in (0, 1):
+        told = json.loads(qkv("explain", 2, *files, "--head", head, "-f", "json").out)
+        assert told["head"] == head
+        np.testing.assert_allclose(told["output"], expected[head, 2])
+        found = qkvcli.attend(query, key, value).explain(2, head=head)
+        assert found.output is not None
+        np.testing.assert_allclose(found.output, expected[head, 2])
+    for kind in ("table", "markdown", "heatmap", "csv"):
+        assert qkv("run", *files, "--head", 1, "-f", kind).code == 0
+
+
+def test_batches_and_heads(qkv: Program, folder: Path) -> None:
+    q = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    np.save("q.npy", q)
+    files = ["-q", "q.npy", "-k", "q.npy", "-v", "q.npy"]
+    lines = qkv("explain", 1, 2, *files).out.splitlines()
+    assert lines[0] == "1 → 2 in 6 matrices; --batch N --head N explains one"
+    assert [line.split("  ")[1].strip() for line in lines[1:7]] == [
+        f"batch {b}, head {h}" for b in range(2) for h in range(3)
+    ]
+    told = json.loads(qkv("explain", 1, *files, "--batch", 1, "--head", 2, "-f", "json").out)
+    assert (told["batch"], told["head"]) == (1, 2)
+    steps = qkvcli.attend(q, q, q)
+    assert told["weight"] == pytest.approx(steps.explain(1, head=2, batch=1).weight)
+    assert told["weight"] == pytest.approx(steps.weights[1, 2, 1].max())
+    some = steps[:2].explain(1, head=2, batch=1)
+    assert some.output is not None
+    np.testing.assert_allclose(some.output, steps.output[1, 2, 1])
+    with pytest.raises(UsageError, match=r"there are batches \(2,\); say which"):
+        steps.explain(1, head=2)
+    deep = qkvcli.attend(q[None], q[None], q[None]).explain(1, head=2, batch=(0, 1))
+    assert deep.place == (0, 1, 2)
+    assert deep.weight == pytest.approx(told["weight"])
+
+
+def test_float16_hides_no_key_by_its_rounding(qkv: Program, folder: Path) -> None:
+    """A score that float16 cannot hold is −inf there; the softmax is taken before that."""
+    np.save("q.npy", np.array([[-300.0]], "f2"))
+    np.save("k.npy", np.array([[300.0], [299.0], [240.0]], "f2"))
+    files = ["-q", "q.npy", "-k", "k.npy", "-v", "k.npy"]
+    shown = qkv("explain", 0, *files).out
+    assert shown.startswith("0 → 2: weight 1.0000, the largest of 3;")
+    table = qkv("softmax", *files[:4], "--causal", "--offset", 9, "-f", "table").out
+    assert "0  0.0000  0.0000 *1.0000  → 2 100%" in table
+    picture = qkv("softmax", *files[:4], "--causal", "--offset", 9, "-f", "heatmap").out
+    assert "no number" not in picture
+
+
+def test_what_there_is_nothing_to_say_of(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.ones((1, 4)))
+    np.save("k.npy", np.ones((0, 4)))
+    for more in ([], ["-f", "json"], ["-f", "markdown"]):
+        empty = qkv("explain", 0, "-q", "q.npy", "-k", "k.npy", *more)
+        assert (empty.code, empty.err) == (3, "qkvcli: there are no keys to explain a weight of\n")
+    no_query = qkv("explain", 0, "-q", "k.npy", "-k", "q.npy")
+    assert (no_query.code, no_query.err) == (2, "qkvcli: there is no query '0'; there are none\n")
+    for text in ("0" * 5000, "000000000000000000999", f"The#{'1' * 5000}"):
+        wrong = qkv("explain", text)
+        assert wrong.code == 2
+        assert len(wrong.err) < 200
+    Path("s.csv").write_text("0,1,-inf\n")
+    given = qkv("explain", 0, 2, "--scores", "s.csv").out
+    assert given.startswith("0 → 2: weight 0, since 2 is hidden\n")
+    assert "hidden: a score of -inf was given" in given
+
+
+def test_values_of_any_size_have_their_shares(qkv: Program) -> None:
+    query, key = np.ones((1, 1)), np.zeros((2, 1))
+    for size in (1e-200, 1.0, 1e200):
+        found = qkvcli.attend(query, key, size * np.array([[3.0], [1.0]])).explain(0)
+        assert found.shares is not None
+        np.testing.assert_allclose(found.shares, [0.75, 0.25])
+    endless = np.array([[np.inf, 1], [0, 1]])
+    assert "nan" not in str(qkvcli.attend(query, key, endless).explain(0))
+
+
+def test_names_are_one_tokens_each() -> None:
+    names = Names(("the", "the", "the#1", "7"), 4)
+    assert list(names) == ["the#1", "the#2", "the#1#1", "7"]
+    assert [names.find(name, "key") for name in names] == [0, 1, 2, 3]
+    chosen = Names(("3", "4"), 2)  # rows that were chosen have their numbers
+    assert chosen.find("3", "query") == 0
+    with pytest.raises(UsageError, match="there is no query '0'; the labels are 3, 4"):
+        chosen.find("0", "query")
+    steps = qkvcli.attend(np.eye(3), np.eye(3), np.eye(3), labels="2 1 0")
+    assert (steps.explain(0).query.name, steps.explain("0").query.name) == ("2", "0")
+
+
+LABELS = st.lists(st.text("a1#", max_size=4), min_size=1, max_size=8)
+
+
+@given(LABELS)
+def test_any_names_are_one_tokens_each(labels: list[str]) -> None:
+    names = Names(tuple(labels), len(labels))
+    assert len(set(names)) == len(labels)
+    assert [names.find(name, "key") for name in names] == list(range(len(labels)))
+
+
+def test_hostile_labels_in_an_explanation(qkv: Program, folder: Path) -> None:
+    label = "a\x1b[31m\nb|c"
+    tokens = {"rows": [label, "d"], "shape": [2, 1], "data": [[1], [2]]}
+    Path("q.json").write_text(json.dumps({"query": tokens}))
+    Path("k.json").write_text(json.dumps({"key": tokens}))
+    files = ["-q", "q.json", "-k", "k.json", "--causal"]
+    for words in ([0], [0, "-f", "markdown"], [0, 1], [1, 0]):
+        shown = qkv("explain", *words, *files).out
+        assert "\x1b" not in shown
+        assert "\\x1b[31m" in shown.replace("\\\\", "\\").replace("\\[", "[")
+        assert shown.splitlines()[0].strip("*").count("→") == 1
+
+
+def test_digits_round_json_too(qkv: Program) -> None:
+    told = json.loads(qkv("explain", "cat", "--example", "cat", "-f", "json", "--digits", 2).out)
+    assert (told["weight"], told["output"]) == (0.63, [0.85, 6.29, 2.35])
+    whole = qkv("explain", "cat", "--example", "cat", "--digits", 0).out
+    assert whole.startswith("cat → sat: weight 0.6, the largest of 6; equal shares would be 0.2\n")
+
+
+def test_an_overview_as_markdown(qkv: Program) -> None:
+    page = qkv("explain", "cat", "mat", "--example", "gpt", "-f", "markdown").out
+    assert page.startswith("**cat → mat in 9 heads; --head N explains one**\n")
+    assert "| head 8 | 0.0000 | hidden by the causal mask |" in page

@@ -139,11 +139,12 @@ def test_a_folder_holds_q_k_and_v(qkv: Program, folder: Path) -> None:
     np.save("k.npy", key + 1)
     clash = qkv("softmax", "--qkv", folder)
     assert clash.code == 3
-    assert "k.npy and key.csv differ, and each may be key; name one with --key" in clash.err
+    assert "k.npy and key.csv differ, and each may be key" in clash.err
     Path("Q.npy").unlink()
+    Path("k.npy").unlink()
     missing = qkv("softmax", "--qkv", folder)
     assert missing.code == 3
-    assert "there is no query or q in it" in missing.err
+    assert "there is no file called query or q in it" in missing.err
 
 
 def test_labels_set_how_many_are_drawn(qkv: Program) -> None:
@@ -211,7 +212,8 @@ def test_a_step_needs_only_what_it_is_made_of(qkv: Program) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("run --show scaled", "--show: there is no scaled here; the steps are query, key, value, "),
+        ("run --show scaled", "--show: there is no step scaled here; --scale asks for it"),
+        ("run --show masked", "there is no step masked here; a mask asks for it, such as --causal"),
         ("run --show weigths", "did you mean weights?"),
         ("run --show scores --top 2", "--top shows the weights alone; leave out --show"),
         ("softmax --example cat --top 2 -f npy", "--top is shown as table, csv, tsv, json"),
@@ -270,10 +272,11 @@ def test_ties_are_all_marked(qkv: Program) -> None:
     ends = [line.split("→ ")[1] for line in shown.splitlines() if "→" in line][1:]
     assert ends == ["0, 1 37%", "3 keys 32%", "no key"]
     assert [line.count("*") for line in shown.splitlines()[3:6]] == [2, 3, 0]
-    assert "rows sum to 1, but 1 see no key; effective keys" in shown
+    assert "rows sum to 1, but 1 sees no key; effective keys" in shown
     for kind in ("f2", "f4", "f8"):
         row = np.array([0.3, 0.1 + 0.2, 0.1], kind)  # but for the last digit
         assert largest(row).tolist() == [0, 1]
+    assert largest(np.array([0.3, 0.2998, 0.1], "f2")).tolist() == [0]  # rounded once, at the end
 
 
 ROWS = arrays(
@@ -287,8 +290,8 @@ def test_facts_and_ranks_are_those_of_a_plain_loop(rows: Any, count: int) -> Non
     sums = rows.sum(axis=1, keepdims=True)
     weights = rows / np.where(sums == 0, 1, sums)
     keys = [2 ** -sum(w * math.log2(w) for w in row if w) if any(row) else 0 for row in weights]
-    np.testing.assert_allclose(effective_keys(weights), keys, rtol=1e-9)
-    for row in weights:
+    for row, effective in zip(weights, keys, strict=True):
+        assert effective_keys(row) == pytest.approx(effective)
         ranks = sorted(range(len(row)), key=lambda j: (-row[j], j))
         assert top(row, count).tolist() == ranks[:count]
     facts = Facts.of(weights)
@@ -321,7 +324,7 @@ def test_the_strongest_keys_in_long_form(qkv: Program, folder: Path) -> None:
     }  # fmt: skip
     assert qkv(*words, "-f", "tsv").out.splitlines()[0] == "head\tquery\tkey\tweight"
     plain = qkv("softmax", "--seed", 1, "--length", 3, "--top", 1, "--digits", 2).out
-    assert plain.splitlines()[:2] == ["head,query,key,weight", plain.splitlines()[1]]
+    assert plain.splitlines()[0] == "head,query,key,weight"
     assert re.fullmatch(r"0,0,\d,0\.\d\d", plain.splitlines()[1])
     causal = qkv("softmax", "--seed", 1, "--length", 3, "--top", 3, "--causal").out
     assert [line.split(",")[1] for line in causal.splitlines()[1:]] == list("011222")
@@ -349,3 +352,41 @@ def test_the_strongest_keys_as_a_page(qkv: Program) -> None:
     assert len(long) <= 24
     assert long[6].startswith("…")
     assert [line.split()[0] for line in long[1:] if line[:1].isdigit()] == ["0", "299"]
+
+
+def test_heads_are_the_queries_also_where_keys_have_fewer(qkv: Program) -> None:
+    key = np.load(SAMPLES / "gpt" / "key.npy")
+    for head, own in ((2, 0), (3, 1), (8, 2)):
+        found = steps(qkv, "run", "--example", "gpt", "--show", "key", "--head", head)["key"]
+        np.testing.assert_array_equal(found, key[[own]])
+    both = qkv("run", "--example", "gpt", "--show", "key", "--head", 9)
+    assert "there is no head 9; they are 0 to 8" in both.err
+
+
+def test_folders_of_all_sorts(qkv: Program, folder: Path) -> None:
+    for name in "qk":
+        np.save(f"{name}.npy", np.array([[1.0, np.nan]]))
+        np.savetxt(f"{name}.csv", [[1.0, np.nan]], delimiter=",")
+    Path("query.npy").mkdir()
+    assert qkv("softmax", "--qkv", ".").code == 0  # the same numbers, NaN too; folders are none
+    assert qkv("explain", 0, "--qkv", ".").code == 0  # values may be missing there
+    missing = qkv("run", "--qkv", ".")
+    assert missing.code == 3
+    assert "there is no file called value or v in it" in missing.err
+    np.savez("two.npz", q=np.eye(2), k=np.eye(2))
+    assert "output" not in qkv("explain", 0, "--qkv", "two.npz").out
+    assert qkv("output", "--qkv", "two.npz").code == 3
+
+
+def test_an_examples_labels_are_not_for_other_matrices(qkv: Program, folder: Path) -> None:
+    np.save("s.npy", np.eye(3))
+    assert qkv("softmax", "s.npy", "--example", "bert").code == 0
+
+
+def test_what_is_no_weight_is_not_said_to_sum(qkv: Program, folder: Path) -> None:
+    value = SAMPLES / "karim" / "x.csv"
+    words = ["output", "-", "-v", value, "--show", "weights", "-f", "table"]
+    shown = qkv(*words, stdin="1,-1,0\n.5,.5,0\n")
+    assert "effective" not in shown.out
+    sums = qkv(*words, stdin="1,1,0\n.5,.5,0\n")
+    assert "rows sum to 1 to 2\n" in sums.out

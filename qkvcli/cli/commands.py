@@ -93,11 +93,11 @@ class Command(NamedTuple):
         return found
 
 
-_ONE = frozenset({"scores"})
-"""What the commands of steps lack: scores are an operand of `softmax`."""
-_PAIRS = frozenset({"rows", "full", "heat", "show", "top"})
-"""What a command on one query lacks."""
-_TOP = frozenset({"top"})
+_OF_EXPLAIN = frozenset({"scores"})
+"""What the commands that show steps lack: there, scores are an operand of `softmax`."""
+_OF_STEPS = frozenset({"rows", "full", "heat", "show", "top"})
+"""What `explain` lacks."""
+_OF_WEIGHTS = frozenset({"top"})
 """What the commands that show no weights lack."""
 _PAGED = frozenset(OPTIONS) - {"color", "width"}
 """What the command that shows pages lacks."""
@@ -122,7 +122,7 @@ COMMANDS: dict[str, Command] = {
             until="scores",
             inputs=("query", "key"),
             shows=SCORES,
-            lacks=_ONE | _TOP,
+            lacks=_OF_EXPLAIN | _OF_WEIGHTS,
             formulas=(_SCORES,),
             first=("query", "key", "example", "preset", "labels", "format"),
             examples=(
@@ -139,7 +139,7 @@ COMMANDS: dict[str, Command] = {
             inputs=("query", "key"),
             shows=("weights",),
             takes="scores",
-            lacks=_ONE,
+            lacks=_OF_EXPLAIN,
             formulas=(_WEIGHTS,),
             first=("query", "key", "example", "preset", "top", "labels", "format"),
             page="masks",
@@ -159,7 +159,7 @@ COMMANDS: dict[str, Command] = {
             shows=("output",),
             takes="weights",
             inputs_beside=("value",),
-            lacks=_ONE | _TOP,
+            lacks=_OF_EXPLAIN | _OF_WEIGHTS,
             formulas=(_OUTPUT,),
             first=("query", "key", "value", "example", "preset", "format", "output"),
             page="models",
@@ -176,7 +176,7 @@ COMMANDS: dict[str, Command] = {
             until="output",
             inputs=("query", "key", "value"),
             piped="table",
-            lacks=_ONE,
+            lacks=_OF_EXPLAIN,
             formulas=(_SCORES, _WEIGHTS, _OUTPUT),
             first=("query", "key", "value", "qkv", "example", "preset", "labels", "format"),
             examples=(
@@ -199,12 +199,12 @@ COMMANDS: dict[str, Command] = {
             words=(
                 Place(
                     "QUERY",
-                    "The token that asks: its label, its number, or the#2 for the second the.",
+                    "The query: a token's label, its number, or the#2 for the second the.",
                     True,
                 ),
-                Place("KEY", "A token that answers; left out, the one that weighs most."),
+                Place("KEY", "The key, named likewise; left out, the one that weighs most."),
             ),
-            lacks=_PAIRS,
+            lacks=_OF_STEPS,
             formats=("table", "json", "markdown"),
             done_by="explaining",
             formulas=(

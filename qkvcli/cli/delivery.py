@@ -5,18 +5,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-import numpy as np
-
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.hints import hint
 from qkvcli.cli.inputs import expanded, problems
-from qkvcli.cli.options import Display
+from qkvcli.cli.options import TOP_SHOWN_AS, Display
 from qkvcli.cli.terminal import Meter, Printer, Shown, page, screen
+from qkvcli.core.config import SCORES
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import (
     Selection,
-    edges,
+    counted,
     numbers_named,
     outlines,
     rows_named,
@@ -25,6 +24,13 @@ from qkvcli.core.views import (
 )
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
+
+_ASKED_BY = {
+    "scaled": "--scale asks for it",
+    "capped": "--softcap asks for it",
+    "masked": "a mask asks for it, such as --causal",
+}
+"""What makes a step, where the options did not ask for it."""
 
 
 class Plan(NamedTuple):
@@ -70,7 +76,9 @@ def _names(line: Line, problem: Problem) -> tuple[str, ...]:
         return tuple(name for name in line.command.shows or there if name not in given)
     missing = next((name for name in asked if name not in (*there, "all")), None)
     if missing is not None:
-        raise UsageError(f"--show: there is no {missing} here; the steps are {', '.join(there)}")
+        taken = [step.name for step in problem.given if step.name in (*SCORES, "weights")]
+        why = f"the {taken[0]} are given" if taken else _ASKED_BY.get(missing, "")
+        raise UsageError(f"--show: there is no step {missing} here; {why}")
     return tuple(there) if "all" in asked else asked
 
 
@@ -85,11 +93,14 @@ def planned(line: Line, environment: Environment) -> Plan:
         raise UsageError(f"{name} is binary, and not for a terminal; use -o FILE, or > FILE")
     kept = None if display.output is None else kept_as(display.output, name)
     if display.top is not None:
-        from qkvcli.cli.top import check_top
-
-        check_top(None if display.quiet else name)
-        check_top(kept)
+        _check_top(*([] if display.quiet else [name]), *([] if kept is None else [kept]))
     return Plan(line.command, display, None if display.quiet else name, kept)
+
+
+def _check_top(*names: str) -> None:
+    for name in names:
+        if name not in TOP_SHOWN_AS:
+            raise UsageError(f"--top is shown as {', '.join(TOP_SHOWN_AS)}, and not as {name}")
 
 
 def kept_as(path: Path, shown: str) -> str:
@@ -135,8 +146,8 @@ def _selection(problem: Problem, plan: Plan) -> Selection:
     steps = [step for step in there if step.name in plan.names]
 
     def numbers(kind: str, parts: tuple[str, ...] | None) -> tuple[int, ...] | None:
-        axes = ((step, step.axis(kind)) for step in steps)
-        count = max((step.shape[axis] for step, axis in axes if axis is not None), default=0)
+        there = any(step.axis(kind) is not None for step in steps)
+        count = counted(problem, kind) if there else 0
         return None if parts is None else numbers_named(parts, count, kind)
 
     rows = display.rows
@@ -157,7 +168,7 @@ def _write(
     if display.top is not None:
         from qkvcli.cli.top import write_top
 
-        write_top(name, problem, display, selection, stream, environment)
+        write_top(display.top, name, problem, display, selection, stream, environment)
     elif name == "table":
         _write_tables(problem, plan, selection, stream, environment)
     elif name == "heatmap":
@@ -181,9 +192,7 @@ def _write_tables(
 
     display = plan.display
     room, height = screen(display, environment)
-    if selection.rows is None and not display.full and problem.shape[-2] > height:
-        kept = [i for i in edges(problem.shape[-2], height) if i is not None]
-        selection = selection._replace(rows=np.array(kept, dtype=np.intp), gaps=True)
+    selection = selection.shortened(problem.shape[-2], None if display.full else height)
     printer = Printer(environment)
     text = BytesIO()
     for block in step_tables(views(problem, plan.command.until, plan.names, selection), room):

@@ -1,5 +1,7 @@
 """The command that explains: one query's way to its weights and its output."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import BinaryIO, cast
 
@@ -12,9 +14,8 @@ from qkvcli.cli.terminal import Printer, page, screen
 from qkvcli.core.explain import Explanation, explain
 from qkvcli.core.naming import Names
 from qkvcli.core.problem import Problem
-from qkvcli.core.views import numbers_named
+from qkvcli.core.views import counted, numbers_named
 from qkvcli.errors import UsageError
-from qkvcli.render.explanation import explanation_blocks, explanation_markdown, overview_blocks
 
 
 def perform(line: Line, environment: Environment) -> None:
@@ -25,7 +26,10 @@ def perform(line: Line, environment: Environment) -> None:
     if kept is not None and kept not in line.command.formats:
         raise UsageError(f"an explanation is saved as .json or .md, and not as .{kept}")
     _, problem = problems(expanded(line), environment)
-    found = [_explained(problem, line, place) for place in _places(problem, display)]
+    places = _places(problem, display)
+    if len(places) > 1 and display.head is None and "json" not in (shown, kept):
+        problem = replace(problem, value=None)  # a line for each needs no output
+    found = [_explained(problem, line.words, place) for place in places]
     if kept is not None and display.output is not None:
         from qkvcli.formats.files import saved
 
@@ -37,22 +41,19 @@ def perform(line: Line, environment: Environment) -> None:
 
 def _places(problem: Problem, display: Display) -> list[tuple[int, ...]]:
     """The matrices to speak of: those of the heads and batches that were chosen, or all."""
-    leading = problem.shape[:-2]
-    axes = [tuple(range(count)) for count in leading]
+    axes = [tuple(range(count)) for count in problem.leading]
     for axis, kind, parts in ((-1, "head", display.head), (-2, "batch", display.batch)):
-        there = len(leading) >= -axis
         if parts is not None:
-            numbers = numbers_named(parts, leading[axis] if there else 0, kind)
+            numbers = numbers_named(parts, counted(problem, kind), kind)
             axes[axis] = numbers
     return list(product(*axes))
 
 
-def _explained(problem: Problem, line: Line, place: tuple[int, ...]) -> Explanation:
+def _explained(problem: Problem, words: Sequence[str], place: tuple[int, ...]) -> Explanation:
     """One matrix's explanation. Raises UsageError for a token that does not exist."""
     queries, keys = problem.shape[-2:]
-    asked, *answers = line.words
-    query = Names.of(problem.labels, queries).find(asked, "query")
-    key = Names.of(problem.key_labels, keys).find(answers[0], "key") if answers else None
+    query = Names(problem.labels, queries).find(words[0], "query")
+    key = Names(problem.key_labels, keys).find(words[1], "key") if len(words) > 1 else None
     return explain(problem, query, key, place)
 
 
@@ -63,24 +64,29 @@ def _write(
     stream: BinaryIO,
     environment: Environment,
 ) -> None:
-    """The explanations in a format; of many heads that nobody chose, a line each."""
+    """The explanations in a format; of many heads that nobody chose, a line each on a page."""
     if name == "json":
-        from qkvcli.formats.json_text import write_data
+        from qkvcli.formats.explained import write_explained
 
-        data = [one.data() for one in found]
-        write_data(data[0] if len(data) == 1 else data, stream)
+        write_explained(found, stream, display.digits)
         return
+    from qkvcli.render import explanation
+
+    many = len(found) > 1 and display.head is None
     if name == "markdown":
-        text = "\n".join(explanation_markdown(one, page(display)) for one in found)
-        stream.write(text.encode())
+        room = page(display)
+        room = room._replace(width=room.width or explanation.PAPER.width)
+        if many:
+            texts = [explanation.overview_markdown(found, room)]
+        else:
+            texts = [explanation.explanation_markdown(one, room) for one in found]
+        stream.write("\n".join(texts).encode())
         return
     room, _ = screen(display, environment)
     printer = Printer(environment)
-    many = len(found) > 1 and display.head is None
-    blocks = (
-        overview_blocks(found, room)
-        if many
-        else (block for one in found for block in explanation_blocks(one, room))
-    )
+    if many:
+        blocks = explanation.overview_blocks(found, room)
+    else:
+        blocks = (block for one in found for block in explanation.explanation_blocks(one, room))
     for block in blocks:
         stream.write(printer(block))

@@ -18,7 +18,14 @@ from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import DataError, UsageError
-from qkvcli.formats.files import choose, in_folder, read_document, read_matrix
+from qkvcli.formats.files import (
+    choose,
+    has,
+    in_folder,
+    missing_from,
+    read_document,
+    read_matrix,
+)
 from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
@@ -64,7 +71,7 @@ def _of_example(line: Line, options: dict[str, Any]) -> Line:
         and (name in follows or not takes_step(line))
     }
     sources = line.sources
-    if sources.labels is None:
+    if sources.labels is None and not takes_step(line):
         sources = replace(sources, labels=options.get("labels"))
     return line._replace(attention=replace(line.attention, **attention), sources=sources)
 
@@ -216,16 +223,22 @@ class _Reading:
 
     def _bundled(self, path: Path, needs: tuple[str, ...]) -> dict[str, Operand]:
         """Q, K and V from one file that holds them, or by their names from a folder."""
+        optional = self.line.command.optional
         if path.is_dir():
-            chosen = {name: in_folder(path, name) for name in needs}
-        else:
-            source = self._source(path)
-            document = read_document(source)
-            if "" in document:
-                what = "holds one matrix; --qkv takes an .npz or JSON of three"
-                raise DataError(f"{source.name}: {what}")
-            chosen = {name: choose(document, name, source.name, several=True) for name in needs}
-        return {name: self._told(operand) for name, operand in chosen.items()}
+            found = {name: in_folder(path, name) for name in needs}
+            missing = (name for name, operand in found.items() if operand is None)
+            for name in (name for name in missing if name not in optional):
+                raise missing_from(path, name)
+            return {name: self._told(operand) for name, operand in found.items() if operand}
+        source = self._source(path)
+        document = read_document(source)
+        if "" in document:
+            what = "holds one matrix; --qkv takes an .npz or JSON of three"
+            raise DataError(f"{source.name}: {what}")
+        needs = tuple(name for name in needs if name not in optional or has(document, name))
+        return {
+            name: self._told(choose(document, name, source.name, several=True)) for name in needs
+        }
 
     def _drawn(self, needs: tuple[str, ...]) -> dict[str, Operand]:
         drawn = {name: value for name, value in self.typed.items() if name in _DRAWN}

@@ -23,6 +23,8 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.core.config import FLOATS, ORDER, PRESETS, AttentionConfig
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
+TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
+"""The formats that have a place for the names of keys beside their weights."""
 COLOURS = ("auto", "always", "never")
 
 _FROM = "Where Q, K and V come from"

@@ -46,7 +46,8 @@ def _heat(display: Display, environment: Environment) -> str | None:
         raise UsageError("--heat needs colour, and --color never has none; leave one out")
     colours = environment.colours
     if display.heat and colours not in _WARM:
-        environment.note("--heat needs a terminal of 256 colours; add --color always")
+        more = "" if environment.colour else "; add --color always"
+        environment.note(f"--heat needs a terminal of 256 colours{more}")
     return colours if display.heat is not False and colours in _WARM else None
 
 

@@ -22,9 +22,9 @@ def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
         else:
             found |= score_arrays(problem)
             if until != "scores":
-                found["weights"] = _weights(problem, found[problem.last_score])
+                found["weights"] = weights_of(problem, found[problem.last_score])
         if until == "output":
-            found["output"] = _output(problem, found["weights"])
+            found["output"] = output_of(problem, found["weights"])
     return {name: converted(array, problem.dtype) for name, array in found.items()}
 
 
@@ -48,7 +48,8 @@ def score_arrays(problem: Problem) -> dict[str, Array]:
     return found
 
 
-def _weights(problem: Problem, scores: Array) -> Array:
+def weights_of(problem: Problem, scores: Array) -> Array:
+    """The softmax of the last scores, taken in the dtype that was asked for."""
     softmax = problem.config.softmax_dtype
     if softmax is None:
         return attention.softmax(scores)
@@ -57,7 +58,8 @@ def _weights(problem: Problem, scores: Array) -> Array:
     return converted(converted(attention.softmax(narrowed), dtype), scores.dtype)
 
 
-def _output(problem: Problem, weights: Array) -> Array:
+def output_of(problem: Problem, weights: Array) -> Array:
+    """The values, mixed by weights, and the heads joined where they were split."""
     value = needed(problem.value, "value").array
     output = attention.by_group(attention.output, weights, value, problem.groups.value)
     return output if problem.merged_heads is None else attention.merge_heads(output)

@@ -3,19 +3,25 @@
 The work is O(L_k·d): one row of scores, and the length of each value.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.dense import dense
+from qkvcli.core import attention
+from qkvcli.core.dense import output_of, score_arrays, weights_of
+from qkvcli.core.dtypes import converted
 from qkvcli.core.facts import largest, top
+from qkvcli.core.masks import Hidden
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.problem import Problem
 from qkvcli.core.score_steps import Mask
-from qkvcli.core.steps import Stage
+from qkvcli.errors import ShapeError
 
+_FAR = 20.0
+"""Where scores lie further from 0 than this, the largest is taken off them first."""
 _AT_ONCE = 2**16
 """How many values are looked at together."""
 
@@ -39,30 +45,26 @@ class Link(NamedTuple):
     after: float
 
 
-class Hidden(NamedTuple):
-    """A mask that hides a key from a query: its name, and why."""
-
-    mask: str
-    reason: str
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """One query's way to its weights and its output, and one key's part in it.
 
-    ``place`` is the index of its matrix (batch, head). ``query_vector`` and ``key_vector``
-    (d,) are None where scores were given; ``columns`` names their numbers. ``score`` is
-    their dot product, ``links`` lead from it to ``scores[key]``. ``scores`` (L_k,) are what
-    the softmax is taken of, −∞ where a key is hidden; ``weights`` (L_k,) is what it gives.
-    ``values`` (L_k, d_v) are mixed to the ``output`` (d_v,), to which ``shares`` (L_k,) of 1
-    are what each key adds, by its length; all three are None without values.
+    ``place`` is the index of its matrix (batch, head). ``made_by`` has the formulas of
+    projections, by the name of what they made. ``query_vector`` and ``key_vector`` (d,) are
+    None where scores were given; ``columns`` names their numbers. ``score`` is their dot
+    product, ``links`` lead from it to ``scores[key]``. ``scores`` (L_k,) are what the softmax
+    is taken of, in the dtype that is worked in; ``visible`` (L_k,) is false where a key is
+    hidden, by the masks in ``hidden`` or since a score of −∞ was given; ``weights`` (L_k,) is
+    what the softmax gives. ``values`` (L_k, d_v) are mixed to the ``output`` (d_v,), to which
+    ``shares`` (L_k,) of 1 are what each key adds, by its length; all three are None without
+    values.
     """
 
     query: Token
     key: Token
     place: tuple[int, ...]
     keys: Names
-    made_by: tuple[str, ...]
+    made_by: dict[str, str]
     query_vector: Array | None
     key_vector: Array | None
     columns: Labels
@@ -70,6 +72,7 @@ class Explanation:
     links: tuple[Link, ...]
     hidden: tuple[Hidden, ...]
     scores: Array
+    visible: Array
     weights: Array
     softmax_dtype: str | None
     values: Array | None
@@ -85,16 +88,15 @@ class Explanation:
     @property
     def seen(self) -> int:
         """How many keys the query sees."""
-        return int((~np.isneginf(self.scores)).sum())
+        return int(np.count_nonzero(self.visible))
 
     @property
     def rank(self) -> int | None:
-        """How many keys weigh more, and 1; None for a key that is hidden."""
-        if np.isneginf(self.scores[self.key.number]):
+        """How many keys weigh more, and 1; None for a key that is hidden, or of weight NaN."""
+        if not self.visible[self.key.number] or np.isnan(self.weight):
             return None
-        more = self.weights > self.weight
-        more[largest(self.weights)] &= self.key.number not in largest(self.weights)
-        return int(more.sum()) + 1
+        peaks = largest(self.weights)
+        return 1 if self.key.number in peaks else int((self.weights > self.weight).sum()) + 1
 
     @property
     def products(self) -> Array | None:
@@ -116,75 +118,44 @@ class Explanation:
 
     def rest(self, picked: Array) -> Array:
         """The keys that are seen, and are none of those picked."""
-        seen = ~np.isneginf(self.scores)
+        seen = self.visible.copy()
         seen[picked] = False
         return np.flatnonzero(seen)
 
-    def data(self, count: int = 10) -> dict[str, Any]:
-        """The explanation as plain numbers, lists and text; of the keys, the ``count`` that count.
-
-        ``numerator`` / ``denominator`` is the weight: e^(score − largest), and their sum.
-        """
-        picked = self.strongest(count)
-        rest = self.rest(picked)
-        *batch, head = self.place or (None,)
-        powers = self.powers
-        products = self.products
-        lists = {"q": self.query_vector, "k": self.key_vector, "products": products}
-        return {
-            "query": self.query._asdict(),
-            "key": self.key._asdict(),
-            **({"batch": " ".join(map(str, batch))} if batch else {}),
-            **({} if head is None else {"head": head}),
-            "weight": self.weight,
-            "rank": self.rank,
-            "keys": len(self.weights),
-            "seen": self.seen,
-            "equal_share": 1 / self.seen if self.seen else 0.0,
-            **({} if self.columns is None else {"columns": list(self.columns)}),
-            **{name: array.tolist() for name, array in lists.items() if array is not None},
-            "score": self.score,
-            "steps": [{"name": link.name, "value": link.after} for link in self.links],
-            "hidden": [why._asdict() for why in self.hidden],
-            "largest": self.peak,
-            "numerator": float(powers[self.key.number]) if len(powers) else 0.0,
-            "denominator": float(powers.sum()),
-            "strongest": [self._told(j) for j in picked.tolist()],
-            "rest": {
-                "keys": len(rest),
-                "weight": float(self.weights[rest].sum(dtype=np.float64)),
-                **({} if self.shares is None else {"share": float(self.shares[rest].sum())}),
-            },
-            **({} if self.output is None else {"output": self.output.tolist()}),
-        }
-
-    def _told(self, j: int) -> dict[str, Any]:
-        told = {
-            "name": self.keys[j],
-            "number": j,
-            "score": float(self.scores[j]),
-            "weight": float(self.weights[j]),
-        }
-        return told if self.shares is None else {**told, "share": float(self.shares[j])}
-
     @property
-    def peak(self) -> float:
-        """The largest of the scores that are seen."""
-        return float(np.fmax.reduce(self.scores, initial=-np.inf))
+    def shift(self) -> float:
+        """What is taken off the scores before e is raised to them: nothing, or the largest.
+
+        Further than `_FAR` from 0 the powers themselves may overflow or vanish.
+        """
+        peak = float(np.fmax.reduce(self.scores[self.visible], initial=-np.inf))
+        return peak if math.isfinite(peak) and abs(peak) > _FAR else 0.0
 
     @property
     def powers(self) -> Array:
-        """e^(score − largest), (L_k,): what each weight is a share of the sum of."""
+        """e^(score − shift) of each key, (L_k,): a weight is its share of their sum."""
         with np.errstate(all="ignore"):
-            peak = self.peak if np.isfinite(self.peak) else 0.0
-            powers: Array = np.exp(self.scores.astype(np.float64) - peak)
-        return powers
+            powers = np.exp(self.scores.astype(np.float64) - self.shift)
+        return np.where(self.visible, powers, 0)
+
+    def added_by(self, keys: Array) -> Array:
+        """What some keys together add to the output, (d_v,)."""
+        if self.values is None:
+            raise ValueError("there are no values")
+        alone = np.zeros_like(self.weights)
+        alone[keys] = self.weights[keys]
+        with np.errstate(all="ignore"):
+            mixed: Array = attention.output(alone[None], self.values)[0]
+        return mixed
 
 
 def explain(
     problem: Problem, query: int, key: int | None = None, place: tuple[int, ...] = ()
 ) -> Explanation:
     """Explain a weight of one of the problem's matrices; ``key`` None is the largest.
+
+    ``place`` is the matrix, by its index among the output's leading axes. Raises ShapeError
+    where there are no keys.
 
     >>> from qkvcli.core.config import AttentionConfig
     >>> from qkvcli.core.fitting import problem_of
@@ -195,40 +166,41 @@ def explain(
     >>> found.key.number, found.products.tolist(), found.score, round(found.weight, 4)
     (0, [3.0, 2.0], 5.0, 0.9526)
     """
-    names = Names.of(problem.labels, problem.shape[-2])
-    keys = Names.of(problem.key_labels, problem.shape[-1])
+    queries, count = problem.shape[-2:]
+    if not count:
+        raise ShapeError("there are no keys to explain a weight of")
+    names, keys = Names(problem.labels, queries), Names(problem.key_labels, count)
     part = problem.with_matrix(place).with_rows(np.array([query]))
-    until: Stage = "weights" if part.value is None else "output"
-    found = {name: rows[0] for name, rows in dense(part, until).items()}
-    weights = found["weights"]
+    with np.errstate(all="ignore"):  # what overflows is shown, and not warned of
+        arrays = score_arrays(part)
+        exact = weights_of(part, arrays[part.last_score])
+        mixed = None if part.value is None else converted(output_of(part, exact), part.dtype)[0]
+    scores = {name: rows[0] for name, rows in arrays.items()}
+    weights, hidden = converted(exact, part.dtype)[0], part.hidden
     if key is None:
-        key = int(np.nan_to_num(weights, nan=-1).argmax()) if len(weights) else 0
-    output = found.get("output")
+        key = int(np.nan_to_num(weights, nan=-1).argmax())
     values = None if part.value is None else part.value.array
     return Explanation(
         query=Token(names[query], query),
         key=Token(keys[key], key),
         place=place,
         keys=keys,
-        made_by=tuple(f"{step.name[0]} = {step.formula}" for step in problem.projections),
+        made_by={step.name: step.formula for step in problem.projections},
         query_vector=None if part.query is None else part.query.array[0],
         key_vector=None if part.key is None else part.key.array[key],
         columns=_columns(part),
-        score=float(found.get(part.first_score, _given(part))[key]),
-        links=_links(part, found, key),
-        hidden=_hidden(part, names[query], keys, key),
-        scores=found.get(part.last_score, _given(part)),
+        score=float(scores[part.first_score][key]),
+        links=_links(part, scores, key),
+        hidden=() if part.visibility is None else tuple(part.visibility.hiding(0, key)),
+        scores=scores[part.last_score],
+        visible=np.ones(count, np.bool_) if hidden is None else ~hidden[0],
         weights=weights,
         softmax_dtype=None if part.config.softmax_dtype is None else str(part.config.softmax_dtype),
         values=values,
         value_columns=None if part.value is None else part.value.columns,
-        output=output,
+        output=mixed,
         shares=None if values is None else _shares(weights, values),
     )
-
-
-def _given(part: Problem) -> Array:
-    return np.empty(0) if part.scores is None else part.scores.array[0]
 
 
 def _columns(part: Problem) -> Labels:
@@ -236,31 +208,28 @@ def _columns(part: Problem) -> Labels:
     return next((side.columns for side in sides if side is not None and side.columns), None)
 
 
-def _links(part: Problem, found: dict[str, Array], key: int) -> tuple[Link, ...]:
+def _links(part: Problem, scores: dict[str, Array], key: int) -> tuple[Link, ...]:
     """The steps that change the key's score, in their order."""
-    links, before = [], float(found.get(part.first_score, _given(part))[key])
+    links, before = [], float(scores[part.first_score][key])
     for step in part.score_steps:
-        after = float(found[step.name][key])
+        after = float(scores[step.name][key])
         if not isinstance(step, Mask) or (after != before and not np.isneginf(after)):
             links.append(Link(step.name, step.formula("{}"), before, after))
         before = after
     return tuple(links)
 
 
-def _hidden(part: Problem, query: str, keys: Names, key: int) -> tuple[Hidden, ...]:
-    """The masks that hide the key."""
-    seen = part.visibility
-    if seen is None:
-        return ()
-    return tuple(Hidden(*why) for why in seen.hiding(0, key, query, keys[key]))
-
-
 def _shares(weights: Array, values: Array) -> Array:
-    """What part of the output each key adds: the length of its weighted value, over their sum."""
+    """What part of the output each key adds: the length of its weighted value, over their sum.
+
+    Lengths are measured in units of the largest number, so that no square of one overflows.
+    """
     lengths = np.empty(len(values))
     with np.errstate(all="ignore"):
+        unit = np.fmax.reduce(np.abs(values), axis=None, initial=0).astype(np.float64)
+        unit = unit if np.isfinite(unit) and unit else 1.0
         for i in range(0, len(values), _AT_ONCE):
-            some = values[i : i + _AT_ONCE].astype(np.float64)
+            some = values[i : i + _AT_ONCE].astype(np.float64) / unit
             lengths[i : i + _AT_ONCE] = np.sqrt(np.einsum("ij,ij->i", some, some))
         added = np.where(weights == 0, 0, np.abs(weights) * lengths)
         total = added.sum()

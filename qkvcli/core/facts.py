@@ -9,11 +9,15 @@ import numpy as np
 from qkvcli.core.operands import Array
 from qkvcli.core.steps import Step
 
+_SLACK = {"float32": 1e-5, "float64": 1e-12}
+"""How much of a weight rounding may take: more than of a number, since scores are exponents."""
+
 
 def largest(row: Array) -> Array:
     """Where a row of weights is largest: several keys where they weigh the same, none for zeros.
 
-    Weights that differ by no more than rounding weigh the same.
+    Weights that differ by no more than rounding weigh the same: in float16 none that differ,
+    since they are rounded to it once, at the end.
 
     >>> largest(np.array([0.4, 0.2, 0.4])).tolist(), largest(np.zeros(3)).tolist()
     ([0, 2], [])
@@ -21,8 +25,7 @@ def largest(row: Array) -> Array:
     peak = np.fmax.reduce(row, initial=0)
     if not peak > 0:
         return np.empty(0, np.intp)
-    slack = 16 * np.finfo(row.dtype).eps
-    return np.flatnonzero(row >= peak * (1 - slack))
+    return np.flatnonzero(row >= peak * (1 - _SLACK.get(row.dtype.name, 0.0)))
 
 
 def top(row: Array, count: int) -> Array:
@@ -42,19 +45,16 @@ def top(row: Array, count: int) -> Array:
     return order
 
 
-def effective_keys(rows: Array) -> Array:
-    """How many keys share each row: 2 to the power of its entropy in bits, (n,).
+def effective_keys(row: Array) -> float:
+    """How many keys share a row of weights: 2 to the power of its entropy in bits.
 
     A weight of 1 is one key, n equal weights are n; a row of zeros is none.
 
-    >>> effective_keys(np.array([[0.5, 0.5, 0], [1, 0, 0], [0, 0, 0]])).tolist()
+    >>> [effective_keys(np.array(row)) for row in ([0.5, 0.5, 0], [1.0, 0, 0], [0.0, 0, 0])]
     [2.0, 1.0, 0.0]
     """
-    wide = rows.astype(np.float64)
-    with np.errstate(all="ignore"):
-        bits = -(wide * np.where(wide > 0, np.log2(wide), 0)).sum(axis=-1)
-        keys: Array = np.where((wide != 0).any(axis=-1), np.exp2(bits), 0)
-    return keys
+    shares = row[row > 0].astype(np.float64)
+    return float(np.exp2(-(shares * np.log2(shares)).sum())) if shares.size else 0.0
 
 
 class Facts(NamedTuple):
@@ -73,16 +73,20 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, rows: Array) -> "Facts | None":
-        """The facts of rows (n, L_k); None where none of them sees a key, or one is not finite.
+        """The facts of rows (n, L_k).
+
+        None where none of them sees a key, and where a number is no weight: below 0, or not
+        finite.
 
         >>> Facts.of(np.array([[0.5, 0.5], [0.0, 1.0]]))[:4]
         ((1.0, 1.0), 0, 1, 1.0)
         """
-        sums = rows.sum(axis=-1, dtype=np.float64)
+        sums = np.array([row.sum(dtype=np.float64) for row in rows])
         seeing = np.flatnonzero(sums != 0)
-        if not seeing.size or not np.isfinite(sums).all():
+        weights = np.isfinite(sums).all() and all((row >= 0).all() for row in rows)
+        if not seeing.size or not weights:
             return None
-        keys = effective_keys(rows[seeing])
+        keys = np.array([effective_keys(rows[i]) for i in seeing])  # a row may have a million
         few, many = int(keys.argmin()), int(keys.argmax())
         return cls(
             (float(sums[seeing].min()), float(sums[seeing].max())),

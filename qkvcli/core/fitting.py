@@ -22,7 +22,7 @@ from qkvcli.core.shapes import (
     check_width,
     group_of,
 )
-from qkvcli.core.steps import Stage, Step
+from qkvcli.core.steps import Outline, Stage, Step, flat_rows
 from qkvcli.errors import UsageError
 
 
@@ -65,16 +65,26 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     return problem
 
 
+def _of_values(step: Operand, problem: Problem) -> int:
+    """How many heads of a step that was given share each of the values'. Raises ShapeError."""
+    check_axes(step, "L_q, L_k")
+    if problem.merged_heads is not None:
+        check_merged(step, problem.merged_heads)
+    if problem.value is None:
+        return 1
+    check_values(step, step.shape[-1], problem.value)
+    group = group_of(step, problem.value)
+    check_leading(step, problem.value)
+    return group
+
+
 def _given(operand: Operand, formula: str, dtype: Float, has_heads: bool = True) -> Step:
     """What was given as a step of its own, as it was before any split into heads."""
-    return Step.held(
-        operand.name,
-        converted(operand.array, dtype),
-        formula,
-        rows=operand.rows,
-        columns=operand.columns,
-        has_heads=has_heads,
+    array = operand.array
+    outline = Outline(
+        operand.name, formula, (), array.shape, dtype, operand.rows, operand.columns, has_heads
     )
+    return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 
 
 def check_follows(
@@ -153,18 +163,9 @@ def _groups(problem: Problem) -> Groups:
     query, key, value = problem.query, problem.key, problem.value
     weights, scores = problem.weights, problem.scores
     if weights is not None:
-        check_axes(weights, "L_q, L_k")
-        if problem.merged_heads is not None:
-            check_merged(weights, problem.merged_heads)
-        if value is None:
-            return Groups()
-        check_values(weights, weights.shape[-1], value)
-        group = group_of(weights, value)
-        check_leading(weights, value)
-        return Groups(1, group)
+        return Groups(1, _of_values(weights, problem))
     if scores is not None:
-        check_axes(scores, "L_q, L_k")
-        return Groups()
+        return Groups(1, _of_values(scores, problem))
     if query is None or key is None:
         return Groups()
     check_width(query, key)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,6 +60,17 @@ class Positions:
     def for_matrix(self, index: tuple[int, ...]) -> "Positions":
         """Those of one matrix among the leading axes."""
         return replace(self, offset=matrix_at(self.offset, index))
+
+
+class Hidden(NamedTuple):
+    """A mask that hides a key: its name, where the query stands, and what bounds it.
+
+    ``bounds`` are a window's left and right, or the valid length; of other masks there are none.
+    """
+
+    mask: str
+    position: int
+    bounds: tuple[int | None, ...] = ()
 
 
 class Reach(NamedTuple):
@@ -160,26 +171,21 @@ class Visibility:
             return visible & own, None
         return visible & ~np.isneginf(own), own  # −∞ hides: added to a score of ∞ it would be NaN
 
-    def hiding(self, row: int, key: int, query: str, name: str) -> Iterator[tuple[str, str]]:
-        """The masks that hide a key from a row of a single matrix: what each is, and why.
-
-        ``query`` and ``name`` are what the two tokens are called.
-        """
+    def hiding(self, row: int, key: int) -> Iterator["Hidden"]:
+        """The masks that hide a key from a row of a single matrix."""
         only = replace(self, causal=False, sides=(None, None), lengths=None, mask=None)
-        at = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
-        stands = f"{query} stands at position {at}" if self.positions.written else ""
-        apart = f"{name} is {abs(key - at)} {'after' if key > at else 'before'} {query}"
-        length = "" if self.lengths is None else f"keys from {int(self.lengths.flat[0])} on are"
-        masks = (
-            ("causal mask", {"causal": self.causal}, f"{name} stands after {query}"),
-            ("window", {"sides": self.sides}, f"{apart}, and it reaches {_sides(self.sides)}"),
-            ("valid length", {"lengths": self.lengths}, f"{length} padding"),
-            ("mask", {"mask": self.mask}, ""),
+        position = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
+        lengths = () if self.lengths is None else (int(self.lengths.flat[0]),)
+        masks: tuple[tuple[str, dict[str, Any], tuple[int | None, ...]], ...] = (
+            ("causal mask", {"causal": self.causal}, ()),
+            ("window", {"sides": self.sides}, self.sides),
+            ("valid length", {"lengths": self.lengths}, lengths),
+            ("mask", {"mask": self.mask}, ()),
         )
-        for mask, alone, why in masks:
+        for mask, alone, bounds in masks:
             visible, _ = replace(only, **alone).combined(slice(row, row + 1), slice(key, key + 1))
             if not visible.all():
-                yield mask, "; ".join(filter(None, (why, stands if "length" not in mask else "")))
+                yield Hidden(mask, position, bounds)
 
     def reach(self, part: slice) -> Reach:
         """What some queries of a single matrix see by their positions."""
@@ -237,11 +243,6 @@ class Visibility:
             return own
         hidden = False if own.dtype == np.bool_ else -np.inf
         return np.pad(own, [(0, 0)] * (own.ndim - 1) + [(0, short)], constant_values=hidden)
-
-
-def _sides(sides: tuple[int | None, int | None]) -> str:
-    left, right = ("any" if side is None else side for side in sides)
-    return f"{left} before and {right} after"
 
 
 def visibility(

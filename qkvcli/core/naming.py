@@ -1,13 +1,14 @@
 """What tokens are called: by their labels, or by their numbers where they have none."""
 
+from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from qkvcli.core.operands import Labels
 from qkvcli.errors import UsageError
 
 _LISTED = 20
-"""How many names an error lists."""
+"""How many names an error lists, and how much of each."""
 _COMPARED = 1000
 """How many are compared with one that does not exist."""
 
@@ -15,7 +16,8 @@ _COMPARED = 1000
 class Names(Sequence[str]):
     """The names of the queries, or of the keys, each of which means one token.
 
-    A label that several tokens have is followed by which of them it is.
+    A label that several tokens have is followed by which of them it is; so is one that looks
+    like such a name.
 
     >>> list(Names(("the", "cat", "the"), 3)), list(Names(None, 2))
     (['the#1', 'cat', 'the#2'], ['0', '1'])
@@ -26,12 +28,6 @@ class Names(Sequence[str]):
     def __init__(self, labels: Labels, total: int) -> None:
         self.labels, self.total = labels, total
 
-    @classmethod
-    @lru_cache(maxsize=8)
-    def of(cls, labels: Labels, total: int) -> "Names":
-        """The names again where the same were asked for lately: a million take a while."""
-        return cls(labels, total)
-
     def __len__(self) -> int:
         return self.total
 
@@ -40,35 +36,51 @@ class Names(Sequence[str]):
             raise IndexError(i)
         if self.labels is None:
             return str(i)
-        places = self._places[self.labels[i]]
-        if len(places) == 1:
-            return self.labels[i]
-        return f"{self.labels[i]}#{places.index(i % self.total) + 1}"
+        label = self.labels[i]
+        return label if self._plain(label) else f"{label}#{self._ordinals[i % self.total]}"
 
     @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+    def _counts(self) -> Counter[str]:
+        return Counter(self.labels or ())
+
+    @cached_property
+    def _ordinals(self) -> dict[int, int]:
+        """For each token whose label does not do for a name, which of that label it is."""
+        seen: Counter[str] = Counter()
+        found = {}
         for i, label in enumerate(self.labels or ()):
-            found.setdefault(label, []).append(i)
+            if not self._plain(label):
+                seen[label] += 1
+                found[i] = seen[label]
         return found
 
-    def find(self, text: str, kind: str) -> int:
-        """The number of the token that a text names: a label, ``label#2``, or an index.
+    def _plain(self, label: str) -> bool:
+        """Whether a label is a name as it is."""
+        before, mark, ordinal = label.rpartition("#")
+        odd = mark and ordinal.isdecimal() and before in self._counts
+        return self._counts[label] == 1 and not odd
 
-        Raises UsageError, with ``kind`` ("query", "key") in it, for a token that does not
-        exist, and for a label of several.
+    def find(self, text: str, kind: str) -> int:
+        """The number of the token that a text names: a label, ``label#2``, or a number.
+
+        Where all labels are numbers, no other number is one: rows that were chosen have
+        theirs. Raises UsageError, with ``kind`` ("query", "key") in it, for a token that
+        does not exist, and for a label of several.
         """
-        places = self._places.get(text, [])
-        if len(places) == 1:
-            return places[0]
-        if places:
-            several = " or ".join(f"{text}#{n}" for n in range(1, min(len(places), 4) + 1))
-            raise UsageError(f"{len(places)} tokens are called {text!r}; say {several}")
+        labels = self.labels or ()
         label, mark, ordinal = text.rpartition("#")
-        places = self._places.get(label, [])
-        if mark and ordinal.isdecimal() and 0 < int(ordinal) <= len(places):
-            return places[int(ordinal) - 1]
-        if text.isdecimal() and int(text[:18]) < self.total:
+        wanted = int(ordinal) if mark and ordinal.isdecimal() and len(ordinal) < 19 else 0
+        if 0 < wanted <= self._counts[label] and (
+            text not in self._counts or not self._plain(label)
+        ):
+            return [i for i, known in enumerate(labels) if known == label][wanted - 1]
+        if self._counts[text] == 1:
+            return labels.index(text)
+        if text in self._counts:
+            several = " or ".join(f"{text}#{n}" for n in range(1, min(self._counts[text], 4) + 1))
+            raise UsageError(f"{self._counts[text]} tokens are called {text!r}; say {several}")
+        numbered = bool(labels) and all(map(str.isdecimal, labels))
+        if text.isdecimal() and len(text) < 19 and int(text) < self.total and not numbered:
             return int(text)
         raise UsageError(f"there is no {kind} {text[:40]!r}; {self._known(text)}")
 
@@ -86,4 +98,5 @@ class Names(Sequence[str]):
             if near:
                 return f"did you mean {near[0]}?"
         more = f" and {self.total - _LISTED} more" if self.total > _LISTED else ""
-        return f"the labels are {', '.join(label[:20] for label in self.labels[:_LISTED])}{more}"
+        listed = ", ".join(label[:_LISTED] for label in self.labels[:_LISTED])
+        return f"the labels are {listed}{more}"

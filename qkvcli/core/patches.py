@@ -87,9 +87,7 @@ def patches(
         step.name: step.array
         for step in selected(problem, until, tuple(_INPUTS & set(names)), selection)
     }
-    stream = _Stream(
-        _part(problem, selection), {step.name for step in steps} - _INPUTS, fit, budget
-    )
+    stream = _Stream(selection.of(problem), {step.name for step in steps} - _INPUTS, fit, budget)
     if stream.names:
         stream.run(sizes, advance)
     found = []
@@ -105,15 +103,6 @@ def patches(
     return found
 
 
-def _part(problem: Problem, selection: Selection) -> Problem:
-    """The problem of the rows, batches and heads that are selected."""
-    if selection.rows is not None:
-        problem = problem.with_rows(selection.rows)
-    if selection.batches is not None:
-        problem = problem.with_batches(selection.batches)
-    return problem if selection.heads is None else problem.with_heads(selection.heads)
-
-
 def reduced(array: Array, fit: Fit, name: str) -> Array:
     """The peaks of the patches of matrices (…, rows, columns), at most as many as fit.
 
@@ -124,8 +113,14 @@ def reduced(array: Array, fit: Fit, name: str) -> Array:
     array([[-3.,  2.]])
     """
     rows, columns = array.shape[-2:]
-    across = _peaks(array, starts(columns, fit.columns), -1, name)
-    return _peaks(across, starts(rows, fit.rows), -2, name)
+    begins = starts(rows, fit.rows)
+    ends = [*begins[1:].tolist(), rows]
+    shape = (*array.shape[:-2], len(begins), min(columns, fit.columns))
+    found = np.empty(shape, array.dtype)
+    for i, (first, end) in enumerate(zip(begins.tolist(), ends, strict=True)):
+        down = _peaks(array[..., first:end, :], np.zeros(1, np.intp), -2, name)
+        found[..., i : i + 1, :] = _peaks(down, starts(columns, fit.columns), -1, name)
+    return found
 
 
 def starts(count: int, most: int) -> Array:
@@ -229,7 +224,8 @@ class _Stream:
         """Some queries of one matrix, reduced."""
         index, part = place
         rows, row_of = self.rows[part], self.row_of[part]
-        arrays = dense(self.problem.with_matrix(index).with_rows(rows), self.until)
+        problem = self.problem.with_matrix(index).with_rows(rows)
+        arrays, hidden = dense(problem, self.until), problem.hidden
         begins = np.flatnonzero(np.diff(row_of, prepend=-1))
         peaks, strongest = {}, list[Pair]()
         for name in self.names:
@@ -238,26 +234,17 @@ class _Stream:
                 across = _peaks(across, self.columns, -1, name)
             if name == "weights":
                 matrix = _index_in(self.problem.shape[:-2], index)
-                found = _largest(arrays[name], self._free(across, arrays), self.columns)
+                free = across
+                if hidden is not None and hidden.size:
+                    # a query that sees one key alone says nothing of it
+                    lone = np.count_nonzero(~hidden, axis=-1) == 1
+                    free = np.where(lone[:, None], 0, across)
+                    no_key = np.logical_and.reduceat(hidden, self.columns, axis=-1)
+                    across = np.where(no_key, -np.inf, across)
+                found = _largest(arrays[name], free, self.columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
-                across = self._hidden(across, arrays)
             peaks[name] = _peaks(across, begins, -2, name)
         return _Some(index, int(row_of[0]), peaks, strongest)
-
-    def _free(self, weights: Array, arrays: dict[str, Array]) -> Array:
-        """Reduced weights, with 0 for a query that sees one key alone: it says nothing of them."""
-        scores = arrays.get(self.problem.last_score)
-        if scores is None or self.problem.visibility is None:
-            return weights
-        lone = np.count_nonzero(~np.isneginf(scores), axis=-1) == 1
-        return np.where(lone[:, None], 0, weights)
-
-    def _hidden(self, weights: Array, arrays: dict[str, Array]) -> Array:
-        """Reduced weights, with −∞ where all scores of a patch are."""
-        scores = arrays.get(self.problem.last_score)
-        if scores is None:  # the weights are given
-            return weights
-        return np.where(np.isneginf(_peaks(scores, self.columns, -1, "weights")), -np.inf, weights)
 
     def _take(self, some: _Some) -> None:
         for name, peaks in some.peaks.items():

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
+
 from qkvcli.core.config import AttentionConfig
 from qkvcli.core.dtypes import Float, working_dtype
 from qkvcli.core.masks import Visibility
@@ -63,9 +65,23 @@ class Problem:
 
     @property
     def leading(self) -> Shape:
-        """The leading axes of the output, before its heads are merged."""
-        value = needed(self.value, "value")
-        return broadcast_leading(self.shape[:-2], value.shape[:-2], self.groups.value)
+        """The leading axes of the output, before its heads are merged; without V, of the scores."""
+        if self.value is None:
+            return self.shape[:-2]
+        return broadcast_leading(self.shape[:-2], self.value.shape[:-2], self.groups.value)
+
+    @property
+    def hidden(self) -> Array | None:
+        """True where a query may not see a key, (…, L_q, L_k); None where nothing hides one.
+
+        A −∞ among scores that were given is such a key, one that was computed is not.
+        """
+        seen, given = self.visibility, self.scores
+        if seen is None:
+            return None if given is None else np.isneginf(given.array)
+        visible, _ = seen.combined(slice(0, self.shape[-2]), slice(0, self.shape[-1]))
+        hidden = ~visible if given is None else ~visible | np.isneginf(given.array)
+        return np.broadcast_to(hidden, self.shape)
 
     @property
     def labels(self) -> Labels:
@@ -254,11 +270,9 @@ def _labels_of(labels: Labels, rows: Array) -> Labels:
 
 
 def _steps_rows(steps: tuple[Step, ...], rows: Array) -> tuple[Step, ...]:
-    """Steps that are held, with some rows of those that have one for each query."""
+    """Steps that were given or made, with some rows of those that have one for each query."""
     return tuple(
-        step
-        if step.name in ("key", "value")
-        else step.part(step.array[..., rows, :], _labels_of(step.rows, rows))
+        step if step.name in ("key", "value") else step.rows_of(rows, _labels_of(step.rows, rows))
         for step in steps
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Shape
 
 Stage: TypeAlias = Literal["scores", "weights", "output"]
@@ -41,6 +42,16 @@ class Outline:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""
         axis = {"head": -3 if self.has_heads else 0, "batch": -4 if self.has_heads else -3}[kind]
         return axis if axis and len(self.shape) >= -axis else None
+
+    @cached_property
+    def row_names(self) -> Names:
+        """What the rows are called, each by a name of its own."""
+        return Names(self.rows, self.shape[-2])
+
+    @cached_property
+    def column_names(self) -> Names:
+        """What the columns are called."""
+        return Names(self.columns, self.shape[-1])
 
     @property
     def count(self) -> int:
@@ -80,6 +91,12 @@ class Step(Outline):
         """A part of the step, which is held, with its row labels."""
         known = self._known() | {"shape": array.shape, "rows": rows}
         return _held(Outline(**known), array)
+
+    def rows_of(self, numbers: Array, labels: Labels) -> "Step":
+        """Some rows of the step, taken when they are looked at, with their labels."""
+        shape = (*self.shape[:-2], len(numbers), self.shape[-1])
+        outline = Outline(**self._known() | {"shape": shape, "rows": labels})
+        return outline.computed_by(lambda: iter([flat_rows(self.array[..., numbers, :])]))
 
     @cached_property
     def array(self) -> Array:

@@ -28,6 +28,21 @@ class Selection(NamedTuple):
     batches: tuple[int, ...] | None = None
     gaps: bool = False
 
+    def of(self, problem: Problem) -> Problem:
+        """The problem of what is selected."""
+        if self.rows is not None:
+            problem = problem.with_rows(self.rows)
+        if self.batches is not None:
+            problem = problem.with_batches(self.batches)
+        return problem if self.heads is None else problem.with_heads(self.heads)
+
+    def shortened(self, count: int, most: int | None) -> "Selection":
+        """The same where rows were chosen; else the first and last ``most`` of ``count``."""
+        if self.rows is not None or most is None or count <= most:
+            return self
+        kept = [i for i in edges(count, most) if i is not None]
+        return self._replace(rows=np.array(kept, dtype=np.intp), gaps=True)
+
 
 class Matrix(NamedTuple):
     """One matrix of a view: where it is in the whole, its numbers, and which are hidden."""
@@ -77,17 +92,14 @@ def views(
 ) -> Iterator[View]:
     """The steps ``names``, with the rows, heads and batches selected, and no others computed."""
     whole = {outline.name: outline for outline in outlines(problem, until, selection)}
-    wanted = (*names, problem.last_score)
-    found = _found(problem, until, wanted, selection, SIZES._replace(held=_HELD), silent)
-    hiding = problem.visibility is not None or problem.scores is not None
-    last = next((step for step in found if step.name == problem.last_score), None)
-    for step in (step for step in found if step.name in names):
+    found = _found(problem, until, names, selection, SIZES._replace(held=_HELD), silent)
+    for step in found:
         outline = whole[step.name]
         of_queries = step.name not in ("key", "value")
         rows = selection.rows if of_queries else None
         view = View(outline, step.array, rows, axes_of(outline, problem, selection), selection.gaps)
-        if step.name == "weights" and hiding and last is not None:
-            view = view._replace(hidden=np.isneginf(last.array))
+        if step.name == "weights" and problem.weights is None:
+            view = view._replace(hidden=selection.of(problem).hidden)
         yield view
 
 
@@ -125,13 +137,7 @@ def _found(
     advance: Advance,
 ) -> list[Step]:
     """The steps of some names, among those up to a stage and those that were given."""
-    part = problem
-    if selection.rows is not None:
-        part = part.with_rows(selection.rows)
-    if selection.batches is not None:
-        part = part.with_batches(selection.batches)
-    if selection.heads is not None:
-        part = part.with_heads(selection.heads)
+    part = selection.of(problem)
     held = {step.name for step in (*part.given, *part.projections)}
     found = [
         _taken(step, problem, selection) if step.name in held else step
@@ -143,17 +149,20 @@ def _found(
 
 def axes_of(step: Outline, problem: Problem, selection: Selection) -> tuple[tuple[int, ...], ...]:
     """The indexes along each leading axis that are selected."""
-    chosen = {step.axis("head"): selection.heads, step.axis("batch"): selection.batches}
-    axes = []
-    for axis in range(-len(step.shape), -2):
-        numbers = chosen.get(axis)
-        count = step.shape[axis]
-        if numbers is None:
-            axes.append(tuple(range(count)))
-            continue
-        shared = max(problem.shape[axis] // max(count, 1), 1)  # K and V may have fewer heads
-        axes.append(tuple(dict.fromkeys(n // shared for n in numbers)))
+    axes = [tuple(range(count)) for count in step.shape[:-2]]
+    for kind, numbers in (("head", selection.heads), ("batch", selection.batches)):
+        axis = step.axis(kind)
+        if axis is not None and numbers is not None:
+            count = step.shape[axis]
+            shared = max(counted(problem, kind) // max(count, 1), 1)  # K may have fewer heads
+            axes[axis + 2] = tuple(dict.fromkeys(n // shared for n in numbers))
     return tuple(axes)
+
+
+def counted(problem: Problem, kind: str) -> int:
+    """How many heads, or batches, there are; 0 where no axis counts them."""
+    axis = {"head": -1, "batch": -2}[kind]
+    return problem.leading[axis] if len(problem.leading) >= -axis else 0
 
 
 def _taken(step: Step, problem: Problem, selection: Selection) -> Step:

@@ -52,6 +52,11 @@ def read_matrix(source: Source, role: str) -> Operand:
     return choose(read_document(source), role, source.name)
 
 
+def has(document: Document, role: str) -> bool:
+    """Whether a document has a matrix that is named for a role."""
+    return any(name.lower() in NAMES.get(role, (role,)) for name in document)
+
+
 def choose(document: Document, role: str, where: str, several: bool = False) -> Operand:
     """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
 
@@ -79,26 +84,32 @@ def choose(document: Document, role: str, where: str, several: bool = False) -> 
     return replace(document[found](), name=step)
 
 
-def in_folder(folder: Path, role: str) -> Operand:
+def in_folder(folder: Path, role: str) -> Operand | None:
     """The matrix of the file that is named for its ``role`` in a folder: query.npy, Q.csv, ….
 
-    Of several files that hold the same numbers it is the one with labels. Raises DataError
-    where there is none, or where they differ.
+    Of several files that hold the same numbers it is the one with labels. None where there
+    is none. Raises DataError where they differ.
     """
-    names = NAMES.get(role, (role,))
     try:
-        files = sorted(path for path in folder.iterdir() if format_by_ending(path))
+        files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     except OSError as fault:
         raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
-    fitting = [path for path in files if path.stem.lower() in names]
-    if not fitting:
-        held = _listed([path.name for path in files])
-        raise DataError(f"{folder}: holds {held}; there is no {' or '.join(names)} in it")
+    names = NAMES.get(role, (role,))
+    fitting = [path for path in files if path.stem.lower() in names and format_by_ending(path)]
     found = [read_matrix(Source.file(path), role) for path in fitting]
-    if not all(np.array_equal(found[0].array, other.array) for other in found[1:]):
-        named = " and ".join(path.name for path in fitting)
-        raise DataError(f"{folder}: {named} differ, and each may be {role}; name one with --{role}")
-    return next((operand for operand in found if operand.rows is not None), found[0])
+    for other in found[1:]:
+        if not np.array_equal(found[0].array, other.array, equal_nan=other.array.dtype.kind == "f"):
+            named = " and ".join(path.name for path in fitting)
+            raise DataError(f"{folder}: {named} differ, and each may be {role}; keep one")
+    labelled = (operand for operand in found if operand.rows is not None)
+    return next(labelled, found[0] if found else None)
+
+
+def missing_from(folder: Path, role: str) -> DataError:
+    """What is wrong with a folder that has no file for a role."""
+    held = _listed(sorted(path.name for path in folder.iterdir()))
+    names = " or ".join(NAMES.get(role, (role,)))
+    return DataError(f"{folder}: holds {held}; there is no file called {names} in it")
 
 
 def _listed(names: list[str]) -> str:

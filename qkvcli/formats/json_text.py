@@ -148,17 +148,21 @@ def _place(path: tuple[int, ...]) -> str:
     return "".join(f", {name} {i + 1}" for name, i in zip(names, path, strict=True))
 
 
-def write_data(data: Any, stream: BinaryIO) -> None:
+def write_data(data: Any, stream: BinaryIO, digits: int | None = None) -> None:
     """Plain numbers, lists and text, on one line; a number that JSON lacks is a string."""
-    stream.write(f"{_dumped(_strict(data))}\n".encode())
+    stream.write(f"{_dumped(_strict(data, digits))}\n".encode())
 
 
-def _strict(data: Any) -> Any:
+def _strict(data: Any, digits: int | None) -> Any:
     if isinstance(data, dict):
-        return {name: _strict(value) for name, value in data.items()}
+        return {name: _strict(value, digits) for name, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_strict(value) for value in data]
-    return str(data) if isinstance(data, float) and not math.isfinite(data) else data
+        return [_strict(value, digits) for value in data]
+    if not isinstance(data, float):
+        return data
+    if not math.isfinite(data):
+        return str(data)
+    return data if digits is None else round(data, digits)
 
 
 def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:

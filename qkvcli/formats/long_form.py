@@ -11,6 +11,7 @@ import numpy as np
 
 from qkvcli.core.facts import Ranked
 from qkvcli.core.naming import Names
+from qkvcli.core.steps import Outline
 from qkvcli.formats.cells import lines_of, shortest
 
 LONG = ("csv", "tsv", "json")
@@ -22,43 +23,42 @@ _AT_ONCE = 4096
 
 def write_long(
     rows: Iterable[Ranked],
-    names: tuple[Names, Names],
+    step: Outline,
     stream: BinaryIO,
     kind: str,
     digits: int | None = None,
 ) -> None:
-    r"""The rows as ``kind`` (one of `LONG`), with the names of the queries and of the keys.
+    r"""The rows of a step of weights as ``kind`` (one of `LONG`), each key on a line.
 
     A line has head, query, key and weight, after the batch where there are batches; without
-    an axis of heads the head is 0.
+    an axis of heads the head is 0. A query that sees no key has no line.
 
-    >>> row = Ranked((), 1, np.array([2]), np.array([0.5]))
+    >>> step = Outline("weights", "", (), (2, 3), np.dtype(float), rows=("a", "b"))
     >>> stream = io.BytesIO()
-    >>> write_long([row], (Names(("a", "b"), 2), Names(None, 3)), stream, "csv")
+    >>> write_long([Ranked((), 1, np.array([2]), np.array([0.5]))], step, stream, "csv")
     >>> stream.getvalue()
     b'head,query,key,weight\n0,b,2,0.5\n'
     """
-    lines = _lines(rows, names, digits)
-    first = next(lines, None)
-    head = ("batch", "head", "query", "key", "weight")[-len(first or "four") :]
-    write = _write_json if kind == "json" else _write_cells
-    write(head, [] if first is None else [first], lines, stream, "\t" if kind == "tsv" else ",")
+    batches = len(step.shape) > 3
+    head = (*(("batch",) if batches else ()), "head", "query", "key", "weight")
+    lines = _lines(rows, step, digits)
+    if kind == "json":
+        _write_json(head, lines, stream)
+    else:
+        _write_cells(head, lines, stream, "\t" if kind == "tsv" else ",")
 
 
-def _lines(
-    rows: Iterable[Ranked], names: tuple[Names, Names], digits: int | None
-) -> Iterator[tuple[Any, ...]]:
-    """Batch (where there is one), head, query, key, and the weight as text."""
-    queries, keys = names
+def _lines(rows: Iterable[Ranked], step: Outline, digits: int | None) -> Iterator[tuple[Any, ...]]:
+    """Batch (where there are any), head, query, key, and the weight as text."""
     for row in rows:
         *batches, head = row.place or (0,)
-        batch = (" ".join(map(str, batches)),) if batches else ()
-        query = _name(queries, row.query)
+        batch = batches if len(batches) < 2 else [" ".join(map(str, batches))]
+        query = _name(step.row_names, row.query)
         weights = (
             shortest(row.weights) if digits is None else lines_of(row.weights[:, None], digits, "")
         )
         for key, weight in zip(row.keys.tolist(), weights, strict=True):
-            yield (*batch, head, query, _name(keys, key), weight)
+            yield (*batch, head, query, _name(step.column_names, key), weight)
 
 
 def _name(names: Names, i: int) -> str | int:
@@ -66,13 +66,9 @@ def _name(names: Names, i: int) -> str | int:
 
 
 def _write_cells(
-    head: tuple[str, ...],
-    first: list[tuple[Any, ...]],
-    lines: Iterator[tuple[Any, ...]],
-    stream: BinaryIO,
-    delimiter: str,
+    head: tuple[str, ...], lines: Iterator[tuple[Any, ...]], stream: BinaryIO, delimiter: str
 ) -> None:
-    part = [head, *first]
+    part = [head, *islice(lines, _AT_ONCE)]
     while part:
         text = io.StringIO()
         csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(part)
@@ -80,21 +76,12 @@ def _write_cells(
         part = list(islice(lines, _AT_ONCE))
 
 
-def _write_json(
-    head: tuple[str, ...],
-    first: list[tuple[Any, ...]],
-    lines: Iterator[tuple[Any, ...]],
-    stream: BinaryIO,
-    _: str,
-) -> None:
+def _write_json(head: tuple[str, ...], lines: Iterator[tuple[Any, ...]], stream: BinaryIO) -> None:
     before = "["
-    part = first
-    while part:
-        texts = [_object(head, line) for line in part]
-        stream.write((before + ",\n ".join(texts)).encode())
+    while part := [_object(head, line) for line in islice(lines, _AT_ONCE)]:
+        stream.write((before + ",\n ".join(part)).encode())
         before = ",\n "
-        part = list(islice(lines, _AT_ONCE))
-    stream.write(b"]\n" if first else b"[]\n")
+    stream.write(b"[]\n" if before == "[" else b"]\n")
 
 
 def _object(head: tuple[str, ...], line: tuple[Any, ...]) -> str:

@@ -8,20 +8,19 @@ from rich.table import Table
 from rich.text import Text
 
 from qkvcli.core.facts import Ranked
-from qkvcli.core.naming import Names
 from qkvcli.core.steps import Outline
 from qkvcli.render.grids import GAP, Room, cut
 from qkvcli.render.screen import Block
 from qkvcli.render.tables import heading, matrix_line
 from qkvcli.render.text import share
 
-_WHOLE = 40
+WHOLE = 40
 """Columns of text for a share of 1, where there is room."""
 _LEAST = 8
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def bar(share: float, width: int = _WHOLE, plain: bool = False) -> str:
+def bar(share: float, width: int = WHOLE, plain: bool = False) -> str:
     """A bar that takes the whole width for a share of 1, to an eighth of a column.
 
     >>> bar(0.5, 8), bar(0.2, 8), bar(0.2, 8, plain=True), bar(0.0001, 8)
@@ -38,7 +37,6 @@ def bar(share: float, width: int = _WHOLE, plain: bool = False) -> str:
 def top_tables(
     step: Outline,
     rows: Iterable[Ranked],
-    names: tuple[Names, Names],
     room: Room,
     gaps: bool = False,
 ) -> Iterator[Block]:
@@ -50,13 +48,12 @@ def top_tables(
     for place, group in groupby(rows, key=lambda row: row.place):
         if place:
             yield matrix_line(step, place)
-        yield _table(list(group), names, room, gaps)
+        yield _table(step, list(group), room, gaps)
         yield Block("")
 
 
-def _table(rows: Sequence[Ranked], names: tuple[Names, Names], room: Room, gaps: bool) -> Block:
-    queries, keys = names
-    cap = 16 if room.width is None else max(room.width // 4, 6)
+def _table(step: Outline, rows: Sequence[Ranked], room: Room, gaps: bool) -> Block:
+    queries, keys, cap = step.row_names, step.column_names, room.cap(4)
     lines: list[tuple[str, str, str, float]] = []
     for i, row in enumerate(rows):
         if gaps and i and row.query != rows[i - 1].query + 1:
@@ -70,7 +67,7 @@ def _table(rows: Sequence[Ranked], names: tuple[Names, Names], room: Room, gaps:
     cells = list(zip(*((query, key, text) for query, key, text, _ in lines), strict=True))
     label, key, number = (max(map(cell_len, column), default=0) for column in cells or [()] * 3)
     used = label + key + number + 3 * GAP
-    whole = _WHOLE if room.width is None else min(_WHOLE, max(room.width - used, _LEAST))
+    whole = WHOLE if room.width is None else min(WHOLE, max(room.width - used, _LEAST))
     table = Table.grid(padding=(0, GAP, 0, 0))
     table.add_column(style="magenta", no_wrap=True, width=label)
     table.add_column(no_wrap=True, width=key)

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from qkvcli.core.explain import Explanation
 from qkvcli.core.facts import largest
+from qkvcli.core.masks import Hidden
 from qkvcli.core.operands import Array, Labels
-from qkvcli.render.bars import bar
+from qkvcli.render.bars import WHOLE, bar
 from qkvcli.render.grids import Room, cut
 from qkvcli.render.screen import Block, ascii_only, folded, printable
 from qkvcli.render.text import formatted, markdown_cell, matrix_title, ordinal, percent, share
@@ -20,15 +21,12 @@ _SPOKEN = 3
 """How many keys have a line of their own."""
 _WRITTEN_OUT = 8
 """Up to how many exponentials a sum is written out."""
-_FAR = 20.0
-"""Where scores lie further from 0 than this, the largest is taken off them first."""
-_BAR = 40
 _FEWEST, _CHECKED = 1, 4
 """How many decimals there are at least: of weights, and of the exponents that make them."""
 _INDENT, _LABEL = "   ", "magenta"  # labels as in tables
 _ROOMY = 50
 """How many columns of text a table must have for a sum beside it."""
-_PAPER = Room(80)
+PAPER = Room(80)
 """The room where nothing says how wide it is."""
 
 
@@ -47,9 +45,13 @@ class Sheet(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """Keys with their weights, as text and as a share of 1, and what is said of the rest."""
+    """Names with their weights, as text and as a share of 1, and what is said of each.
+
+    The latter has a ``title``, where a table is to have one.
+    """
 
     lines: tuple[tuple[str, str, float, str], ...]
+    title: str = "share"
 
 
 Part: TypeAlias = Line | Sheet | Bars
@@ -102,31 +104,47 @@ def _score(found: Explanation, room: Room) -> Iterator[Part]:
     if products is None or found.query_vector is None or found.key_vector is None:
         yield Line(f"1  score = {number}, as it was given", heading=True)
     else:
-        yield Line(f"1  score = q({query})·k({key}){_made(found, 'qk')}", heading=True)
+        yield Line(f"1  score = q({query})·k({key}){_made(found, 'query', 'key')}", heading=True)
         rows = ((f"q({query})", found.query_vector), (f"k({key})", found.key_vector))
-        labels = tuple(cut(label, _cap(room), room) for label, _ in rows)
+        labels = tuple(cut(label, room.cap(4, 24), room) for label, _ in rows)
         vectors = np.stack([vector for _, vector in rows])
         yield from _products((*labels, "q×k"), vectors, products, found, room)
     for link in found.links:
         before, after = (_number(value, room.digits) for value in (link.before, link.after))
         yield Line(f"{link.name} {link.formula.replace('{}', before)} = {after}")
-    for mask, reason in found.hidden:
-        yield Line(f"hidden by the {mask}" + (f": {reason}" if reason else ""))
+    for hidden in found.hidden:
+        yield Line(f"hidden by the {hidden.mask}{_reason(found, hidden, room)}")
+    if found.rank is None and found.seen and not found.hidden and not np.isnan(found.weight):
+        yield Line("hidden: a score of -inf was given")
+
+
+def _reason(found: Explanation, hidden: Hidden, room: Room) -> str:
+    """Why a mask hides the key, where its name does not say it."""
+    query, key = _called(found.query.name, room), _called(found.key.name, room)
+    apart = found.key.number - hidden.position
+    if hidden.mask == "causal mask":
+        why = f"{key} stands after {query}"
+    elif hidden.mask == "window":
+        left, right = ("any" if side is None else side for side in hidden.bounds)
+        side = f"{abs(apart)} {'after' if apart > 0 else 'before'}"
+        why = f"{key} is {side} {query}, and the window reaches {left} before and {right} after"
+    elif hidden.mask == "valid length":
+        return f": keys from {hidden.bounds[0]} on are padding"
+    else:
+        return ""
+    moved = hidden.position != found.query.number
+    return f": {why}" + (f"; {query} stands at position {hidden.position}" if moved else "")
 
 
 def _called(name: str, room: Room) -> str:
     """A token's name in a line of text, where a long one takes not all of it."""
-    return cut(name, 24 if room.width is None else max(room.width // 5, 10), room)
+    return cut(name, room.cap(5, 24), room)
 
 
-def _made(found: Explanation, letters: str) -> str:
-    """How projections made the vectors of some letters."""
-    return "".join(f", {formula}" for formula in found.made_by if formula[0] in letters)
-
-
-def _cap(room: Room) -> int:
-    """How long a label may be."""
-    return 24 if room.width is None else max(room.width // 4, 8)
+def _made(found: Explanation, *names: str) -> str:
+    """How projections made some vectors."""
+    made = (name for name in names if name in found.made_by)
+    return "".join(f", {name[0]} = {found.made_by[name]}" for name in made)
 
 
 def _products(
@@ -191,46 +209,39 @@ def _columns(labels: Labels, count: int) -> Sequence[str]:
 def _weight(found: Explanation, room: Room) -> Iterator[Part]:
     if not found.seen:
         return
-    digits = room.digits
-    exact = max(digits, _CHECKED)
-    scores = found.scores.astype(np.float64)
-    seen = np.flatnonzero(~np.isneginf(scores))
-    peak = float(np.fmax.reduce(scores[seen]))
-    far = abs(peak) > _FAR
-    if far and math.isfinite(peak):
-        scores = scores - peak
-    with np.errstate(all="ignore"):
-        powers = np.exp(scores)
-        total = float(powers.sum())
+    digits, exact = room.digits, max(room.digits, _CHECKED)
     kind = f", in {found.softmax_dtype}" if found.softmax_dtype else ""
-    if found.rank is None:
+    if not found.visible[found.key.number]:
         yield Line(f"2  weight = 0: a hidden key has e^-inf = 0{kind}", heading=True)
     else:
-        mine = found.key.number
-        above = _power(float(scores[mine]), scores[seen], exact)
-        below = _powers(found, scores, seen, exact)
+        scores = found.scores.astype(np.float64) - found.shift
+        above = _power(float(scores[found.key.number]), scores[found.visible], exact)
+        powers = found.powers
+        fraction = f"{_four(float(powers[found.key.number]))} / {_four(_sum(powers))}"
         yield Line(
-            f"2  weight = {above} / {below} = {_four(float(powers[mine]))} / {_four(total)} "
+            f"2  weight = {above} / {_powers(found, scores, exact)} = {fraction} "
             f"= {share(found.weight, digits)}{kind}",
             heading=True,
         )
-    if far and math.isfinite(peak):
-        fate = "overflow" if peak > 0 else "vanish"
+    if found.shift:
+        fate = "overflow" if found.shift > 0 else "vanish"
         yield Line(
-            f"the exponents are the scores less the largest, {_number(peak, digits)}: e^score "
-            f"itself may {fate}, and the shares are the same"
+            f"the exponents are the scores less the largest, {_number(found.shift, digits)}: "
+            f"e^score itself may {fate}, and the shares are the same"
         )
     yield _bars(found, room)
 
 
-def _powers(found: Explanation, scores: Array, seen: Array, digits: int) -> str:
+def _powers(found: Explanation, scores: Array, digits: int) -> str:
     """The sum that a weight is a share of, written out where it is short."""
-    if seen.size <= _WRITTEN_OUT:
-        return f"({' + '.join(_power(float(scores[j]), scores[seen], digits) for j in seen)})"
-    spoken = [j for j in found.strongest(_SPOKEN).tolist() if not np.isneginf(scores[j])]
-    more = seen.size - len(spoken)
+    seen = np.flatnonzero(found.visible)
+    spoken, more = seen, 0
+    if seen.size > _WRITTEN_OUT:
+        picked = found.strongest(_SPOKEN)
+        spoken = picked[found.visible[picked]]
+        more = seen.size - spoken.size
     written = " + ".join(_power(float(scores[j]), scores[seen], digits) for j in spoken)
-    return f"({written} + … {more:,} more)"
+    return f"({written} + … {more:,} more)" if more else f"({written})"
 
 
 def _power(score: float, among: Array, digits: int) -> str:
@@ -244,7 +255,7 @@ def _bars(found: Explanation, room: Room) -> Bars:
     digits = room.digits
     lines: list[tuple[str, str, float, str]] = []
     picked = found.strongest(_SPOKEN)
-    cap = _cap(room)
+    cap = room.cap(4, 24)
     for j in picked.tolist():
         weight = float(found.weights[j])
         part = _of_output(found, np.array([j]))
@@ -277,12 +288,11 @@ def _output(found: Explanation, room: Room) -> Iterator[Part]:
     ]
     more = len(np.flatnonzero(found.weights)) - len(picked)
     written = " + ".join([*terms[:2], *(["…"] if more or len(terms) > 2 else [])])
-    made = _made(found, "v")
+    made = _made(found, "value")
     yield Line(f"3  output({called}) = {written}{made}", heading=True)
-    with np.errstate(all="ignore"):
-        mixed = found.weights[picked, None].astype(np.float64) * found.values[picked]
-        rest = found.output - mixed.sum(axis=0)
-    rows = [mixed, *([rest[None]] if more else []), found.output[None]]
+    mixed = [found.added_by(np.array([j]))[None] for j in picked]
+    rest = found.added_by(np.setdiff1d(np.flatnonzero(found.weights), picked))
+    rows = [*mixed, *([rest[None]] if more else []), found.output[None]]
     labels = [*terms, *([f"{more:,} more"] if more else []), f"output({called})"]
     yield _mixed(labels, np.vstack(rows), found.value_columns, room)
     yield from _unlike(found, room)
@@ -311,15 +321,15 @@ def _unlike(found: Explanation, room: Room) -> Iterator[Line]:
     if shares is None or not np.isfinite(shares).all():
         return
     heavy, long = int(np.nanargmax(weights)), int(shares.argmax())
-    if weights[heavy] > weights[long] and shares[long] > shares[heavy]:
-        digits = max(min(room.digits, 2), 1)
-        (one, mine), (other, its) = (
-            (_called(found.keys[j], room), f"{weights[j]:.{digits}f}") for j in (heavy, long)
-        )
+    digits = max(min(room.digits, 2), 1)
+    (one, mine, some), (other, its, more) = (
+        (_called(found.keys[j], room), f"{weights[j]:.{digits}f}", percent(float(shares[j])))
+        for j in (heavy, long)
+    )
+    if float(mine) > float(its) and some != more:  # as far as a person can see
         yield Line(
-            f"{one} has the largest weight ({mine}) and {percent(float(shares[heavy]))} of the "
-            f"output, {other} {its} and {percent(float(shares[long]))}: a key adds its weight "
-            "times its value, and the values are not equally long"
+            f"{one} has the largest weight ({mine}) and {some} of the output, {other} {its} and "
+            f"{more}: a key adds its weight times its value, and the values are not equally long"
         )
 
 
@@ -411,7 +421,7 @@ def _barred(bars: Bars, room: Room) -> Iterator[Text]:
     names, texts, _, shares = zip(*bars.lines, strict=True)
     first, second, last = (max(map(cell_len, column)) for column in (names, texts, shares))
     used = len(_INDENT) + first + 2 + second + 2 + (last and last + 2)
-    whole = _BAR if room.width is None else min(_BAR, room.width - used)
+    whole = WHOLE if room.width is None else min(WHOLE, room.width - used)
     for name, number, weight, part in bars.lines:
         line = f"  {number:>{second}}"
         if whole >= 4:
@@ -423,49 +433,71 @@ def _barred(bars: Bars, room: Room) -> Iterator[Text]:
 
 def overview_blocks(found: Sequence[Explanation], room: Room) -> Iterator[Block]:
     """Many heads and batches, a line each."""
-    first = found[0]
+    yield from _blocks(_overview(found, room), room)
+
+
+def overview_markdown(found: Sequence[Explanation], room: Room) -> str:
+    """The same as Markdown."""
+    return _markdown(_overview(found, room))
+
+
+def _overview(found: Sequence[Explanation], room: Room) -> list[Part]:
+    first, batches = found[0], len({one.place[:-1] for one in found})
     asked = {one.key.number for one in found}
-    what = f" → {first.key.name}" if len(asked) == 1 else ", and the key that weighs most,"
-    title = f"{first.query.name}{what} in {len(found)} heads; --head N explains one"
+    key = _called(first.key.name, room)
+    what = f" → {key}" if len(asked) == 1 else ", and the key that weighs most,"
+    many = f"{len(found) // batches} heads; --head N explains one"
+    if batches > 1:
+        many = f"{len(found)} matrices; --batch N --head N explains one"
     lines = tuple(
         (
-            matrix_title(one.place) + (f" → {one.key.name}" if len(asked) > 1 else ""),
+            matrix_title(one.place)
+            + (f" → {_called(one.key.name, room)}" if len(asked) > 1 else ""),
             share(one.weight, room.digits),
             one.weight,
             _place_of(one),
         )
         for one in found
     )
-    yield from _blocks((Line(title, heading=True), Bars(lines)), room)
+    title = f"{_called(first.query.name, room)}{what} in {many}"
+    return [Line(title, heading=True), Bars(lines, "")]
 
 
 def _place_of(found: Explanation) -> str:
     """Where a key stands among those that are seen."""
+    if not found.seen:
+        return "sees no key"
+    if np.isnan(found.weight):
+        return ""
     if found.rank is None:
         return f"hidden by the {found.hidden[0].mask}" if found.hidden else "hidden"
     return f"{'largest' if found.rank == 1 else ordinal(found.rank)} of {found.seen}"
 
 
-def explanation_text(found: Explanation, room: Room = _PAPER) -> str:
+def explanation_text(found: Explanation, room: Room = PAPER) -> str:
     """The explanation as plain text."""
     return "\n".join(text.plain for part in parts(found, room) for text in _lines(part, room))
 
 
-def explanation_markdown(found: Explanation, room: Room = _PAPER) -> str:
+def explanation_markdown(found: Explanation, room: Room = PAPER) -> str:
     """The explanation as Markdown."""
-    return "\n".join(line for part in parts(found, room) for line in _marked(part)) + "\n"
+    return _markdown(parts(found, room))
+
+
+def _markdown(said: Iterable[Part]) -> str:
+    return "\n".join(line for part in said for line in _marked(part)) + "\n"
 
 
 def _marked(part: Part) -> Iterator[str]:
     if isinstance(part, Line):
-        text = markdown_cell(part.text)
+        text = markdown_cell(printable(part.text))
         yield from ((f"**{text}**" if part.heading else text), "")
         return
-    if isinstance(part, Sheet):
-        rows = [part.header, *part.lines]
-    else:
-        lines = ((name, text, of_output) for name, text, _, of_output in part.lines)
-        rows = [("key", "weight", "share"), *lines]
+    rows = (
+        [part.header, *part.lines]
+        if isinstance(part, Sheet)
+        else [("", "weight", part.title), *((a, b, c) for a, b, _, c in part.lines)]
+    )
     yield f"| {' | '.join(map(markdown_cell, rows[0]))} |"
     yield f"| {' | '.join([':--', *['--:'] * (len(rows[0]) - 1)])} |"
     yield from (f"| {' | '.join(map(markdown_cell, row))} |" for row in rows[1:])

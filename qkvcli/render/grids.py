@@ -15,10 +15,6 @@ from qkvcli.render.text import DIGITS, aligned, formatted, percent
 
 GAP = 2
 """Blank columns between two cells."""
-_LABEL = 16
-"""Where a label is longer than this and than the numbers under it, its end is left out."""
-_SHORT = 8
-"""The same at the end of a row, where the room is narrow."""
 _NEAR = 5e-3
 """How far from 1 the sum of a row may be, and be called 1: float16 rounds each of its weights."""
 _TIED = 2
@@ -40,6 +36,14 @@ class Room(NamedTuple):
     plain: bool = False
     heat: str | None = None
 
+    def cap(self, share: int, most: int = 16) -> int:
+        """How long a label may be that is to take one of so many shares of the width.
+
+        >>> Room(80).cap(8), Room(200).cap(8), Room(40).cap(8), Room().cap(8)
+        (10, 16, 8, 16)
+        """
+        return most if self.width is None else min(max(self.width // share, 8), most)
+
     @property
     def dot(self) -> str:
         """What stands for the weight of a key that may not be seen."""
@@ -54,8 +58,8 @@ class Room(NamedTuple):
 class Grid(NamedTuple):
     """A table's text: a line above the columns, then lines of a label and its cells.
 
-    ``…`` stands where something is left out. ``numbers`` has the number of each cell that
-    has one, by its (line, cell). Of weights, ``strongest`` are the cells of each row's
+    ``…`` stands where something is left out. ``numbers`` has the number of each cell, by its
+    (line, cell), where cells have heat. Of weights, ``strongest`` are the cells of each row's
     largest, ``hidden`` those of keys that may not be seen, and ``ends`` what stands at the end
     of each line.
     """
@@ -94,8 +98,11 @@ def gaps(picked: Array, count: int) -> list[int | None]:
     return shown if before == count - 1 else [*shown, None]
 
 
-def grids(view: View, matrix: Matrix, room: Room) -> list[Grid]:
-    """One matrix of a view as a grid that fits the room, or as several that show all of it."""
+def grids(view: View, matrix: Matrix, room: Room, ends: bool = False) -> list[Grid]:
+    """One matrix of a view as a grid that fits the room, or as several that show all of it.
+
+    With ``ends``, each row of weights says at its end which key weighs most.
+    """
     step, shown = view.step, _shown(view, room)
     if view.rows is None:
         kept = [i for i in shown if i is not None]
@@ -104,7 +111,7 @@ def grids(view: View, matrix: Matrix, room: Room) -> list[Grid]:
     candidates = _candidates(matrix.array.shape[1], room)
     table = _Table(matrix, step.rows, step.columns, shown, candidates, room)
     if step.name == "weights":
-        table.weigh(Names.of(step.columns, step.shape[-1]))
+        table.weigh(step.column_names if ends else None)
     if room.width is None:
         return [table.grid(list(candidates))]
     if room.full:
@@ -127,6 +134,14 @@ def _candidates(count: int, room: Room) -> list[int]:
         return list(range(count))
     half = room.width // 2
     return [*range(half), *range(count - half, count)]
+
+
+class _Marks(NamedTuple):
+    """What a grid says of its cells, by their (line, cell)."""
+
+    numbers: dict[tuple[int, int], float]
+    strongest: set[tuple[int, int]]
+    hidden: set[tuple[int, int]]
 
 
 class _Table:
@@ -158,35 +173,29 @@ class _Table:
         self.headers = {
             j: _label(columns, j, room, max(map(len, self.cells[j]), default=0)) for j in candidates
         }
-        self.peaks: list[set[int]] = [set()] * len(kept)
+        self.peaks: list[list[int]] = [[]] * len(kept)
         self.ends: list[str] = []
 
-    def weigh(self, keys: Names) -> None:
-        """Mark the keys that weigh most, and name them at the end of each row."""
+    def weigh(self, keys: Names | None) -> None:
+        """Mark the keys that weigh most, and where they have names say them at each row's end."""
         peaks = [largest(row) for row in self.matrix.array]
-        self.peaks = [set(peak.tolist()) for peak in peaks]
-        rows = zip(self.matrix.array, peaks, strict=True)
-        self.ends = [_end(row, peak, keys, self.room) for row, peak in rows]
+        self.peaks = [peak.tolist() for peak in peaks]
+        if keys is not None:
+            rows = zip(self.matrix.array, peaks, strict=True)
+            self.ends = [_end(row, peak, keys, self.room) for row, peak in rows]
 
     def grid(self, columns: list[int | None], ends: bool = True) -> Grid:
         dots = self.room.ellipsis
-        places = {j: n for n, j in enumerate(self.candidates)}
         header = ("", *(dots if j is None else self.headers[j] for j in columns))
+        places = {j: cell for cell, j in enumerate(columns, 1) if j is not None}
         lines: list[tuple[str, ...]] = []
-        numbers, strongest, hidden = {}, set(), set()
+        marks = _Marks({}, set(), set())
         n = 0  # of those shown
-        for line, i in enumerate(self.shown):
+        for i in self.shown:
             if i is None:
                 lines.append((dots,) * len(header))
                 continue
-            for cell, j in enumerate(columns, 1):
-                if j is None:
-                    continue
-                numbers[line, cell] = float(self.part[n, places[j]])
-                if j in self.peaks[n]:
-                    strongest.add((line, cell))
-                if self.hidden is not None and self.hidden[n, places[j]]:
-                    hidden.add((line, cell))
+            self._mark(marks, len(lines), n, places)
             cells = (dots if j is None else self.cells[j][n] for j in columns)
             lines.append((self.row_labels[n], *cells))
             n += 1
@@ -195,11 +204,21 @@ class _Table:
         return Grid(
             header,
             tuple(lines),
-            numbers,
-            frozenset(strongest),
-            frozenset(hidden),
+            marks.numbers,
+            frozenset(marks.strongest),
+            frozenset(marks.hidden),
             last if ends else (),
         )
+
+    def _mark(self, marks: "_Marks", line: int, n: int, places: dict[int, int]) -> None:
+        """Note what there is to say of the cells of the n-th row."""
+        marks.strongest.update((line, places[j]) for j in self.peaks[n] if j in places)
+        if self.hidden is not None:
+            hidden = (self.candidates[m] for m in np.flatnonzero(self.hidden[n]).tolist())
+            marks.hidden.update((line, places[j]) for j in hidden if j in places)
+        if self.room.heat is not None:
+            numbers = zip(self.candidates, self.part[n].tolist(), strict=True)
+            marks.numbers.update({(line, places[j]): x for j, x in numbers if j in places})
 
     def fitting(self, width: int) -> list[int | None]:
         """The columns that fit: all of them, or as many of both edges, and ``…`` between."""
@@ -251,18 +270,17 @@ def _end(row: Array, peaks: Array, keys: Names, room: Room) -> str:
     arrow = "->" if room.plain else "→"
     if not peaks.size:
         return f"{arrow} no key"
-    cap = _LABEL if room.width is None else max(room.width // 8, _SHORT)
-    few = peaks.size <= _TIED
-    labels = (cut(keys[j], cap, room) for j in peaks.tolist())
-    who = ", ".join(labels) if few else f"{peaks.size} keys"
+    cap = room.cap(8)
+    who = ", ".join(cut(keys[j], cap, room) for j in peaks[:_TIED].tolist())
+    if peaks.size > _TIED or (peaks.size > 1 and cell_len(who) > room.cap(5)):
+        who = f"{peaks.size} keys"
     return f"{arrow} {who} {percent(float(row[peaks[0]]))}"
 
 
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:
     if labels is None:
         return str(i)
-    most = _LABEL if room.width is None else min(max(room.width // 5, _SHORT), _LABEL)
-    return cut(labels[i], max(cap, most), room)
+    return cut(labels[i], max(cap, room.cap(5)), room)
 
 
 def cut(label: str, cap: int, room: Room) -> str:
@@ -281,22 +299,27 @@ def facts_line(view: View, matrix: Matrix, room: Room) -> str:
     if facts is None:
         return ""
     count = view.step.shape[-2]
-    whole = len(matrix.array) == count
-    numbers = range(count) if view.rows is None else view.rows.tolist()
-    names = Names.of(view.step.rows, count)
     low, high = facts.sums
     near = max(abs(low - 1), abs(high - 1)) < _NEAR
-    sums = "1" if near else f"{low:.4g} to {high:.4g}"
-    first = f"{'rows' if whole else 'shown rows'} sum to {sums}"
+    sums = "1" if near else f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    line = f"{'rows' if len(matrix.array) == count else 'shown rows'} sum to {sums}"
     if len(matrix.array) == 1:
-        first = f"the row sums to {sums}"
+        line = f"the row sums to {sums}"
     if facts.unseeing:
-        first += f", but {facts.unseeing} see no key"
+        line += f", but {facts.unseeing} {'sees' if facts.unseeing == 1 else 'see'} no key"
+    if near:
+        line += f"; effective keys (2^entropy): {_spread(facts, view, room)}"
+        line += f" of {view.step.shape[-1]}"
+    return line if room.width is None else "\n".join(folded(line, max(room.width, 1)))
+
+
+def _spread(facts: Facts, view: View, room: Room) -> str:
+    """How many keys share a row, from least to most."""
+    numbers = range(view.step.shape[-2]) if view.rows is None else view.rows.tolist()
+    pairs = ((facts.fewest, facts.sharpest), (facts.most, facts.flattest))
     few, many = (
         f"{keys:.{2 if keys < 10 else 1 if keys < 100 else 0}f} "
-        f"({cut(names[numbers[row]], _SHORT, room)})"
-        for keys, row in ((facts.fewest, facts.sharpest), (facts.most, facts.flattest))
+        f"({cut(view.step.row_names[numbers[row]], 8, room)})"
+        for keys, row in pairs
     )
-    spread = few if facts.sharpest == facts.flattest else f"{few} to {many}"
-    line = f"{first}; effective keys (2^entropy): {spread} of {view.step.shape[-1]}"
-    return line if room.width is None else "\n".join(folded(line, max(room.width, 1)))
+    return few if facts.sharpest == facts.flattest else f"{few} to {many}"

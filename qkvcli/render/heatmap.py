@@ -10,7 +10,6 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.patches import Fit, Patches
 from qkvcli.core.steps import Outline
@@ -195,7 +194,8 @@ def _above(labels: list[str], columns: int) -> str:
 def _strongest(patches: Patches, pen: Pen) -> Text:
     """The largest weights, in as many lines as they need."""
     width = pen.room.width
-    line, lines = "strongest:", list[str]()
+    of = "strongest" if patches.sample is None else "strongest of these queries"
+    line, lines = f"{of}:", list[str]()
     for text in _pairs(patches, pen):
         if width is not None and cell_len(line) + 1 + cell_len(text) > width and line.strip():
             lines.append(line)
@@ -207,7 +207,7 @@ def _strongest(patches: Patches, pen: Pen) -> Text:
 def _pairs(patches: Patches, pen: Pen) -> Iterator[str]:
     """Each of the largest weights: its matrix, query and key."""
     step, room = patches.view.step, pen.room
-    queries, keys = Names.of(step.rows, step.shape[-2]), Names.of(step.columns, step.shape[-1])
+    queries, keys = step.row_names, step.column_names
     weights = [pair.weight for pair in patches.strongest]
     [numbers] = formatted(np.array([weights]), room.digits)
     arrow = ascii_only("→") if room.plain else "→"

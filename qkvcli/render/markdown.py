@@ -5,7 +5,6 @@ from itertools import repeat
 from typing import BinaryIO
 
 from qkvcli.core.facts import Ranked
-from qkvcli.core.naming import Names
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import View
 from qkvcli.render.grids import Grid, Room, grids
@@ -38,7 +37,6 @@ def step_markdown(view: View, room: Room) -> Iterator[str]:
 def write_pairs(
     step: Outline,
     rows: Iterable[Ranked],
-    names: tuple[Names, Names],
     stream: BinaryIO,
     room: Room = WHOLE,
 ) -> None:
@@ -54,7 +52,7 @@ def write_pairs(
             stream.write(f"{_row((*[':--'] * (2 + heads), '--:'))}\n".encode())
         weights = formatted(row.weights[None], room.digits)[0]
         for key, weight in zip(row.keys.tolist(), weights, strict=True):
-            line = (*place, names[0][row.query], names[1][key], weight)
+            line = (*place, step.row_names[row.query], step.column_names[key], weight)
             stream.write(f"{_row(tuple(map(printable, line)))}\n".encode())
     stream.write(b"\n")
 

@@ -1,6 +1,5 @@
 """Steps as Rich tables."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -60,7 +59,7 @@ def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
 def _tables(view: View, matrix: Matrix, room: Room) -> Iterator[Block]:
     """The tables of one matrix, and what there is to say of it."""
     heat = _heat(view, room)
-    for grid in grids(view, matrix, room):
+    for grid in grids(view, matrix, room, ends=True):
         yield Block(_table(grid, room, heat), grid.width)
         facts = facts_line(view, matrix, room) if grid.ends else ""
         if facts:
@@ -125,10 +124,11 @@ def _table(grid: Grid, room: Room, heat: Heat | None) -> Table:
 
 def _cell(grid: Grid, place: tuple[int, int], text: str, room: Room, heat: Heat | None) -> Text:
     """A cell: the largest weight of a row has a star before it, in the gap."""
-    value = grid.numbers.get(place, -math.inf)
-    if place in grid.hidden or value == -math.inf:
+    if place in grid.hidden or text.strip() in ("-inf", room.ellipsis):
         return Text(text, _QUIET)
-    style = Style() if heat is None or room.heat is None else heat.style(value, room.heat)
+    style = Style()
+    if heat is not None and room.heat is not None:
+        style = heat.style(grid.numbers[place], room.heat)
     if place in grid.strongest:
         return Text(f"*{text}", style + _STRONGEST)
     return Text(text, style)

@@ -45,7 +45,7 @@ def aligned(column: list[str]) -> list[str]:
 def _text(value: float, notation: str) -> str:
     text = f"{value:{notation}}"
     # a small negative number rounds to "-0.00", which reads as a mistake
-    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+    return text[1:] if text.startswith("-") and float(text) == 0 else text
 
 
 def ordinal(number: int) -> str:

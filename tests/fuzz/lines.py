@@ -42,7 +42,7 @@ VALUES = {
     "HEADS": ["0", "1", "all", "0:2", "-1:", "0,1", "1,0", "9", "", "x", "::0", "1-2"],
     "BATCHES": ["0", "1", "all", "0:2", "-1:", "0,1", "1,0", "9", "", "x"],
     "WHEN": ["auto", "always", "never", "auto", "always", "never", "auto", "on", ""],
-    "FORMAT": ["csv", "tsv", "txt", "json", "npy", "npz", "table", "markdown", "md", "CSV"],
+    "FORMAT": ["csv", "tsv", "txt", "json", "npy", "npz", "table", "markdown", "heatmap", "md"],
 }  # fmt: skip
 """What is typed for each kind of value; most of the first are right."""
 RIGHT = 7
@@ -50,9 +50,11 @@ SOURCES = [
     [], ["--seed", "7"], ["--qkv", "qkv.npz"], ["-q", "q.csv", "-k", "k.csv", "-v", "v.csv"], ["-"],
     ["--seed=1", "--length", "3", "--dim=4"], ["w.npy", "-v", "v.csv"], ["--qkv=qkv.json"],
     ["--embeddings", "q.csv", "--wq", "w.npy", "--wk", "w.npy", "--wv", "w.npy"],
+    ["--scores", "w.npy", "-v", "v.csv"], ["--example", "cat"], ["--example=gpt"],
 ]  # fmt: skip
 WORDS = ["--", "-", "", "-h", "--help", "--version", "x", "-fcsv", "-f=csv", "-qk", "--no-full",
          "é", "---seed", "--causal=", "--causal=yes", "--=", "=", "--seed", "\u202e"]  # fmt: skip
+TOKENS = ["0", "1", "2", "0", "1", "cat", "The", "9", "the#2", "", "-1", "0" * 5000, "\x1b[2J"]
 SIZES = {"--length", "--dim", "--key-length", "--value-dim"}
 
 
@@ -91,6 +93,8 @@ class Lines:
 
     def make(self, random: Random) -> Typed:
         words = [random.choice(list(COMMANDS)), *random.choice(SOURCES)]
+        if words[0] == "explain":
+            words[1:1] = random.choices(TOKENS, k=random.choice((1, 1, 2)))
         for _ in range(random.choice((0, 1, 1, 2, 3, 5))):
             words += self._option(random)
         if random.random() < 0.15:
