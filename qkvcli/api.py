@@ -210,14 +210,16 @@ class Explanation(Explained):
         return f"Explanation({str(self).splitlines()[0]})"
 
     def __str__(self) -> str:
-        from qkvcli.render.explanation import explanation_text
+        from qkvcli.render.explanation import PAPER, parts
+        from qkvcli.render.paper import plain_text
 
-        return explanation_text(self)
+        return plain_text(parts(self, PAPER), PAPER)
 
     def _repr_markdown_(self) -> str:
-        from qkvcli.render.explanation import explanation_markdown
+        from qkvcli.render.explanation import PAPER, parts
+        from qkvcli.render.paper import markdown
 
-        return explanation_markdown(self)
+        return markdown(parts(self, PAPER))
 
 
 def _token(given: str | SupportsIndex, names: naming.Names, kind: str) -> int:

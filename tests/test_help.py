@@ -417,3 +417,15 @@ def test_pages_are_in_the_package() -> None:
     folder = Path(sys.modules["qkvcli"].__file__ or "").parent / "help"
     assert {path.stem for path in folder.glob("*.md")} == set(TOPICS)
     assert os.path.commonpath([folder, ROOT]) == str(ROOT)
+
+
+@pytest.mark.parametrize("words", ["-h", "--help", "run -h", "help", "--version"])
+def test_help_is_shown_without_numpy(words: str) -> None:
+    """NumPy takes longer to import than help takes to show."""
+    script = (
+        "import sys; from qkvcli.cli import main; sys.argv[1:] = sys.argv[1].split()\n"
+        "try: main()\nexcept SystemExit: pass\nassert 'numpy' not in sys.modules"
+    )
+    command = [sys.executable, "-c", script, words]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (0, "")

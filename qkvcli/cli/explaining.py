@@ -70,23 +70,20 @@ def _write(
 
         write_explained(found, stream, display.digits)
         return
-    from qkvcli.render import explanation
+    from qkvcli.render import explanation, paper
 
     many = len(found) > 1 and display.head is None
-    if name == "markdown":
-        room = page(display)
-        room = room._replace(width=room.width or explanation.PAPER.width)
-        if many:
-            texts = [explanation.overview_markdown(found, room)]
-        else:
-            texts = [explanation.explanation_markdown(one, room) for one in found]
-        stream.write("\n".join(texts).encode())
-        return
     room, _ = screen(display, environment)
-    printer = Printer(environment)
+    if name == "markdown":
+        room = page(display)._replace(width=display.width or explanation.PAPER.width)
     if many:
-        blocks = explanation.overview_blocks(found, room)
+        said = [explanation.overview(found, room)]
     else:
-        blocks = (block for one in found for block in explanation.explanation_blocks(one, room))
-    for block in blocks:
-        stream.write(printer(block))
+        said = [list(explanation.parts(one, room)) for one in found]
+    if name == "markdown":
+        stream.write("\n".join(map(paper.markdown, said)).encode())
+        return
+    printer = Printer(environment)
+    for parts in said:
+        for block in paper.blocks(parts, room):
+            stream.write(printer(block))

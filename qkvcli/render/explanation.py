@@ -1,21 +1,18 @@
-"""An explanation as a person reads it: lines, small tables and bars; or as Markdown."""
+"""What an explanation says, in lines, small tables and bars."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.cells import cell_len
-from rich.text import Text
 
 from qkvcli.core.explain import Explanation
 from qkvcli.core.facts import largest
 from qkvcli.core.masks import Hidden
 from qkvcli.core.operands import Array, Labels
-from qkvcli.render.bars import WHOLE, bar
 from qkvcli.render.grids import Room, cut
-from qkvcli.render.screen import Block, ascii_only, folded, printable
-from qkvcli.render.text import formatted, markdown_cell, matrix_title, ordinal, percent, share
+from qkvcli.render.paper import MARGIN, Bars, Line, Part, Sheet
+from qkvcli.render.text import formatted, matrix_title, ordinal, percent, share
 
 _SPOKEN = 3
 """How many keys have a line of their own."""
@@ -23,38 +20,10 @@ _WRITTEN_OUT = 8
 """Up to how many exponentials a sum is written out."""
 _FEWEST, _CHECKED = 1, 4
 """How many decimals there are at least: of weights, and of the exponents that make them."""
-_INDENT, _LABEL = "   ", "magenta"  # labels as in tables
 _ROOMY = 50
 """How many columns of text a table must have for a sum beside it."""
 PAPER = Room(80)
 """The room where nothing says how wide it is."""
-
-
-class Line(NamedTuple):
-    """A line of text; a ``heading`` begins a part."""
-
-    text: str
-    heading: bool = False
-
-
-class Sheet(NamedTuple):
-    """A small table: a line above its columns (or nothing), and lines that begin with a label."""
-
-    header: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-
-
-class Bars(NamedTuple):
-    """Names with their weights, as text and as a share of 1, and what is said of each.
-
-    The latter has a ``title``, where a table is to have one.
-    """
-
-    lines: tuple[tuple[str, str, float, str], ...]
-    title: str = "share"
-
-
-Part: TypeAlias = Line | Sheet | Bars
 
 
 def parts(found: Explanation, room: Room) -> Iterator[Part]:
@@ -156,7 +125,7 @@ def _products(
     total = f"sum {_number(found.score, room.digits)}"
     names = _columns(found.columns, table.shape[1])
     widths = _widths(names, texts)
-    left = math.inf if room.width is None else room.width - len(_INDENT)
+    left = math.inf if room.width is None else room.width - MARGIN
     left -= max(map(cell_len, labels))
     beside = left > _ROOMY
     sizes = np.nan_to_num(np.abs(products), nan=np.inf)
@@ -303,7 +272,7 @@ def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> 
     texts = _texts(table, room.digits)
     names = _columns(columns, table.shape[1])
     widths = _widths(names, texts)
-    left = math.inf if room.width is None else room.width - len(_INDENT)
+    left = math.inf if room.width is None else room.width - MARGIN
     left -= max(map(cell_len, labels))
     picked = _fitting(np.nan_to_num(np.abs(table[-1]), nan=np.inf), widths, left)
     more = table.shape[1] - len(picked)
@@ -363,85 +332,8 @@ def _four(value: float) -> str:
     return f"{value:.{max(3 - math.floor(math.log10(value)), 0)}f}"
 
 
-def explanation_blocks(found: Explanation, room: Room) -> Iterator[Block]:
-    """The explanation for a terminal."""
-    yield from _blocks(parts(found, room), room)
-
-
-def _blocks(said: Iterable[Part], room: Room) -> Iterator[Block]:
-    for part in said:
-        for text in _lines(part, room):
-            yield Block(text, text.cell_len)
-    yield Block("")
-
-
-def _lines(part: Part, room: Room) -> Iterator[Text]:
-    """The lines of a part."""
-    if isinstance(part, Line):
-        yield from _folded(part, room)
-    elif isinstance(part, Sheet):
-        yield from _sheet(part, room)
-    else:
-        yield from _barred(part, room)
-
-
-def _folded(line: Line, room: Room) -> Iterator[Text]:
-    """A line of text; one that is longer than the room breaks at blanks."""
-    text = ("" if line.heading else _INDENT) + _shown(line.text, room)
-    lines = [text] if room.width is None else folded(text, max(room.width, 12), _INDENT)
-    for part in lines:
-        yield Text(part, "bold" if line.heading else "")
-
-
-def _shown(text: str, room: Room) -> str:
-    text = printable(text)
-    return ascii_only(text) if room.plain else text
-
-
-def _labelled(label: str, rest: str, room: Room) -> Text:
-    text = Text.assemble(_INDENT, (_shown(label, room), _LABEL), _shown(rest, room))
-    text.rstrip()
-    return text
-
-
-def _sheet(sheet: Sheet, room: Room) -> Iterator[Text]:
-    widths = [max(map(cell_len, column)) for column in zip(sheet.header, *sheet.lines, strict=True)]
-    lines = (sheet.header, *sheet.lines) if any(sheet.header) else sheet.lines
-    for i, (label, *cells) in enumerate(lines):
-        padded = (
-            " " * (width - cell_len(cell) + 2) + cell
-            for cell, width in zip(cells, widths[1:], strict=True)
-        )
-        first, rest = label + " " * (widths[0] - cell_len(label)), "".join(padded)
-        header = i == 0 and lines[0] is sheet.header
-        yield _labelled(first + rest, "", room) if header else _labelled(first, rest, room)
-
-
-def _barred(bars: Bars, room: Room) -> Iterator[Text]:
-    names, texts, _, shares = zip(*bars.lines, strict=True)
-    first, second, last = (max(map(cell_len, column)) for column in (names, texts, shares))
-    used = len(_INDENT) + first + 2 + second + 2 + (last and last + 2)
-    whole = WHOLE if room.width is None else min(WHOLE, room.width - used)
-    for name, number, weight, part in bars.lines:
-        line = f"  {number:>{second}}"
-        if whole >= 4:
-            drawn = bar(weight, whole, room.plain)
-            line += f"  {drawn}{' ' * (whole - len(drawn))}"
-        line += f"  {' ' * (last - cell_len(part))}{part}"
-        yield _labelled(name + " " * (first - cell_len(name)), line, room)
-
-
-def overview_blocks(found: Sequence[Explanation], room: Room) -> Iterator[Block]:
+def overview(found: Sequence[Explanation], room: Room) -> list[Part]:
     """Many heads and batches, a line each."""
-    yield from _blocks(_overview(found, room), room)
-
-
-def overview_markdown(found: Sequence[Explanation], room: Room) -> str:
-    """The same as Markdown."""
-    return _markdown(_overview(found, room))
-
-
-def _overview(found: Sequence[Explanation], room: Room) -> list[Part]:
     first, batches = found[0], len({one.place[:-1] for one in found})
     asked = {one.key.number for one in found}
     key = _called(first.key.name, room)
@@ -472,33 +364,3 @@ def _place_of(found: Explanation) -> str:
     if found.rank is None:
         return f"hidden by the {found.hidden[0].mask}" if found.hidden else "hidden"
     return f"{'largest' if found.rank == 1 else ordinal(found.rank)} of {found.seen}"
-
-
-def explanation_text(found: Explanation, room: Room = PAPER) -> str:
-    """The explanation as plain text."""
-    return "\n".join(text.plain for part in parts(found, room) for text in _lines(part, room))
-
-
-def explanation_markdown(found: Explanation, room: Room = PAPER) -> str:
-    """The explanation as Markdown."""
-    return _markdown(parts(found, room))
-
-
-def _markdown(said: Iterable[Part]) -> str:
-    return "\n".join(line for part in said for line in _marked(part)) + "\n"
-
-
-def _marked(part: Part) -> Iterator[str]:
-    if isinstance(part, Line):
-        text = markdown_cell(printable(part.text))
-        yield from ((f"**{text}**" if part.heading else text), "")
-        return
-    rows = (
-        [part.header, *part.lines]
-        if isinstance(part, Sheet)
-        else [("", "weight", part.title), *((a, b, c) for a, b, _, c in part.lines)]
-    )
-    yield f"| {' | '.join(map(markdown_cell, rows[0]))} |"
-    yield f"| {' | '.join([':--', *['--:'] * (len(rows[0]) - 1)])} |"
-    yield from (f"| {' | '.join(map(markdown_cell, row))} |" for row in rows[1:])
-    yield ""
