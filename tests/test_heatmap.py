@@ -165,8 +165,8 @@ def check_strongest(
     rows = list(range(array.shape[-2])) if selection.rows is None else selection.rows.tolist()
     for pair in pairs:
         place = tuple(axis.index(i) for axis, i in zip(axes, pair.matrix, strict=True))
-        weight = array[(*place, rows.index(pair.query), pair.key)]
-        assert weight == pytest.approx(pair.weight, 1e-9)
+        at = (*place, rows.index(pair.query), pair.key)
+        assert array[at] == pytest.approx(pair.weight, 1e-9)
 
 
 def test_equal_weights_are_named_in_their_order() -> None:
