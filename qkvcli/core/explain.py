@@ -142,10 +142,14 @@ class Explanation:
         """What some keys together add to the output, (d_v,)."""
         if self.values is None:
             raise ValueError("there are no values")
-        alone = np.zeros_like(self.weights)
-        alone[keys] = self.weights[keys]
+        weights, values = self.weights[keys], self.values
+        if 2 * len(keys) < len(values):
+            values = values[keys]
+        else:  # no copy of nearly all values
+            weights = np.zeros_like(self.weights)
+            weights[keys] = self.weights[keys]
         with np.errstate(all="ignore"):
-            mixed: Array = attention.output(alone[None], self.values)[0]
+            mixed: Array = attention.output(weights[None], values)[0]
         return mixed
 
 
@@ -226,7 +230,11 @@ def _shares(weights: Array, values: Array) -> Array:
     """
     lengths = np.empty(len(values))
     with np.errstate(all="ignore"):
-        unit = np.fmax.reduce(np.abs(values), axis=None, initial=0).astype(np.float64)
+        ends = (
+            np.fmax.reduce(values, axis=None, initial=0),
+            np.fmin.reduce(values, axis=None, initial=0),
+        )
+        unit = max(float(ends[0]), -float(ends[1]))
         unit = unit if np.isfinite(unit) and unit else 1.0
         for i in range(0, len(values), _AT_ONCE):
             some = values[i : i + _AT_ONCE].astype(np.float64) / unit
