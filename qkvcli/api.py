@@ -257,7 +257,10 @@ def _place(
     which = (*(numbers or [0] * len(batches)), 0 if head is None else head)
     kinds = (*["batch"] * len(batches), "head")
     found = zip(which, (*batches, heads), kinds, strict=True)
-    return tuple(_counted(n, count, kind, f"{kind}es") for n, count, kind in found)[: len(leading)]
+    return tuple(
+        _counted(n, count, kind, "heads" if kind == "head" else "batches")
+        for n, count, kind in found
+    )[: len(leading)]
 
 
 Sequence.register(Steps)  # not a subclass: type checkers would refuse `"weights" in steps`

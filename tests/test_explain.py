@@ -1,5 +1,6 @@
 """Explanations: their numbers against a plain loop, and what a person reads."""
 
+import io
 import json
 import math
 import re
@@ -222,7 +223,7 @@ def test_given_scores(qkv: Program, folder: Path) -> None:
     shown = qkv(
         "explain", "cat", "sat", "--scores", "s.csv", "-v", SAMPLES / "cat_sat_mat/value.csv"
     )
-    assert "1  score = 4, as it was given\n2  weight = e^4 / (e^0 + e^2" in shown.out
+    assert "1  score = 4, as given\n2  weight = e^4 / (e^0 + e^2" in shown.out
     assert shown.out.split("3  output")[1] == CAT.split("3  output")[1]
     piped = qkv("explain", "cat", "the", "--scores", "-", "--causal", stdin=scores).out
     assert "hidden by the causal mask: the stands after cat" in piped
@@ -446,7 +447,7 @@ def test_what_there_is_nothing_to_say_of(qkv: Program, folder: Path) -> None:
     Path("s.csv").write_text("0,1,-inf\n")
     given = qkv("explain", 0, 2, "--scores", "s.csv").out
     assert given.startswith("0 → 2: weight 0, since 2 is hidden\n")
-    assert "hidden: a score of -inf was given" in given
+    assert "hidden: its score is -inf" in given
 
 
 def test_values_of_any_size_have_their_shares(qkv: Program) -> None:
@@ -505,3 +506,33 @@ def test_an_overview_as_markdown(qkv: Program) -> None:
     page = qkv("explain", "cat", "mat", "--example", "gpt", "-f", "markdown").out
     assert page.startswith("**cat → mat in 9 heads; --head N explains one**\n")
     assert "| head 8 | 0.0000 | hidden by the causal mask |" in page
+
+
+def test_scores_of_one_head_know_the_width_by_the_number_of_heads(
+    qkv: Program, folder: Path
+) -> None:
+    """``--heads`` beside scores says how wide a head of the query is, and splits nothing."""
+    words = ["-q", SAMPLES / "bert/query.npy", "--heads", 12, "--preset", "bert"]
+    whole = ["-k", SAMPLES / "bert/key.npy", "--head", 6]
+    one = qkv("scores", *words[:4], *whole, "-f", "npy").data
+    weights = np.load(io.BytesIO(qkv("softmax", "-", *words, "-f", "npy", stdin=one).data))
+    np.testing.assert_allclose(weights, np.load(SAMPLES / "bert/weights.npy")[[6]], atol=1e-5)
+    np.save("s.npy", np.load(io.BytesIO(one)))
+    told = qkv("explain", 2, "--scores", "s.npy", *words, "-f", "json")
+    assert json.loads(told.out)["weight"] == pytest.approx(float(weights[0, 2].max()))
+
+
+@pytest.mark.parametrize("kind", ["table", "markdown"])
+def test_hostile_columns_in_an_explanation(qkv: Program, folder: Path, kind: str) -> None:
+    Path("q.csv").write_text('token,"\x1b[31mA","b\nc"\na,1,2\nb,2,1\n')
+    shown = qkv("explain", "a", "-q", "q.csv", "-k", "q.csv", "-v", "q.csv", "-f", kind).out
+    assert "\x1b" not in shown
+    assert "b\nc" not in shown
+    assert "A" in shown
+
+
+def test_ascii_keeps_to_the_screen_too(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    for words in ("0 --example bert", "cat sat --example bert --head 6", "mat --example gpt"):
+        lines = qkv("explain", *words.split()).out.splitlines()
+        assert max(map(len, lines)) <= 80

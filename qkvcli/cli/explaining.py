@@ -10,7 +10,7 @@ from qkvcli.cli.delivery import kept_as
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import expanded, problems
 from qkvcli.cli.options import Display
-from qkvcli.cli.terminal import Printer, page, screen
+from qkvcli.cli.terminal import Printer, Shown, page, screen
 from qkvcli.core.explain import Explanation, explain
 from qkvcli.core.naming import Names
 from qkvcli.core.problem import Problem
@@ -36,7 +36,9 @@ def perform(line: Line, environment: Environment) -> None:
         with saved(display.output) as stream:
             _write(kept, found, display, stream, environment)
     if shown is not None:
-        _write(shown, found, display, cast(BinaryIO, environment), environment)
+        obeyed = shown == "json" and environment.on_terminal  # pages have colours
+        stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
+        _write(shown, found, display, stream, environment)
 
 
 def _places(problem: Problem, display: Display) -> list[tuple[int, ...]]:

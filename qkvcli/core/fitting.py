@@ -68,8 +68,8 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
 def _of_values(step: Operand, problem: Problem) -> int:
     """How many heads of a step that was given share each of the values'. Raises ShapeError."""
     check_axes(step, "L_q, L_k")
-    if problem.merged_heads is not None:
-        check_merged(step, problem.merged_heads)
+    if problem.merged_heads is not None and (problem.value or problem.weights):
+        check_merged(step, problem.merged_heads)  # else the heads only tell how wide one is
     if problem.value is None:
         return 1
     check_values(step, step.shape[-1], problem.value)

@@ -114,7 +114,7 @@ def reduced(array: Array, fit: Fit, name: str) -> Array:
     """
     rows, columns = array.shape[-2:]
     begins = starts(rows, fit.rows)
-    ends = [*begins[1:].tolist(), rows]
+    ends = [*begins[1:].tolist(), rows][: len(begins)]
     shape = (*array.shape[:-2], len(begins), min(columns, fit.columns))
     found = np.empty(shape, array.dtype)
     for i, (first, end) in enumerate(zip(begins.tolist(), ends, strict=True)):
@@ -234,11 +234,11 @@ class _Stream:
                 across = _peaks(across, self.columns, -1, name)
             if name == "weights":
                 matrix = _index_in(self.problem.shape[:-2], index)
-                free = across
+                free = across if problem.shape[-1] > 1 else np.zeros_like(across)
                 if hidden is not None and hidden.size:
                     # a query that sees one key alone says nothing of it
                     lone = np.count_nonzero(~hidden, axis=-1) == 1
-                    free = np.where(lone[:, None], 0, across)
+                    free = np.where(lone[:, None], 0, free)
                     no_key = np.logical_and.reduceat(hidden, self.columns, axis=-1)
                     across = np.where(no_key, -np.inf, across)
                 found = _largest(arrays[name], free, self.columns)

@@ -71,7 +71,7 @@ def _score(found: Explanation, room: Room) -> Iterator[Part]:
     products = found.products
     number = _number(found.score, room.digits)
     if products is None or found.query_vector is None or found.key_vector is None:
-        yield Line(f"1  score = {number}, as it was given", heading=True)
+        yield Line(f"1  score = {number}, as given", heading=True)
     else:
         yield Line(f"1  score = q({query})·k({key}){_made(found, 'query', 'key')}", heading=True)
         rows = ((f"q({query})", found.query_vector), (f"k({key})", found.key_vector))
@@ -84,7 +84,7 @@ def _score(found: Explanation, room: Room) -> Iterator[Part]:
     for hidden in found.hidden:
         yield Line(f"hidden by the {hidden.mask}{_reason(found, hidden, room)}")
     if found.rank is None and found.seen and not found.hidden and not np.isnan(found.weight):
-        yield Line("hidden: a score of -inf was given")
+        yield Line("hidden: its score is -inf")
 
 
 def _reason(found: Explanation, hidden: Hidden, room: Room) -> str:
@@ -123,7 +123,7 @@ def _products(
     table = np.vstack([vectors, products])
     texts = _texts(table, room.digits)
     total = f"sum {_number(found.score, room.digits)}"
-    names = _columns(found.columns, table.shape[1])
+    names = _columns(found.columns, table.shape[1], room)
     widths = _widths(names, texts)
     left = math.inf if room.width is None else room.width - MARGIN
     left -= max(map(cell_len, labels))
@@ -157,7 +157,7 @@ def _fitting(sizes: Array, widths: Sequence[int], left: float) -> list[int]:
     """The columns that fit: all of them in their order, or the largest, the largest first."""
     if sum(width + 2 for width in widths) <= left:
         return list(range(len(widths)))
-    left -= len("  … 9999 more")
+    left -= len("  ... 9999 more")
     picked: list[int] = []
     for j in np.argsort(-sizes, kind="stable").tolist():
         left -= widths[j] + 2
@@ -171,8 +171,10 @@ def _corner(labels: Labels) -> str:
     return "column" if labels is None else ""
 
 
-def _columns(labels: Labels, count: int) -> Sequence[str]:
-    return list(map(str, range(count))) if labels is None else labels
+def _columns(labels: Labels, count: int, room: Room) -> Sequence[str]:
+    if labels is None:
+        return list(map(str, range(count)))
+    return [cut(label, room.cap(5), room) for label in labels]
 
 
 def _weight(found: Explanation, room: Room) -> Iterator[Part]:
@@ -270,7 +272,7 @@ def _output(found: Explanation, room: Room) -> Iterator[Part]:
 def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> Sheet:
     """What each key adds, and their sum; of wide values the columns where that is largest."""
     texts = _texts(table, room.digits)
-    names = _columns(columns, table.shape[1])
+    names = _columns(columns, table.shape[1], room)
     widths = _widths(names, texts)
     left = math.inf if room.width is None else room.width - MARGIN
     left -= max(map(cell_len, labels))
@@ -340,7 +342,8 @@ def overview(found: Sequence[Explanation], room: Room) -> list[Part]:
     what = f" → {key}" if len(asked) == 1 else ", and the key that weighs most,"
     many = f"{len(found) // batches} heads; --head N explains one"
     if batches > 1:
-        many = f"{len(found)} matrices; --batch N --head N explains one"
+        many = f"{len(found)} matrices; --batch N --head N explains "
+        many += "one" if len(first.place) == 2 else "some of them"
     lines = tuple(
         (
             matrix_title(one.place)

@@ -74,37 +74,40 @@ def _shown(text: str, room: Room) -> str:
     return ascii_only(text) if room.plain else text
 
 
-def _labelled(label: str, rest: str, room: Room) -> Text:
-    text = Text.assemble(_INDENT, (_shown(label, room), _LABEL), _shown(rest, room))
+def _labelled(label: str, rest: str) -> Text:
+    text = Text.assemble(_INDENT, (label, _LABEL), rest)
     text.rstrip()
     return text
 
 
 def _sheet(sheet: Sheet, room: Room) -> Iterator[Text]:
-    widths = [max(map(cell_len, column)) for column in zip(sheet.header, *sheet.lines, strict=True)]
-    lines = (sheet.header, *sheet.lines) if any(sheet.header) else sheet.lines
-    for i, (label, *cells) in enumerate(lines):
+    rows = [[_shown(cell, room) for cell in row] for row in (sheet.header, *sheet.lines)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for i, (label, *cells) in enumerate(rows):
         padded = (
             " " * (width - cell_len(cell) + 2) + cell
             for cell, width in zip(cells, widths[1:], strict=True)
         )
         first, rest = label + " " * (widths[0] - cell_len(label)), "".join(padded)
-        header = i == 0 and lines[0] is sheet.header
-        yield _labelled(first + rest, "", room) if header else _labelled(first, rest, room)
+        if i:
+            yield _labelled(first, rest)
+        elif any(sheet.header):
+            yield _labelled(first + rest, "")
 
 
 def _barred(bars: Bars, room: Room) -> Iterator[Text]:
-    names, texts, _, shares = zip(*bars.lines, strict=True)
+    names, texts, weights, shares = zip(*bars.lines, strict=True)
+    names = tuple(_shown(name, room) for name in names)
     first, second, last = (max(map(cell_len, column)) for column in (names, texts, shares))
     used = len(_INDENT) + first + 2 + second + 2 + (last and last + 2)
     whole = WHOLE if room.width is None else min(WHOLE, room.width - used)
-    for name, number, weight, part in bars.lines:
+    for name, number, weight, part in zip(names, texts, weights, shares, strict=True):
         line = f"  {number:>{second}}"
         if whole >= 4:
             drawn = bar(weight, whole, room.plain)
             line += f"  {drawn}{' ' * (whole - len(drawn))}"
         line += f"  {' ' * (last - cell_len(part))}{part}"
-        yield _labelled(name + " " * (first - cell_len(name)), line, room)
+        yield _labelled(name + " " * (first - cell_len(name)), line)
 
 
 def plain_text(said: Iterable[Part], room: Room) -> str:
@@ -127,7 +130,8 @@ def _marked(part: Part) -> Iterator[str]:
         if isinstance(part, Sheet)
         else [("", "weight", part.title), *((a, b, c) for a, b, _, c in part.lines)]
     )
-    yield f"| {' | '.join(map(markdown_cell, rows[0]))} |"
-    yield f"| {' | '.join([':--', *['--:'] * (len(rows[0]) - 1)])} |"
-    yield from (f"| {' | '.join(map(markdown_cell, row))} |" for row in rows[1:])
+    header, *others = ([markdown_cell(printable(cell)) for cell in row] for row in rows)
+    yield f"| {' | '.join(header)} |"
+    yield f"| {' | '.join([':--', *['--:'] * (len(header) - 1)])} |"
+    yield from (f"| {' | '.join(row)} |" for row in others)
     yield ""
