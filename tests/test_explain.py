@@ -610,6 +610,10 @@ def test_numbers_are_written_as_they_are(qkv: Program) -> None:
     )
     tiny = " ".join(" ".join(explained_lines([[-6]], [[4], [3.9]])).split())
     assert "the largest, -23.4000: e^score itself may vanish, and the shares are the same" in tiny
+    huge = " ".join(" ".join(explained_lines([[9]], [[4], [3.9]])).split())
+    assert "the largest, 36: e^score itself may overflow, and the shares are the same" in huge
+    given = qkv("explain", 0, 0, "--scores", "-", stdin="-0.0,1\n").out
+    assert "1  score = 0, as it was given\n" in given
     endless = explained_lines([[1e200]], [[1e200], [-1]], 0)
     assert "   q×k        inf  sum inf" in endless
     assert "2  weight = e^inf / (e^inf + e^-1e+200) = inf / inf = nan" in endless

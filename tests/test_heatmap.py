@@ -433,3 +433,12 @@ def test_without_half_blocks_a_number_is_a_coloured_blank(
         *(f"{label} {' ' * 4}" for label in ("0", " ", " ", "3")),
     ]
     assert len(re.findall("48;5;", shown.split("0  3")[1])) >= 4
+
+
+def test_heads_stand_out(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    shown = qkv("softmax", "--example", "gpt", "--head", "4,5", "-f", "heatmap").out.splitlines()
+    assert shown[2].count("\x1b[1mhead ") == 2
+    assert "\x1b[35mThe" in shown[3]
+    assert shown[4].startswith("\x1b[35mThe")

@@ -495,3 +495,9 @@ def test_a_row_with_a_nan_has_no_largest_weight(qkv: Program) -> None:
     shown = qkv(*words, stdin="nan,1,0\n0,.5,.5\n").out.splitlines()
     assert "→" not in shown[3]
     assert shown[4].endswith("→ 1, 2 50%")
+
+
+def test_how_a_file_was_read_is_noted(qkv: Program, folder: Path) -> None:
+    Path("s.csv").write_text("1,O.5\n3,4\n")
+    assert "note: s.csv: the first line is read as labels" in qkv("softmax", "s.csv").err
+    assert qkv("softmax", "--example", "cat").err == ""
