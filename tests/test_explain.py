@@ -709,8 +709,9 @@ def test_a_page_is_the_same_on_every_screen(qkv: Program, monkeypatch: pytest.Mo
     page = qkv(*words).out
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("LC_ALL", "C")
-    assert qkv(*words).out == page
+    assert qkv(*words).out == qkv(*words, "--width", 80).out == page
     assert len(qkv(*words, "--width", 60).out) < len(page)
+    assert re.findall(r"[^\n]\n\n\*\*(\d)", page) == ["1", "2", "3"]
 
 
 def test_labels_and_headings_have_their_colours(
@@ -764,3 +765,15 @@ def test_what_is_no_number_is_shown_first() -> None:
     headers = [line.split() for line in whole if line.startswith("   column")]
     assert headers[1][1:3] == ["37", "35"]
     assert headers[1][-3] == "…"
+
+
+def test_what_is_said_of_equal_weights_and_of_a_mask(qkv: Program, folder: Path) -> None:
+    assert ", as large as any of 3;" in explained_lines([[0]], [[1], [2], [3]])[0]
+    tied = qkv("explain", 2, "--example", "tensorflow").out
+    assert "91% of output" in tied
+    assert "a key adds" not in tied  # since none weighs more, as far as one can see
+    np.save("m.npy", np.array([[True, False]]))
+    np.save("q.npy", np.ones((1, 2)))
+    np.save("k.npy", np.ones((2, 2)))
+    masked = qkv("explain", 0, 1, "-q", "q.npy", "-k", "k.npy", "--mask", "m.npy").out
+    assert "   hidden by the mask\n" in masked

@@ -442,3 +442,10 @@ def test_heads_stand_out(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown[2].count("\x1b[1mhead ") == 2
     assert "\x1b[35mThe" in shown[3]
     assert shown[4].startswith("\x1b[35mThe")
+
+
+def test_narrow_pictures_leave_room_for_their_names(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.ones((3, 1, 2)))
+    shown = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "-f", "heatmap").out.splitlines()
+    assert shown[2] == "  head 0  head 1  head 2"
+    assert [line.split() for line in shown[3:5]] == [["0"] * 3, ["0", *"███"]]

@@ -321,3 +321,10 @@ def test_a_rows_end_names_short_labels_whole(qkv: Program) -> None:
         f"{'x' * 10} 100%",
         f"{'y' * 9}… 100%",
     ]
+
+
+def test_a_whole_step_in_few_lines_shows_its_last_rows() -> None:
+    matrix = np.arange(50.0)[:, None]
+    [grid] = grids(View.whole(Step.held("scores", matrix)), Matrix((), matrix), Room(80, 5, 0))
+    assert [line[0] for line in grid.lines] == ["0", "1", "…", "48", "49"]
+    assert [line[1].strip() for line in grid.lines] == ["0", "1", "…", "48", "49"]
