@@ -239,6 +239,7 @@ def test_a_key_that_a_mask_hides(qkv: Program) -> None:
     assert "hidden by the valid length: keys from 3 on are padding" in padded
     nobody = qkv("explain", "The", "--example", "gpt", "--head", 4, "--offset", -1).out
     assert nobody.startswith("head 4: The sees no key: its weights and its output are zeros\n")
+    assert re.findall(r"^\d  \w+", nobody, re.M) == ["1  score"]
 
 
 def test_given_scores(qkv: Program, folder: Path) -> None:
@@ -529,6 +530,8 @@ def test_digits_round_json_too(qkv: Program) -> None:
 def test_an_overview_as_markdown(qkv: Program) -> None:
     page = qkv("explain", "cat", "mat", "--example", "gpt", "-f", "markdown").out
     assert page.startswith("**cat → mat in 9 heads; --head N explains one**\n")
+    assert "|  | weight |  |\n" in page
+    assert "|  | weight | share |\n" in qkv("explain", "cat", "-f", "markdown").out
     assert "| head 8 | 0.0000 | hidden by the causal mask |" in page
 
 

@@ -501,3 +501,10 @@ def test_how_a_file_was_read_is_noted(qkv: Program, folder: Path) -> None:
     Path("s.csv").write_text("1,O.5\n3,4\n")
     assert "note: s.csv: the first line is read as labels" in qkv("softmax", "s.csv").err
     assert qkv("softmax", "--example", "cat").err == ""
+
+
+def test_a_head_where_there_are_none_says_what_splits_into_heads(qkv: Program) -> None:
+    wrong = qkv("run", "--seed", 1, "--head", 0)
+    assert wrong.code == 2
+    assert wrong.err.endswith("has no head axis; --heads N splits the last axis into heads\n")
+    assert qkv("run", "--seed", 1, "--batch", 0).err.endswith("has no batch axis\n")
