@@ -278,6 +278,8 @@ def test_ties_are_all_marked(qkv: Program) -> None:
     for kind in ("f2", "f4", "f8"):
         row = np.array([0.3, 0.1 + 0.2, 0.1], kind)  # but for the last digit
         assert largest(row).tolist() == [0, 1]
+    assert largest(np.array([0.3, 0.300001, 0.1], "f4")).tolist() == [0, 1]
+    assert largest(np.array([0.3, 0.300001, 0.1], "f8")).tolist() == [1]
     assert largest(np.array([0.3, 0.2998, 0.1], "f2")).tolist() == [0]  # rounded once, at the end
 
 
