@@ -41,6 +41,31 @@ cat → sat: weight 0.6291, the largest of 6; equal shares would be 0.1667
 
 """
 
+WIDE = """\
+head 4: mat → The: weight 0.1448, the 3rd largest of the 5 that it sees; equal
+   shares would be 0.2000
+1  score = q(mat)·k(The)
+   column       31      46       63       48        7  59 more
+   q(mat)   6.5730  6.9671  -0.1958   2.9754   5.9052
+   k(The)   2.8712  0.0884  -1.9966  -0.0875  -0.0408
+   q×k     18.8724  0.6160   0.3909  -0.2602  -0.2412  -0.9964  sum 18.3816
+   scaled 18.3816 × 1/√64 = 2.2977
+2  weight = e^2.2977 / (e^2.2977 + e^3.4883 + e^2.5723 + e^2.2045 + e^1.3534) =
+   9.951 / 68.71 = 0.1448
+   cat     0.4763  ███████████████████                       50% of output
+   sat     0.1906  ███████▋                                  22% of output
+   The     0.1448  █████▊                                     6% of output
+   2 more  0.1883  ███████▌                                  22% of output
+3  output(mat) = 0.4763·v(cat) + 0.1906·v(sat) + …
+   column              60       16       42        8       17  … 59 more
+   0.4763·v(cat)  -0.8315   1.0026   1.1899  -0.4602   0.6844
+   0.1906·v(sat)  -0.3064   0.2593   0.2092  -0.4344   0.1606
+   0.1448·v(The)  -0.0016  -0.0020  -0.0355   0.0973  -0.0355
+   2 more         -0.3770   0.2367   0.1295  -0.4037   0.1859
+   output(mat)    -1.5164   1.4967   1.4931  -1.2011   0.9954
+
+"""
+
 
 @st.composite
 def problems(draw: Any) -> tuple[dict[str, Any], int, int, int]:
@@ -215,6 +240,7 @@ def test_a_key_that_a_mask_hides(qkv: Program) -> None:
     assert "hidden by the valid length: keys from 3 on are padding" in padded
     nobody = qkv("explain", "The", "--example", "gpt", "--head", 4, "--offset", -1).out
     assert nobody.startswith("head 4: The sees no key: its weights and its output are zeros\n")
+    assert re.findall(r"^\d  \w+", nobody, re.M) == ["1  score"]
 
 
 def test_given_scores(qkv: Program, folder: Path) -> None:
@@ -505,6 +531,8 @@ def test_digits_round_json_too(qkv: Program) -> None:
 def test_an_overview_as_markdown(qkv: Program) -> None:
     page = qkv("explain", "cat", "mat", "--example", "gpt", "-f", "markdown").out
     assert page.startswith("**cat → mat in 9 heads; --head N explains one**\n")
+    assert "|  | weight |  |\n" in page
+    assert "|  | weight | share |\n" in qkv("explain", "cat", "-f", "markdown").out
     assert "| head 8 | 0.0000 | hidden by the causal mask |" in page
 
 
@@ -536,3 +564,250 @@ def test_ascii_keeps_to_the_screen_too(qkv: Program, monkeypatch: pytest.MonkeyP
     for words in ("0 --example bert", "cat sat --example bert --head 6", "mat --example gpt"):
         lines = qkv("explain", *words.split()).out.splitlines()
         assert max(map(len, lines)) <= 80
+
+
+def test_the_golden_explanation_of_wide_vectors(qkv: Program) -> None:
+    words = ["explain", "mat", "The", "--example", "gpt", "--head", 4, "--offset", -1]
+    assert qkv(*words).out == WIDE
+
+
+def test_the_golden_json(qkv: Program) -> None:
+    words = ["explain", "cat", "mat", "--example", "cat", "--preset", "bert", "--causal"]
+    told = json.loads(qkv(*words, "-f", "json", "--digits", 4).out)
+    ranks = [("cat", 1, 1.0, 0.7311, 1.0), ("The", 0, 0.0, 0.2689, 0.0), ("mat", 5, "-inf", 0.0, 0)]
+    assert list(told.items()) == [
+        ("query", {"name": "cat", "number": 1}),
+        ("key", {"name": "mat", "number": 5}),
+        ("weight", 0.0),
+        ("rank", None),
+        ("keys", 6),
+        ("seen", 2),
+        ("equal_share", 0.5),
+        ("columns", ["article", "animal", "action", "place"]),
+        ("q", [0.0, 1.0, 2.0, 1.0]),
+        ("k", [0.0, 0.0, 0.0, 3.0]),
+        ("products", [0.0, 0.0, 0.0, 3.0]),
+        ("score", 3.0),
+        ("steps", [{"name": "scaled", "value": 1.5}]),
+        ("hidden_by", ["causal mask"]),
+        ("shift", 0.0),
+        ("numerator", 0.0),
+        ("denominator", 3.7183),
+        (
+            "strongest",
+            [
+                dict(zip(("name", "number", "score", "weight", "share"), rank, strict=True))
+                for rank in ranks
+            ],
+        ),
+        ("rest", {"keys": 0, "weight": 0.0, "share": 0.0}),
+        ("output", [7.3106, 0.0, 0.0]),
+    ]
+    many = qkvcli.attend(np.ones((1, 1)), np.arange(12.0)[:, None], np.ones((12, 1)))
+    told = explained(many.explain(0))
+    assert [key["number"] for key in told["strongest"]] == list(range(11, 1, -1))
+    assert told["rest"]["keys"] == 2
+    deep = np.ones((2, 3, 4, 1, 1))
+    assert explained(qkvcli.attend(deep, deep, deep).explain(0, head=3, batch=(1, 2)))["batch"] == [
+        1,
+        2,
+    ]
+
+
+def test_what_made_the_vectors_and_in_which_dtype(qkv: Program) -> None:
+    shown = qkv("explain", 0, "--example", "karim").out
+    assert "1  score = q(0)·k(1), q = X·Wq, k = X·Wk\n" in shown
+    assert "3  output(0) = 0.4683·v(1) + 0.4683·v(2) + …, v = X·Wv\n" in shown
+    words = ["explain", "cat", "--example", "cat", "--width", 99]
+    seen = " = 54.60 / 86.79 = 0.6291"
+    assert f"{seen}\n" in qkv(*words).out
+    assert f"{seen}, in float32\n" in qkv(*words, "--softmax-dtype", "float32").out
+    hidden = qkv(*words[:2], "mat", *words[2:], "--causal", "--softmax-dtype", "float64").out
+    assert "a hidden key has e^-inf = 0, in float64\n" in hidden
+
+
+def explained_lines(query: Any, key: Any, *which: int) -> list[str]:
+    """The lines of an explanation of some matrices, the values a unit vector each."""
+    keys = np.array(key, float)
+    found = qkvcli.attend(np.array(query, float), keys, np.eye(len(keys)))
+    return str(found.explain(0, *which)).splitlines()
+
+
+def test_numbers_are_written_as_they_are(qkv: Program) -> None:
+    two = explained_lines([[-1]], [[0], [-1]], 0)
+    assert two[0] == "0 → 0: weight 0.2689, the smallest of 2; equal shares would be 0.5000"
+    assert "   q×k      0  sum 0" in two  # and not -0
+    assert "3  output(0) = 0.7311·v(1) + 0.2689·v(0)" in two  # that is all of it
+    large = explained_lines([[4]], [[4], [3.9]])
+    assert (
+        "2  weight = e^16.0000 / (e^16.0000 + e^15.6000) = 8.886e+06 / 1.484e+07 = 0.5987" in large
+    )
+    tiny = " ".join(" ".join(explained_lines([[-6]], [[4], [3.9]])).split())
+    assert "the largest, -23.4000: e^score itself may vanish, and the shares are the same" in tiny
+    huge = " ".join(" ".join(explained_lines([[9]], [[4], [3.9]])).split())
+    assert "the largest, 36: e^score itself may overflow, and the shares are the same" in huge
+    given = qkv("explain", 0, 0, "--scores", "-", stdin="-0.0,1\n").out
+    assert "1  score = 0, as given\n" in given
+    endless = explained_lines([[1e200]], [[1e200], [-1]], 0)
+    assert "   q×k        inf  sum inf" in endless
+    assert "2  weight = e^inf / (e^inf + e^-1e+200) = inf / inf = nan" in endless
+    both = explained_lines([[np.inf, 1]], [[1, -np.inf], [0, 0]], 0)
+    assert "   q×k     inf  -inf  sum nan" in both
+    for digits, power in ((2, "0.3333"), (4, "0.3333"), (6, "0.333333")):
+        words = ["explain", 0, "--scores", "-", "--digits", digits]
+        assert f" = e^{power} / (e^{power} + e^0)" in qkv(*words, stdin="0.33333333,0\n").out
+
+
+@pytest.mark.parametrize(("keys", "written", "more"), [(8, 8, ""), (9, 3, "+ … 6 more)")])
+def test_a_sum_of_up_to_8_powers_is_written_out(keys: int, written: int, more: str) -> None:
+    lines = explained_lines([[1]], [[0.5]] + [[0]] * (keys - 1))
+    text = " ".join(" ".join(lines).split())
+    total = text[text.index("(e^") : text.index(") = ") + 1]
+    assert total.count("e^") == written
+    assert total.endswith(more)
+
+
+def test_as_text_it_is_as_wide_as_80_columns(qkv: Program) -> None:
+    query, key, value = (
+        np.loadtxt(SAMPLES / "cat_sat_mat" / f"{name}.csv", str, delimiter=",")[1:, 1:].astype(
+            float
+        )
+        for name in ("query", "key", "value")
+    )
+    found = qkvcli.attend(query, key, value, labels="The cat sat on the mat").explain("cat", "sat")
+    named = re.sub("article|animal  action|action|animal|place", "", CAT)
+    lines = str(found).splitlines()
+    assert len(lines) == len(named.rstrip().splitlines())
+    assert lines[0] == CAT.splitlines()[0]
+    assert lines[7:11] == CAT.splitlines()[7:11]
+    assert max(map(cell_len, lines)) <= 80
+
+
+def test_bars_take_the_room_that_there_is(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.ones((1, 1)))
+    words = ["explain", 0, "-q", "q.npy", "-k", "q.npy"]
+    drawn = {width: qkv(*words, "--width", width).out for width in range(12, 81)}
+    lengths = {shown.count("█") for shown in drawn.values()}
+    assert lengths == {0, *range(4, 41)}  # of a share of 1; none of fewer than 4 columns
+    for width, shown in drawn.items():
+        if 0 < shown.count("█") < 40:
+            assert max(map(len, shown.splitlines()[1:])) == width
+
+
+def test_an_overview_says_of_each_head_what_there_is_to_say(qkv: Program, folder: Path) -> None:
+    nobody = qkv("explain", "The", "--example", "gpt", "--offset", -1).out.splitlines()
+    assert [line.split("  ")[-1].strip() for line in nobody[1:10]] == ["sees no key"] * 9
+    q = np.zeros((2, 1, 2))
+    q[:, 0] = [[1, 0], [0, 1]]
+    np.save("q.npy", q)
+    np.save("k.npy", np.broadcast_to(np.eye(2), (2, 2, 2)))
+    shown = qkv("explain", 0, "-q", "q.npy", "-k", "k.npy").out.splitlines()
+    assert shown[0] == "0, and the key that weighs most, in 2 heads; --head N explains one"
+    assert [line.split()[:5] for line in shown[1:3]] == [
+        ["head", str(h), "→", str(h), "0.7311"] for h in (0, 1)
+    ]
+    assert all(line.endswith("  largest of 2") for line in shown[1:3])
+    k = np.ones((2, 2, 2))
+    k[1] = np.nan
+    np.save("k.npy", k)
+    odd = qkv("explain", 0, 1, "-q", "q.npy", "-k", "k.npy").out.splitlines()
+    assert odd[0].startswith("0 → 1 in 2 heads")
+    assert odd[2].split() == ["head", "1", "nan"]
+    np.save("s.npy", np.array([[[0, -np.inf]], [[1, 2]]]))
+    given = qkv("explain", 0, 1, "--scores", "s.npy").out.splitlines()
+    assert given[1].endswith("  hidden")
+    assert given[2].endswith("  largest of 2")
+
+
+def test_a_name_in_other_letters_is_found_again() -> None:
+    with pytest.raises(UsageError, match=r"no key 'THE'; did you mean The\?$"):
+        Names(("The", "cat"), 2).find("THE", "key")
+    labels = tuple(f"token{i}" for i in range(21))
+    with pytest.raises(UsageError, match=r"token19 and 1 more$"):
+        Names(labels, 21).find("x", "query")
+    with pytest.raises(UsageError, match=r"token19$"):
+        Names(labels[:20], 20).find("x", "query")
+    five = Names(("a",) * 5, 5)
+    with pytest.raises(UsageError, match=r"5 tokens are called 'a'; say a#1 or a#2 or a#3 or a#4$"):
+        five.find("a", "query")
+    assert (five[-1], next(reversed(five))) == ("a#5", "a#5")
+    for i in (5, -6):
+        with pytest.raises(IndexError):
+            five[i]
+    with pytest.raises(UsageError, match="there is no key '1'; there are none"):
+        Names(None, 0).find("1", "key")
+
+
+def test_a_page_is_the_same_on_every_screen(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["explain", "cat", "--example", "bert", "--head", 6, "-f", "markdown"]
+    page = qkv(*words).out
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LC_ALL", "C")
+    assert qkv(*words).out == qkv(*words, "--width", 80).out == page
+    assert len(qkv(*words, "--width", 60).out) < len(page)
+    assert re.findall(r"[^\n]\n\n\*\*(\d)", page) == ["1", "2", "3"]
+
+
+def test_labels_and_headings_have_their_colours(
+    qkv: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    lines = qkv("explain", "cat", "sat", "--example", "cat", "--preset", "bert").out.splitlines()
+    assert [i for i, line in enumerate(lines) if line.startswith("\x1b[1m")] == [0, 1, 7, 8, 13]
+    assert lines[2] == "   \x1b[35m        article  animal  action  place\x1b[0m"
+    assert lines[3] == "   \x1b[35mq(cat)\x1b[0m        0       1       2      1"
+    assert lines[6] == "   scaled 4 × 1/√4 = 2"
+    assert lines[9].startswith("   \x1b[35msat   \x1b[0m  0.")
+
+
+def test_long_names_are_cut_alike(qkv: Program) -> None:
+    words = ["explain", 0, 1, "--seed", 1, "--dim", 3, "--labels", f"{'x' * 30} y", "--width", 60]
+    lines = qkv(*words).out.splitlines()
+    assert lines[0].startswith("xxxxxxxxxxx… → y: weight 0.")
+    assert lines[2] == "1  score = q(xxxxxxxxxxx…)·k(y)"
+    assert lines[4].startswith("   q(xxxxxxxxxxx…)  0.")
+    assert lines[7].startswith("   sum 0.")
+    assert lines[-1] == ""
+    assert any(line.startswith("   xxxxxxxxxxxxxx…  0.") for line in lines)
+
+
+def test_many_small_weights_are_summed_exactly() -> None:
+    ones = np.ones((3000, 1), np.float16)
+    found = qkvcli.attend(ones[:1], ones, ones).explain(0)
+    rest = explained(found)["rest"]
+    assert rest["keys"] == 2990
+    assert rest["weight"] == pytest.approx(math.fsum(found.weights.tolist()[10:]), rel=1e-12)
+    others = math.fsum(found.weights.tolist()[3:])
+    assert f"2,997 more {others:.4f} " in re.sub(" +", " ", str(found))
+
+
+def test_what_is_no_number_is_shown_first() -> None:
+    """Of wide vectors only some columns fit: the largest, and before them what is no number."""
+    query, key = np.ones((1, 40)), np.full((2, 40), 0.5)
+    value = np.full((2, 40), 0.25)
+    key[1, 33], value[0, 35] = 7, 9
+    found = qkvcli.attend(query, key, value)
+    lines = str(found.explain(0, 1)).splitlines()
+    headers = [line.split() for line in lines if line.startswith("   column")]
+    assert [header[1] for header in headers] == ["33", "35"]
+    key[0, 31], value[1, 37] = np.nan, np.nan
+    odd = str(qkvcli.attend(query, key, value).explain(0, 0)).splitlines()
+    headers = [line.split() for line in odd if line.startswith("   column")]
+    assert headers[0][1] == "31"
+    whole = str(qkvcli.attend(query, np.ones((2, 40)), value).explain(0, 0)).splitlines()
+    headers = [line.split() for line in whole if line.startswith("   column")]
+    assert headers[1][1:3] == ["37", "35"]
+    assert headers[1][-3] == "…"
+
+
+def test_what_is_said_of_equal_weights_and_of_a_mask(qkv: Program, folder: Path) -> None:
+    assert ", as large as any of 3;" in explained_lines([[0]], [[1], [2], [3]])[0]
+    tied = qkv("explain", 2, "--example", "tensorflow").out
+    assert "91% of output" in tied
+    assert "a key adds" not in tied  # since none weighs more, as far as one can see
+    np.save("m.npy", np.array([[True, False]]))
+    np.save("q.npy", np.ones((1, 2)))
+    np.save("k.npy", np.ones((2, 2)))
+    masked = qkv("explain", 0, 1, "-q", "q.npy", "-k", "k.npy", "--mask", "m.npy").out
+    assert "   hidden by the mask\n" in masked

@@ -183,3 +183,23 @@ def test_a_legend_shows_the_scale() -> None:
     text = WEIGHTS.legend("truecolor", 1, plain=False)
     assert text.plain == f"0 {' ' * 15} 2.0"
     assert len(text.spans) == 15
+
+
+def test_the_palette_is_that_of_xterm() -> None:
+    assert [palette(16 + 43 * i) for i in range(6)] == [
+        (v, v, v) for v in (0, 95, 135, 175, 215, 255)
+    ]
+    assert (palette(196), palette(46), palette(21)) == ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    assert [palette(entry)[0] for entry in range(232, 256)] == list(range(8, 239, 10))
+    assert all(len(set(palette(entry))) == 1 for entry in range(232, 256))
+
+
+@pytest.mark.parametrize("scale", GRID)
+def test_true_colours_pass_through_their_anchors(scale: Heat) -> None:
+    anchors = heat.DIVERGING if scale.around_zero else heat.CIVIDIS
+    low = -2 if scale.around_zero else 0
+    for value, anchor in zip(np.linspace(low, 2, len(anchors)).tolist(), anchors, strict=True):
+        shown = np.array(rgb(scale.style(value, "truecolor").bgcolor))
+        expected = np.array(list(bytes.fromhex(anchor[1:])))
+        exact = value in (low, 0, 2)
+        assert np.abs(shown - expected).max() <= (0 if exact else 4)

@@ -213,7 +213,7 @@ def test_merged_heads_are_one_picture() -> None:
     np.testing.assert_allclose(apart.array[0], looped(whole.array[:, 3:], fit, "output"))
 
 
-@pytest.mark.parametrize("budget", [1, 6000, 14000])
+@pytest.mark.parametrize("budget", [1, 6000, 13199, 14000])
 def test_too_many_queries_are_sampled_evenly(budget: int) -> None:
     rng = np.random.default_rng(0)
     given = {name: rng.normal(size=(50, 2)) for name in ("query", "key", "value")}
@@ -407,3 +407,59 @@ def test_inputs_without_rows_are_a_title(qkv: Program) -> None:
         "weights = softmax(scores)   (6, 6) → (6, 6)",
         "",
     ]
+
+
+def test_nothing_is_reduced_to_nothing() -> None:
+    for shape, found in {(3, 0): (2, 0), (2, 3, 0): (2, 2, 0)}.items():
+        assert reduced(np.ones(shape), Fit(2, 2), "scores").shape == found
+
+
+@pytest.mark.parametrize(("width", "cap"), [(40, 10), (60, 15), (64, 16), (200, 16)])
+def test_a_label_takes_up_to_a_quarter_of_the_width(qkv: Program, width: int, cap: int) -> None:
+    words = ["scores", "--seed", 1, "-f", "heatmap", "--width", width, "--labels"]
+    whole = qkv(*words, f"{'x' * cap} b").out.splitlines()
+    assert f"{'x' * cap} " in "\n".join(whole[2:])
+    assert "xx…" not in "\n".join(whole)
+    cut = qkv(*words, f"{'x' * (cap + 1)} b").out.splitlines()
+    assert [line.split()[0] for line in cut if line.startswith("x")] == [f"{'x' * (cap - 1)}…"]
+
+
+def test_progress_counts_up_to_the_whole() -> None:
+    given = {name: np.ones((2, 30, 2)) for name in ("query", "key", "value")}
+    told: list[tuple[int, int]] = []
+    pictured(
+        fitted(given), Fit(4, 4), sizes=PIECES, advance=lambda done, of: told.append((done, of))
+    )
+    assert told == [(n, len(told)) for n in range(1, len(told) + 1)]
+    assert len(told) > 2
+
+
+def test_without_half_blocks_a_number_is_a_coloured_blank(
+    qkv: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("LC_ALL", "C")
+    shown = qkv("scores", "--seed", 1, "--length", 4, "-f", "heatmap").out
+    lines = re.sub("\x1b\\[[\\d;]*m", "", shown).splitlines()
+    assert [line.rstrip("\n") for line in lines[2:7]] == [
+        "  0  3",
+        *(f"{label} {' ' * 4}" for label in ("0", " ", " ", "3")),
+    ]
+    assert len(re.findall("48;5;", shown.split("0  3")[1])) >= 4
+
+
+def test_heads_stand_out(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    shown = qkv("softmax", "--example", "gpt", "--head", "4,5", "-f", "heatmap").out.splitlines()
+    assert shown[2].count("\x1b[1mhead ") == 2
+    assert "\x1b[35mThe" in shown[3]
+    assert shown[4].startswith("\x1b[35mThe")
+
+
+def test_narrow_pictures_leave_room_for_their_names(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.ones((3, 1, 2)))
+    shown = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "-f", "heatmap").out.splitlines()
+    assert shown[2] == "  head 0  head 1  head 2"
+    assert [line.split() for line in shown[3:5]] == [["0"] * 3, ["0", *"███"]]

@@ -19,7 +19,9 @@ from hypothesis.extra.numpy import arrays
 import qkvcli
 from qkvcli.cli.examples import EXAMPLES, samples
 from qkvcli.core.config import ORDER
-from qkvcli.core.facts import Facts, effective_keys, largest, top
+from qkvcli.core.facts import Facts, Ranked, effective_keys, largest, top
+from qkvcli.core.steps import Outline
+from qkvcli.formats.long_form import write_long
 from tests.conftest import ROOT, SAMPLES, Program
 
 
@@ -276,6 +278,8 @@ def test_ties_are_all_marked(qkv: Program) -> None:
     for kind in ("f2", "f4", "f8"):
         row = np.array([0.3, 0.1 + 0.2, 0.1], kind)  # but for the last digit
         assert largest(row).tolist() == [0, 1]
+    assert largest(np.array([0.3, 0.300001, 0.1], "f4")).tolist() == [0, 1]
+    assert largest(np.array([0.3, 0.300001, 0.1], "f8")).tolist() == [1]
     assert largest(np.array([0.3, 0.2998, 0.1], "f2")).tolist() == [0]  # rounded once, at the end
 
 
@@ -350,7 +354,7 @@ def test_the_strongest_keys_as_a_page(qkv: Program) -> None:
     assert re.findall("^head .", heads, re.M) == ["head 4", "head 5"]
     long = qkv("run", "--seed", 1, "--length", 300, "--top", 5).out.splitlines()
     assert len(long) <= 24
-    assert long[6].startswith("…")
+    assert long[6] == "…"
     assert [line.split()[0] for line in long[1:] if line[:1].isdigit()] == ["0", "299"]
 
 
@@ -390,3 +394,119 @@ def test_what_is_no_weight_is_not_said_to_sum(qkv: Program, folder: Path) -> Non
     assert "effective" not in shown.out
     sums = qkv(*words, stdin="1,1,0\n.5,.5,0\n")
     assert "rows sum to 1 to 2\n" in sums.out
+
+
+def test_the_strongest_keys_have_their_names_and_bars(
+    qkv: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save("q.npy", np.zeros((2, 2)))
+    words = ["softmax", "-q", "q.npy", "-k", "q.npy", "--labels", f"{'x' * 15} {'y' * 16}"]
+    words += ["--top", "1", "-f", "table", "--width"]
+    shown = qkv(*words, 60).out.splitlines()  # a name may take a quarter
+    assert shown[1:3] == [
+        f"{'x' * 15}  {'x' * 15}  0.5000  {'█' * 9}",
+        f"{'y' * 14}…  {'x' * 15}  0.5000  {'█' * 9}",
+    ]
+    assert max(map(len, qkv(*words, 40).out.splitlines())) <= 40
+    wide = qkv(*words, 200).out.splitlines()
+    assert wide[2] == f"{'y' * 16}  {'x' * 15}  0.5000  {'█' * 20}"
+    nobody = qkv("softmax", "--seed", 1, "--length", 2, "--causal", "--offset", -1, *words[-5:-1])
+    assert nobody.out.splitlines()[1:] == ["0  no key", f"1  0       1.0000  {'█' * 40}", ""]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert f"\n\x1b[35m{'x' * 15}" in qkv(*words, 200).out
+
+
+def test_long_form_has_any_number_of_batches_and_odd_numbers() -> None:
+    def written(kind: str, dims: int, *rows: Ranked, **more: Any) -> str:
+        step = Outline("weights", "", (), (2,) * dims, np.dtype(float))
+        stream = io.BytesIO()
+        write_long(rows, step, stream, kind, **more)
+        return stream.getvalue().decode()
+
+    row = Ranked((0, 1, 1), 1, np.array([1, 0]), np.array([2 / 3, np.nan]))
+    assert written("csv", 5, row) == (
+        f"batch,head,query,key,weight\n0 1,1,1,1,{2 / 3}\n0 1,1,1,0,nan\n"
+    )
+    assert written("json", 5, row, digits=2) == (
+        '[{"batch": "0 1", "head": 1, "query": 1, "key": 1, "weight": 0.67},\n'
+        ' {"batch": "0 1", "head": 1, "query": 1, "key": 0, "weight": "nan"}]\n'
+    )
+    assert written("json", 2) == "[]\n"
+    assert written("csv", 3) == "head,query,key,weight\n"
+    one = Ranked((), 0, np.array([1]), np.array([0.5], "f4"))
+    assert written("tsv", 2, one) == "head\tquery\tkey\tweight\n0\t0\t1\t0.5\n"
+    many = [Ranked((), i, np.array([0]), np.array([1.0])) for i in range(5000)]
+    for kind, count in (("csv", 5001), ("json", 5000)):
+        lines = written(kind, 2, *many).splitlines()
+        assert len(lines) == count
+        assert "4999" in lines[-1]
+    assert [line["query"] for line in json.loads(written("json", 2, *many))] == list(range(5000))
+
+
+def test_facts_are_exact_in_every_dtype() -> None:
+    for kind in ("f2", "f4", "f8"):
+        row = np.full((1, 3), 1 / 3, kind)
+        facts = Facts.of(row)
+        assert facts is not None
+        assert facts.sums == (math.fsum(row[0].tolist()),) * 2
+        assert facts.most == pytest.approx(3, rel=1e-2)
+    assert Facts.of(np.array([[0.5, 0.5], [1.0, np.inf]])) is None
+    assert Facts.of(np.array([[0.5, 0.5], [np.nan, 1.0]])) is None
+    assert top(np.array([np.nan, 0.1, 0.5]), 2).tolist() == [2, 1]
+    assert top(np.array([np.nan, 0.1, 0.5]), 3).tolist() == [2, 1, 0]
+
+
+def test_rows_are_those_of_queries_and_not_of_keys(qkv: Program) -> None:
+    words = ["run", "--example", "cat", "--rows", "-6,cat", "-f", "table"]
+    shown = qkv(*words, "--show", "query,key,value,weights").out.split("\n\n")
+    labels = [[line.split()[0] for line in part.splitlines()[3:]] for part in shown[:4]]
+    every = "The cat sat on the mat".split()
+    assert labels == [["The", "cat"], every, every, ["The", "cat", "shown"]]
+    wrong = qkv("run", "--example", "cat", "--rows", "-7")
+    assert (wrong.code, wrong.err) == (2, "qkvcli: --rows: there is no row -7; there are 6\n")
+
+
+def test_what_is_missing_is_said(qkv: Program) -> None:
+    karim = SAMPLES / "karim"
+    words = ["scores", "--embeddings", karim / "x.csv", "--wq", karim / "wq.csv"]
+    assert qkv(*words).err == "qkvcli: --wk missing: name a file for each\n"
+    bare = qkv("scores", "--query", karim / "x.csv")
+    assert bare.err == (
+        "qkvcli: --key missing: name a file for each, or give --qkv FILE or --seed N\n"
+    )
+
+
+def test_of_three_origins_two_are_named(qkv: Program) -> None:
+    wrong = qkv("run", "--example", "cat", "--seed", 1, "--qkv", "a.npz")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "qkvcli: --qkv and --seed both say where Q, K and V come from; keep one\n",
+    )
+
+
+def test_numbers_of_an_example_come_from_it(qkv: Program) -> None:
+    wrong = qkv("softmax", "--example", "cat", "--heads", 3)
+    assert wrong.code == 3
+    assert "example cat" in wrong.err
+    assert str(SAMPLES) not in wrong.err
+
+
+def test_a_row_with_a_nan_has_no_largest_weight(qkv: Program) -> None:
+    words = ["output", "-", "-v", SAMPLES / "karim" / "x.csv", "--show", "weights", "-f", "table"]
+    shown = qkv(*words, stdin="nan,1,0\n0,.5,.5\n").out.splitlines()
+    assert "→" not in shown[3]
+    assert shown[4].endswith("→ 1, 2 50%")
+
+
+def test_how_a_file_was_read_is_noted(qkv: Program, folder: Path) -> None:
+    Path("s.csv").write_text("1,O.5\n3,4\n")
+    assert "note: s.csv: the first line is read as labels" in qkv("softmax", "s.csv").err
+    assert qkv("softmax", "--example", "cat").err == ""
+
+
+def test_a_head_where_there_are_none_says_what_splits_into_heads(qkv: Program) -> None:
+    wrong = qkv("run", "--seed", 1, "--head", 0)
+    assert wrong.code == 2
+    assert wrong.err.endswith("has no head axis; --heads N splits the last axis into heads\n")
+    assert qkv("run", "--seed", 1, "--batch", 0).err.endswith("has no batch axis\n")

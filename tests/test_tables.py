@@ -255,3 +255,76 @@ def test_a_label_too_long_for_the_table_is_cut(qkv: Program) -> None:
     shown = qkv(*words, "--width", 60).out.splitlines()
     assert max(map(len, shown)) <= 60
     assert any(line.startswith("xxx") and "x… " in line for line in shown)
+
+
+def test_a_narrow_table_dots_what_it_shows_of_the_hidden(qkv: Program) -> None:
+    words = ["softmax", "--seed", 1, "--length", 30, "--causal", "-f", "table", "--width", 60]
+    shown = qkv(*words, "--rows", 3).out.splitlines()
+    assert shown[1].split() == "0 1 2 3 … 27 28 29".split()
+    row, peak = shown[3].split("  → ")
+    assert row.split()[5:] == ["…", "·", "·", "·"]
+    assert row.split()[1].startswith("*0.")
+    assert peak.startswith("0 ")
+    assert shown[4].startswith("the row sums to 1; effective keys (2^entropy): 1.")
+    assert shown[4].split()[-2:] == ["(3)", "of"]
+    assert shown[5] == "30"
+
+
+def test_a_table_fits_the_width_that_it_takes() -> None:
+    matrix = np.random.default_rng(0).random((3, 40)) * 10.0 ** np.arange(40)[None] % 1e6
+    view = View.whole(Step.held("scores", matrix))
+    counts = []
+    for width in range(30, 400):
+        [grid] = grids(view, Matrix((), matrix), Room(width, 10))
+        assert grid.width <= width
+        [same] = grids(view, Matrix((), matrix), Room(grid.width, 10))
+        assert same == grid  # no column of text of it is idle
+        counts.append(len(grid.header))
+    assert counts == sorted(counts)
+    assert counts[-1] > 30
+
+
+def test_labels_in_any_script_stand_in_tables(qkv: Program, monkeypatch: Any) -> None:
+    words = ["softmax", "--seed", 1, "--labels", "日本 é c", "-f", "table"]
+    shown = qkv(*words).out.splitlines()
+    assert [line.split()[0] for line in shown[3:6]] == ["日本", "é", "c"]
+    assert shown[1].split() == ["日本", "é", "c"]
+    monkeypatch.setenv("LC_ALL", "C")
+    plain = qkv("softmax", "--seed", 1, "--length", 3, "-f", "table").out.splitlines()
+    assert all(re.search(r" -> \d \d\d%$", line) for line in plain[3:6])
+
+
+def test_rows_below_a_gap_have_their_own_numbers(qkv: Program) -> None:
+    words = ["softmax", "--seed", 1, "--length", 100, "--causal", "--width", 60]
+    every = qkv(*words, "-f", "csv", "--digits", 4).out.splitlines()
+    shown = qkv(*words, "-f", "table").out.splitlines()
+    lines = [line for line in shown[3:] if "  → " in line]
+    assert (lines[0].split()[0], lines[-1].split()[0]) == ("0", "99")
+    for line in lines:
+        row, peak = line.split("  → ")
+        label, *cells = row.replace("*", "").split()
+        numbers = every[int(label)].split(",")
+        at = cells.index("…")
+        expected = ["·" if j > int(label) else numbers[j] for j in range(100)]
+        assert cells[:at] == expected[:at]
+        assert cells[at + 1 :] == expected[at + 1 - len(cells) :]
+        most = max(range(100), key=lambda j: float(numbers[j]))
+        assert peak.split()[0] == str(most)
+        assert ("*" in row) == (most < at or most >= 100 + at + 1 - len(cells))
+
+
+def test_a_rows_end_names_short_labels_whole(qkv: Program) -> None:
+    words = ["softmax", "-", "-f", "table", "--width", 80]
+    names = f"{'x' * 10} {'y' * 11}"
+    shown = qkv(*words, "--labels", names, stdin="99,0\n0,99\n").out.splitlines()
+    assert [line.split("  → ")[1] for line in shown[3:5]] == [
+        f"{'x' * 10} 100%",
+        f"{'y' * 9}… 100%",
+    ]
+
+
+def test_a_whole_step_in_few_lines_shows_its_last_rows() -> None:
+    matrix = np.arange(50.0)[:, None]
+    [grid] = grids(View.whole(Step.held("scores", matrix)), Matrix((), matrix), Room(80, 5, 0))
+    assert [line[0] for line in grid.lines] == ["0", "1", "…", "48", "49"]
+    assert [line[1].strip() for line in grid.lines] == ["0", "1", "…", "48", "49"]

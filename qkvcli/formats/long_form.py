@@ -12,7 +12,7 @@ import numpy as np
 from qkvcli.core.facts import Ranked
 from qkvcli.core.naming import Names
 from qkvcli.core.steps import Outline
-from qkvcli.formats.cells import lines_of, shortest
+from qkvcli.formats.cells import lines_of
 
 LONG = ("csv", "tsv", "json")
 """The formats that have a long form."""
@@ -54,9 +54,7 @@ def _lines(rows: Iterable[Ranked], step: Outline, digits: int | None) -> Iterato
         *batches, head = row.place or (0,)
         batch = batches if len(batches) < 2 else [" ".join(map(str, batches))]
         query = _name(step.row_names, row.query)
-        weights = (
-            shortest(row.weights) if digits is None else lines_of(row.weights[:, None], digits, "")
-        )
+        weights = lines_of(row.weights[:, None], digits, "")
         for key, weight in zip(row.keys.tolist(), weights, strict=True):
             yield (*batch, head, query, _name(step.column_names, key), weight)
 

@@ -125,7 +125,7 @@ def _products(
     total = f"sum {_number(found.score, room.digits)}"
     names = _columns(found.columns, table.shape[1], room)
     widths = _widths(names, texts)
-    left = math.inf if room.width is None else room.width - MARGIN
+    left = _room_of(room)
     left -= max(map(cell_len, labels))
     beside = left > _ROOMY
     sizes = np.nan_to_num(np.abs(products), nan=np.inf)
@@ -143,6 +143,11 @@ def _products(
         yield Line(total)
 
 
+def _room_of(room: Room) -> float:
+    """Columns of text that a table may take; in ASCII the sign for what is left out takes more."""
+    return math.inf if room.width is None else room.width - MARGIN - len(room.ellipsis) + 1
+
+
 def _widths(names: Sequence[str], texts: Sequence[Sequence[str]]) -> list[int]:
     """Columns of text that each column of a table takes."""
     return [max(map(cell_len, column)) for column in zip(names, *texts, strict=True)]
@@ -157,7 +162,7 @@ def _fitting(sizes: Array, widths: Sequence[int], left: float) -> list[int]:
     """The columns that fit: all of them in their order, or the largest, the largest first."""
     if sum(width + 2 for width in widths) <= left:
         return list(range(len(widths)))
-    left -= len("  ... 9999 more")
+    left -= len("  … 9999 more")
     picked: list[int] = []
     for j in np.argsort(-sizes, kind="stable").tolist():
         left -= widths[j] + 2
@@ -274,7 +279,7 @@ def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> 
     texts = _texts(table, room.digits)
     names = _columns(columns, table.shape[1], room)
     widths = _widths(names, texts)
-    left = math.inf if room.width is None else room.width - MARGIN
+    left = _room_of(room)
     left -= max(map(cell_len, labels))
     picked = _fitting(np.nan_to_num(np.abs(table[-1]), nan=np.inf), widths, left)
     more = table.shape[1] - len(picked)
