@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -519,7 +520,7 @@ def test_a_pipe_that_does_not_block_gets_all(folder: Path, unbuffered: str) -> N
 @pytest.mark.parametrize("unbuffered", ["1", ""])
 @pytest.mark.parametrize("words", ["run", "scores --seed 1", "run -f npz", "--help", "--version"])
 def test_a_full_output_is_a_fault(unbuffered: str, words: str) -> None:
-    command = f"{' '.join(PROGRAM)} {words} >/dev/full"
+    command = f"{shlex.join(PROGRAM)} {words} >/dev/full"
     env = environment(PYTHONUNBUFFERED=unbuffered)
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=env)
     said = b"qkvcli: standard output: cannot be written: No space left on device\n"
@@ -536,7 +537,7 @@ def test_a_full_output_is_a_fault(unbuffered: str, words: str) -> None:
     ],
 )
 def test_standard_error_that_is_full_changes_no_code(words: str, code: int) -> None:
-    command = f"{' '.join(PROGRAM)} {words} 2>/dev/full"
+    command = f"{shlex.join(PROGRAM)} {words} 2>/dev/full"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
     assert ended.returncode == code
 
@@ -544,7 +545,7 @@ def test_standard_error_that_is_full_changes_no_code(words: str, code: int) -> N
 @UNIX
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(closed: str) -> None:
-    command = f"{' '.join(PROGRAM)} run {closed}"
+    command = f"{shlex.join(PROGRAM)} run {closed}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
     assert ended.returncode == (4 if " >&-" in f" {closed}" else 0)
     assert b"Traceback" not in ended.stderr
@@ -554,7 +555,7 @@ def test_streams_that_are_closed(closed: str) -> None:
 def test_a_folder_that_is_gone(folder: Path) -> None:
     place = folder / "gone"
     place.mkdir()
-    program = f"cd {str(place)!r}; rmdir {str(place)!r}; PYTHONSAFEPATH=1 {' '.join(PROGRAM)}"
+    program = f"cd {str(place)!r}; rmdir {str(place)!r}; PYTHONSAFEPATH=1 {shlex.join(PROGRAM)}"
     for words, code, said in (
         ("scores -q q.csv -k q.csv", 3, b"q.csv: cannot be read: No such file or directory"),
         ("scores --seed 1 --quiet -o o.csv", 4, b"o.csv: cannot be written: No such file or dir"),
@@ -614,7 +615,7 @@ def test_a_signal_while_a_file_is_written(folder: Path, name: str, numbers: str)
 @UNIX
 def test_a_signal_that_is_ignored_stays_so(folder: Path) -> None:
     words = [*PROGRAM, "softmax", "-", "--digits", "2"]
-    command = ["bash", "-c", f"trap '' HUP INT; exec {' '.join(words)}"]
+    command = ["bash", "-c", f"trap '' HUP INT; exec {shlex.join(words)}"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, env=environment(), **pipes)
     time.sleep(0.7)  # it waits for its input by now

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -379,8 +380,8 @@ def test_the_completion_for_a_shell_can_be_shown(shell: str) -> None:
 
 def on_terminals(*words: str, columns: int = 80, **settings: str) -> str:
     """What a person sees of output and errors, on a terminal for both."""
-    line = " ".join([*PROGRAM, *words])
-    code = f"import pty, sys; pty.spawn(['sh', '-c', 'stty cols {columns}; {line}'])"
+    line = f"stty cols {columns}; {shlex.join(PROGRAM)} {' '.join(words)}"
+    code = f"import pty; pty.spawn({['sh', '-c', line]!r})"
     environ = environment(TERM="xterm-256color", **settings)
     ended = subprocess.run(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, env=environ

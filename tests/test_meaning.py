@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -557,7 +558,7 @@ def test_labels_name_the_values_too(qkv: Program, folder: Path) -> None:
 
 def started(command: str, folder: Path) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
-        ["bash", "-c", command.replace("qkvcli", " ".join(PROGRAM))],
+        ["bash", "-c", command.replace("qkvcli", shlex.join(PROGRAM))],
         capture_output=True,
         env=environment(),
         stdin=subprocess.DEVNULL,

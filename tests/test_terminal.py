@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -142,7 +143,7 @@ def test_nothing_to_read_on_a_terminal_is_said_at_once() -> None:
 
 @pytest.mark.parametrize("words", ["run --full", "scores --seed 1 --length 2000", "--help"])
 def test_a_reader_that_leaves_ends_it_in_silence(words: str) -> None:
-    command = f"set -o pipefail; {' '.join(PROGRAM)} {words} | true"
+    command = f"set -o pipefail; {shlex.join(PROGRAM)} {words} | true"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
     assert (ended.returncode, ended.stderr) == (0, b"")
 
@@ -172,7 +173,7 @@ def test_a_full_file_is_named(folder: Path) -> None:
 
 
 def test_a_closed_output_is_a_fault() -> None:
-    command = f"{' '.join(PROGRAM)} run >&-"
+    command = f"{shlex.join(PROGRAM)} run >&-"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
     assert (ended.returncode, ended.stderr) == (4, b"qkvcli: standard output is closed\n")
 
@@ -188,7 +189,7 @@ def test_an_interrupt_ends_it_with_130() -> None:
 
 
 def test_a_pipe_may_be_named_as_a_file() -> None:
-    program = " ".join(PROGRAM)
+    program = shlex.join(PROGRAM)
     command = f"{program} softmax <({program} scores --seed 42) --digits 3"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, env=environment())
     assert ended.stdout.startswith(b"0.017,0.546,")
