@@ -170,11 +170,8 @@ class Steps:
         problem = self._problem
         if problem is None:
             raise UsageError("only the steps that attend gives can be explained")
-        queries, keys = problem.shape[-2:]
-        asked = _token(query, naming.Names(problem.labels, queries), "query")
-        answers = None
-        if key is not None:
-            answers = _token(key, naming.Names(problem.key_labels, keys), "key")
+        asked = _token(query, problem.query_names, "query")
+        answers = None if key is None else _token(key, problem.key_names, "key")
         place = _place(problem.leading, head, batch)
         return Explanation(**vars(explain(problem, asked, answers, place)))
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from qkvcli.cli.declare import ENDINGS, Option, chosen, declared
 from qkvcli.cli.options import AttentionOptions, Display, Sources
 from qkvcli.cli.pages import pages
-from qkvcli.core.config import SCORES
+from qkvcli.core.config import SCORES, Stage
 
 GROUPS = (Sources, AttentionOptions, Display)
 
@@ -15,8 +15,6 @@ OPTIONS: dict[str, Option] = {
     field: option for group in GROUPS for field, option in declared(group).items()
 }
 """Every option, by its field."""
-
-Stage: TypeAlias = Literal["scores", "weights", "output"]
 
 
 class Place(NamedTuple):

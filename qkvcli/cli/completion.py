@@ -69,7 +69,7 @@ def _entries(folder: str, name: str, endings: tuple[str, ...]) -> Iterator[str]:
     """The files with one of these endings, and the folders, whose names begin so."""
     try:
         paths = list(Path(folder or ".").expanduser().iterdir())
-    except (OSError, RuntimeError):  # no such folder, or no such person's
+    except (OSError, RuntimeError):  # no such folder, or no such user's home
         return
     for path in paths:
         fits = path.name.startswith(name) and (name or not path.name.startswith("."))

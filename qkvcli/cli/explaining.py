@@ -1,6 +1,5 @@
 """The command that explains: one query's way to its weights and its output."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import BinaryIO, cast
@@ -12,7 +11,6 @@ from qkvcli.cli.inputs import expanded, problems
 from qkvcli.cli.options import Display
 from qkvcli.cli.terminal import Printer, Shown, page, screen
 from qkvcli.core.explain import Explanation, explain
-from qkvcli.core.naming import Names
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import counted, numbers_named
 from qkvcli.errors import UsageError
@@ -29,7 +27,10 @@ def perform(line: Line, environment: Environment) -> None:
     places = _places(problem, display)
     if len(places) > 1 and display.head is None and "json" not in (shown, kept):
         problem = replace(problem, value=None)  # a line for each needs no output
-    found = [_explained(problem, line.words, place) for place in places]
+    asked, *answers = line.words
+    query = problem.query_names.find(asked, "query")
+    key = problem.key_names.find(answers[0], "key") if answers else None
+    found = [explain(problem, query, key, place) for place in places]
     if kept is not None and display.output is not None:
         from qkvcli.formats.files import saved
 
@@ -49,14 +50,6 @@ def _places(problem: Problem, display: Display) -> list[tuple[int, ...]]:
             numbers = numbers_named(parts, counted(problem, kind), kind)
             axes[axis] = numbers
     return list(product(*axes))
-
-
-def _explained(problem: Problem, words: Sequence[str], place: tuple[int, ...]) -> Explanation:
-    """One matrix's explanation. Raises UsageError for a token that does not exist."""
-    queries, keys = problem.shape[-2:]
-    query = Names(problem.labels, queries).find(words[0], "query")
-    key = Names(problem.key_labels, keys).find(words[1], "key") if len(words) > 1 else None
-    return explain(problem, query, key, place)
 
 
 def _write(

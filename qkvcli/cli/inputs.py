@@ -6,13 +6,13 @@ from os.path import exists
 from pathlib import Path
 from typing import Any
 
-from qkvcli.cli.commands import Line, Stage
+from qkvcli.cli.commands import Line
 from qkvcli.cli.declare import declared, given, typed
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES, samples
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Sources
-from qkvcli.core.config import ORDER
+from qkvcli.core.config import ORDER, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
@@ -61,13 +61,13 @@ def expanded(line: Line) -> Line:
 
 def _of_example(line: Line, options: dict[str, Any]) -> Line:
     """The line with an example's options; beside a step that is given, with those that follow."""
-    typed = given(line.attention)
+    asked = given(line.attention)
     follows = () if line.command.takes == "scores" else ("heads", "kv_heads")
     attention = {
         name: value
         for name, value in options.items()
         if name in declared(AttentionOptions)
-        and name not in typed
+        and name not in asked
         and (name in follows or not takes_step(line))
     }
     sources = line.sources
@@ -81,9 +81,9 @@ def takes_step(line: Line) -> bool:
     sources, command = line.sources, line.command
     if sources.scores is not None or not command.takes:
         return sources.scores is not None
-    typed = given(sources)
-    known = "query" in typed and "key" in typed
-    return line.operand is not None or not (known or any(name in typed for name in _BUNDLES))
+    named = given(sources)
+    known = "query" in named and "key" in named
+    return line.operand is not None or not (known or any(name in named for name in _BUNDLES))
 
 
 def problems(line: Line, environment: Environment) -> tuple[Problem, Problem]:
@@ -110,14 +110,14 @@ def problems(line: Line, environment: Environment) -> tuple[Problem, Problem]:
 
 def _check_origins(sources: Sources) -> None:
     """Raise UsageError where the options that say where things come from contradict."""
-    typed_ones = given(sources)
-    files = [name for name in PARTS if name in typed_ones][:1]
-    origins = [*files, *(name for name in _BUNDLES if name in typed_ones)]
+    named = given(sources)
+    files = [name for name in PARTS if name in named][:1]
+    origins = [*files, *(name for name in _BUNDLES if name in named)]
     if len(origins) > 1:
         first, second = map(typed, origins[:2])
         raise UsageError(f"{first} and {second} both say where Q, K and V come from; keep one")
     for name in _DRAWN:
-        if name in typed_ones and sources.seed is None:
+        if name in named and sources.seed is None:
             raise UsageError(f"{typed(name)} is for drawing at random; add --seed {ARTICLE_SEED}")
 
 

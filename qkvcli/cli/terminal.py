@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from qkvcli.render.grids import Room
     from qkvcli.render.screen import Block
 
-_WARM = ("256", "truecolor")
 _PATIENCE = 0.5  # seconds of silence
 _AROUND_A_TABLE = 7  # its title, header, rule, facts, the blank line after it, and a prompt's two
 _FEWEST_LINES = 4
@@ -44,11 +43,13 @@ def _heat(display: Display, environment: Environment) -> str | None:
     """The colours that cells have, where they have any. Raises UsageError for heat without."""
     if display.heat and display.color == "never":
         raise UsageError("--heat needs colour, and --color never has none; leave one out")
+    from qkvcli.render.heat import COLOURED
+
     colours = environment.colours
-    if display.heat and colours not in _WARM:
+    if display.heat and colours not in COLOURED:
         more = "" if environment.colour else "; add --color always"
         environment.note(f"--heat needs a terminal of 256 colours{more}")
-    return colours if display.heat is not False and colours in _WARM else None
+    return colours if display.heat is not False and colours in COLOURED else None
 
 
 class Printer:

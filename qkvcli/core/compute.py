@@ -13,10 +13,11 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from qkvcli.core import attention
+from qkvcli.core.config import Stage
 from qkvcli.core.dense import dense, score_arrays
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem
-from qkvcli.core.steps import Outline, Parts, Stage, Step, flat_rows
+from qkvcli.core.steps import Outline, Parts, Step, flat_rows
 
 Advance: TypeAlias = Callable[[int, int], None]
 """A progress callback: it is given how many parts are done, and of how many."""

@@ -19,6 +19,9 @@ FloatName: TypeAlias = Literal["float16", "float32", "float64"]
 DtypeLike: TypeAlias = "FloatName | type[np.floating[Any]] | np.dtype[np.floating[Any]] | None"
 Preset: TypeAlias = Literal["article", "bert", "gpt"]
 
+Stage: TypeAlias = Literal["scores", "weights", "output"]
+"""How far to compute: to the last step before the softmax, through it, or to the end."""
+
 SCORES = ("scores", "scaled", "capped", "masked")
 """The steps up to the softmax, in their order."""
 ORDER = ("query", "key", "value", *SCORES, "weights", "output")

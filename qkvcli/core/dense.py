@@ -3,10 +3,10 @@
 import numpy as np
 
 from qkvcli.core import attention
+from qkvcli.core.config import Stage
 from qkvcli.core.dtypes import converted, working_dtype
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem, needed
-from qkvcli.core.steps import Stage
 
 
 def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:

@@ -5,6 +5,7 @@ The work is O(L_k·d): one row of scores, and the length of each value.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -85,12 +86,12 @@ class Explanation:
         """The weight of the key."""
         return float(self.weights[self.key.number])
 
-    @property
+    @cached_property
     def seen(self) -> int:
         """How many keys the query sees."""
         return int(np.count_nonzero(self.visible))
 
-    @property
+    @cached_property
     def rank(self) -> int | None:
         """How many keys weigh more, and 1; None for a key that is hidden, or of weight NaN."""
         if not self.visible[self.key.number] or np.isnan(self.weight):
@@ -98,7 +99,7 @@ class Explanation:
         peaks = largest(self.weights)
         return 1 if self.key.number in peaks else int((self.weights > self.weight).sum()) + 1
 
-    @property
+    @cached_property
     def products(self) -> Array | None:
         """The numbers whose sum is the score, (d,)."""
         if self.query_vector is None or self.key_vector is None:
@@ -122,7 +123,7 @@ class Explanation:
         seen[picked] = False
         return np.flatnonzero(seen)
 
-    @property
+    @cached_property
     def shift(self) -> float:
         """What is taken off the scores before e is raised to them: nothing, or the largest.
 
@@ -131,7 +132,7 @@ class Explanation:
         peak = float(np.fmax.reduce(self.scores[self.visible], initial=-np.inf))
         return peak if math.isfinite(peak) and abs(peak) > _FAR else 0.0
 
-    @property
+    @cached_property
     def powers(self) -> Array:
         """e^(score − shift) of each key, (L_k,): a weight is its share of their sum."""
         with np.errstate(all="ignore"):
@@ -170,10 +171,10 @@ def explain(
     >>> found.key.number, found.products.tolist(), found.score, round(found.weight, 4)
     (0, [3.0, 2.0], 5.0, 0.9526)
     """
-    queries, count = problem.shape[-2:]
+    count = problem.shape[-1]
     if not count:
         raise ShapeError("there are no keys to explain a weight of")
-    names, keys = Names(problem.labels, queries), Names(problem.key_labels, count)
+    keys = problem.key_names
     part = problem.with_matrix(place).with_rows(np.array([query]))
     with np.errstate(all="ignore"):  # what overflows is shown, and not warned of
         arrays = score_arrays(part)
@@ -185,7 +186,7 @@ def explain(
         key = int(np.nan_to_num(weights, nan=-1).argmax())
     values = None if part.value is None else part.value.array
     return Explanation(
-        query=Token(names[query], query),
+        query=Token(problem.query_names[query], query),
         key=Token(keys[key], key),
         place=place,
         keys=keys,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qkvcli.core.config import ORDER, SCORES, AttentionConfig
+from qkvcli.core.config import ORDER, SCORES, AttentionConfig, Stage
 from qkvcli.core.dtypes import Float, converted, own_dtype, result_dtype, rounded
 from qkvcli.core.inputs import assembled, check_partners, project
 from qkvcli.core.masks import places_of, visibility
@@ -22,7 +22,7 @@ from qkvcli.core.shapes import (
     check_width,
     group_of,
 )
-from qkvcli.core.steps import Outline, Stage, Step, flat_rows
+from qkvcli.core.steps import Outline, Step, flat_rows
 from qkvcli.errors import UsageError
 
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
+from qkvcli.core.config import Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem, needed
-from qkvcli.core.steps import Stage
 from qkvcli.core.threads import at_once, ordered
 from qkvcli.core.views import Selection, View, axes_of, outlines, selected
 
@@ -92,8 +92,8 @@ def patches(
         stream.run(sizes, advance)
     found = []
     for step in steps:
-        of_queries = step.name not in ("key", "value")
-        rows, axes = selection.rows if of_queries else None, axes_of(step, problem, selection)
+        rows = selection.rows if step.of_queries else None
+        axes = axes_of(step, problem, selection)
         if step.name in held:
             array, sample = reduced(held[step.name], fit, step.name), None
         else:

@@ -3,18 +3,20 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.config import AttentionConfig
+from qkvcli.core.config import AttentionConfig, Stage
 from qkvcli.core.dtypes import Float, working_dtype
 from qkvcli.core.masks import Visibility
+from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Operand, Shape
 from qkvcli.core.score_steps import Mask, ScoreStep
 from qkvcli.core.shapes import along, broadcast_leading, matrix_at
-from qkvcli.core.steps import Outline, Stage, Step
+from qkvcli.core.steps import Outline, Step
 from qkvcli.errors import UsageError
 
 
@@ -96,6 +98,16 @@ class Problem:
         if given is not None:
             return given.columns
         return None if self.key is None else self.key.rows
+
+    @cached_property
+    def query_names(self) -> Names:
+        """What the queries are called, each by a name of its own."""
+        return Names(self.labels, self.shape[-2])
+
+    @cached_property
+    def key_names(self) -> Names:
+        """What the keys are called."""
+        return Names(self.key_labels, self.shape[-1])
 
     @property
     def visibility(self) -> Visibility | None:
@@ -272,7 +284,7 @@ def _labels_of(labels: Labels, rows: Array) -> Labels:
 def _steps_rows(steps: tuple[Step, ...], rows: Array) -> tuple[Step, ...]:
     """Steps that were given or made, with some rows of those that have one for each query."""
     return tuple(
-        step if step.name in ("key", "value") else step.rows_of(rows, _labels_of(step.rows, rows))
+        step.rows_of(rows, _labels_of(step.rows, rows)) if step.of_queries else step
         for step in steps
     )
 

@@ -4,16 +4,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Shape
-
-Stage: TypeAlias = Literal["scores", "weights", "output"]
-"""How far to compute: to the last step before the softmax, through it, or to the end."""
 
 Parts: TypeAlias = Iterator[Array]
 """The rows of a matrix in their order, in parts (n, columns)."""
@@ -42,6 +39,11 @@ class Outline:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""
         axis = {"head": -3 if self.has_heads else 0, "batch": -4 if self.has_heads else -3}[kind]
         return axis if axis and len(self.shape) >= -axis else None
+
+    @property
+    def of_queries(self) -> bool:
+        """Whether each of its rows is a query's: not those of keys and values."""
+        return self.name not in ("key", "value")
 
     @cached_property
     def row_names(self) -> Names:

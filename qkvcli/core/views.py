@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
-from qkvcli.core.config import ORDER
+from qkvcli.core.config import ORDER, Stage
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.problem import Problem
-from qkvcli.core.steps import Outline, Stage, Step
+from qkvcli.core.steps import Outline, Step
 from qkvcli.errors import UsageError
 
 _NUMBER = r"(-?\d{1,18})"
@@ -92,11 +92,9 @@ def views(
 ) -> Iterator[View]:
     """The steps ``names``, with the rows, heads and batches selected, and no others computed."""
     whole = {outline.name: outline for outline in outlines(problem, until, selection)}
-    found = _found(problem, until, names, selection, SIZES._replace(held=_HELD), silent)
-    for step in found:
+    for step in selected(problem, until, names, selection, SIZES._replace(held=_HELD)):
         outline = whole[step.name]
-        of_queries = step.name not in ("key", "value")
-        rows = selection.rows if of_queries else None
+        rows = selection.rows if outline.of_queries else None
         view = View(outline, step.array, rows, axes_of(outline, problem, selection), selection.gaps)
         if step.name == "weights" and problem.weights is None:
             view = view._replace(hidden=selection.of(problem).hidden)
@@ -125,18 +123,6 @@ def selected(
     They keep every axis, also one of which a single index was selected. Rows that were
     selected have their numbers for labels, where they had none.
     """
-    return _found(problem, until, names, selection, sizes, advance)
-
-
-def _found(
-    problem: Problem,
-    until: Stage,
-    names: tuple[str, ...],
-    selection: Selection,
-    sizes: Sizes,
-    advance: Advance,
-) -> list[Step]:
-    """The steps of some names, among those up to a stage and those that were given."""
     part = selection.of(problem)
     held = {step.name for step in (*part.given, *part.projections)}
     found = [

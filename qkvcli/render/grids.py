@@ -6,17 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from qkvcli.core.facts import Facts, largest
+from qkvcli.core.facts import largest
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.views import Matrix, View, edges
-from qkvcli.render.screen import ascii_only, folded, printable
+from qkvcli.render.screen import ascii_only, printable
 from qkvcli.render.text import DIGITS, aligned, formatted, percent
 
 GAP = 2
 """Blank columns between two cells."""
-_NEAR = 5e-3
-"""How far from 1 the sum of a row may be, and be called 1: float16 rounds each of its weights."""
 _TIED = 2
 """How many keys of the same weight are named at the end of a row; more are counted."""
 
@@ -36,13 +34,13 @@ class Room(NamedTuple):
     plain: bool = False
     heat: str | None = None
 
-    def cap(self, share: int, most: int = 16) -> int:
+    def cap(self, share: int, most: int = 16, least: int = 8) -> int:
         """How long a label may be that is to take one of so many shares of the width.
 
         >>> Room(80).cap(8), Room(200).cap(8), Room(40).cap(8), Room().cap(8)
         (10, 16, 8, 16)
         """
-        return most if self.width is None else min(max(self.width // share, 8), most)
+        return most if self.width is None else min(max(self.width // share, least), most)
 
     @property
     def dot(self) -> str:
@@ -291,35 +289,3 @@ def cut(label: str, cap: int, room: Room) -> str:
     if room.width is None or cell_len(label) <= cap:
         return label
     return set_cell_size(label, cap - len(room.ellipsis)).rstrip() + room.ellipsis
-
-
-def facts_line(view: View, matrix: Matrix, room: Room) -> str:
-    """What is said below a matrix of weights; where it is too long, on several lines."""
-    facts = Facts.of(matrix.array)
-    if facts is None:
-        return ""
-    count = view.step.shape[-2]
-    low, high = facts.sums
-    near = max(abs(low - 1), abs(high - 1)) < _NEAR
-    sums = "1" if near else f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
-    line = f"{'rows' if len(matrix.array) == count else 'shown rows'} sum to {sums}"
-    if len(matrix.array) == 1:
-        line = f"the row sums to {sums}"
-    if facts.unseeing:
-        line += f", but {facts.unseeing} {'sees' if facts.unseeing == 1 else 'see'} no key"
-    if near:
-        line += f"; effective keys (2^entropy): {_spread(facts, view, room)}"
-        line += f" of {view.step.shape[-1]}"
-    return line if room.width is None else "\n".join(folded(line, max(room.width, 1)))
-
-
-def _spread(facts: Facts, view: View, room: Room) -> str:
-    """How many keys share a row, from least to most."""
-    numbers = range(view.step.shape[-2]) if view.rows is None else view.rows.tolist()
-    pairs = ((facts.fewest, facts.sharpest), (facts.most, facts.flattest))
-    few, many = (
-        f"{keys:.{2 if keys < 10 else 1 if keys < 100 else 0}f} "
-        f"({cut(view.step.row_names[numbers[row]], 8, room)})"
-        for keys, row in pairs
-    )
-    return few if facts.sharpest == facts.flattest else f"{few} to {many}"

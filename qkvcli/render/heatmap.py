@@ -22,7 +22,7 @@ from qkvcli.render.text import formatted, matrix_title
 _NAME, _LABEL = "bold", "magenta"  # as in tables
 _UPPER, _LOWER = "▀", "▄"
 _EVERY = 2**40  # as many as there are
-_LONG, _SHORT = 16, 3  # columns of text that a label has at most, and at least
+_SHORTEST = 3  # columns of text that a label has at least
 
 
 class Pen:
@@ -55,8 +55,7 @@ class Pen:
         numbers = range(count) if rows is None else rows.tolist()
         ends = [numbers[0], numbers[-1]] if len(numbers) else []
         named = (str(i) if labels is None else labels[i] for i in ends)
-        cap = _LONG if self.room.width is None else _cap(self.room.width // 4)
-        return [cut(label, cap, self.room) for label in named]
+        return [cut(label, self.room.cap(4, least=_SHORTEST), self.room) for label in named]
 
     def line(self, heat: Heat, rows: Array) -> Text:
         """One line of a picture, from one or two rows of numbers."""
@@ -83,11 +82,6 @@ def _halves(above: Color | None, below: Color | None) -> tuple[str, Style]:
     if above is None:
         return (" ", Style.null()) if below is None else (_LOWER, Style.from_color(below))
     return _UPPER, Style.from_color(above, below)
-
-
-def _cap(width: int) -> int:
-    """The columns of text that a label may have, where there are so many."""
-    return min(max(width, _SHORT), _LONG)
 
 
 def step_heatmap(patches: Patches, pen: Pen) -> Iterator[Block]:
@@ -216,5 +210,7 @@ def _pairs(patches: Patches, pen: Pen) -> Iterator[str]:
         tail = f" {number}" + ("," if n < len(weights) else "")
         left = (room.width or _EVERY) - len(f"  {head} {arrow} {tail}")
         names = (queries[pair.query], keys[pair.key])
-        query, key = (cut(name, _cap(left // 2), room) for name in names)
+        query, key = (
+            cut(name, room._replace(width=left).cap(2, least=_SHORTEST), room) for name in names
+        )
         yield f"{head}{query} {arrow} {key}{tail}"

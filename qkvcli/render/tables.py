@@ -10,15 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from qkvcli.core.config import SCORES
+from qkvcli.core.facts import Facts
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import Matrix, View
-from qkvcli.render.grids import GAP, Grid, Room, facts_line, grids
+from qkvcli.render.grids import GAP, Grid, Room, cut, grids
 from qkvcli.render.heat import Heat
 from qkvcli.render.screen import Block, ascii_only, folded
 from qkvcli.render.text import matrix_title, title
 
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _NAME, _SHAPES, _LABEL = "bold", "magenta", "magenta"  # seen on light and dark
+_NEAR = 5e-3
+"""How far from 1 the sum of a row may be, and be called 1: float16 rounds each of its weights."""
 _STRONGEST, _QUIET = Style(bold=True), Style(dim=True)
 
 
@@ -35,20 +38,22 @@ def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:
 
 def _by_step(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
-    yield from _title(view, room)
+    heat = _heat(view, room)
+    yield from _title(view, room, heat)
     for matrix in view.matrices():
         if matrix.place:
             yield matrix_line(view.step, matrix.place)
-        yield from _tables(view, matrix, room)
+        yield from _tables(view, matrix, room, heat)
 
 
 def _by_matrix(group: Sequence[View], room: Room) -> Iterator[Block]:
     """Several steps of the same heads and batches: for each of those, all the steps."""
+    heats = [_heat(view, room) for view in group]
     for matrices in zip(*(view.matrices() for view in group), strict=True):
         yield matrix_line(group[0].step, matrices[0].place)
-        for view, matrix in zip(group, matrices, strict=True):
-            yield from _title(view, room)
-            yield from _tables(view, matrix, room)
+        for view, matrix, heat in zip(group, matrices, heats, strict=True):
+            yield from _title(view, room, heat)
+            yield from _tables(view, matrix, room, heat)
 
 
 def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
@@ -56,12 +61,11 @@ def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
     return _line(Text(matrix_title(place, step.has_heads), style=_NAME))
 
 
-def _tables(view: View, matrix: Matrix, room: Room) -> Iterator[Block]:
+def _tables(view: View, matrix: Matrix, room: Room, heat: Heat | None) -> Iterator[Block]:
     """The tables of one matrix, and what there is to say of it."""
-    heat = _heat(view, room)
     for grid in grids(view, matrix, room, ends=True):
         yield Block(_table(grid, room, heat), grid.width)
-        facts = facts_line(view, matrix, room) if grid.ends else ""
+        facts = _facts(view, matrix, room) if grid.ends else ""
         if facts:
             yield _line(Text(facts, style=_QUIET))
         yield Block("")
@@ -73,10 +77,9 @@ def _heat(view: View, room: Room) -> Heat | None:
     return Heat.of(view.step.name, view.array) if warm else None
 
 
-def _title(view: View, room: Room) -> Iterator[Block]:
+def _title(view: View, room: Room, heat: Heat | None) -> Iterator[Block]:
     """The title, and what the colours of the cells below mean."""
     yield heading(view.step, room)
-    heat = _heat(view, room)
     if heat is not None:
         yield _line(heat.legend(room.heat, room.digits, room.plain))
 
@@ -132,3 +135,35 @@ def _cell(grid: Grid, place: tuple[int, int], text: str, room: Room, heat: Heat 
     if place in grid.strongest:
         return Text(f"*{text}", style + _STRONGEST)
     return Text(text, style)
+
+
+def _facts(view: View, matrix: Matrix, room: Room) -> str:
+    """What is said below a matrix of weights; where it is too long, on several lines."""
+    facts = Facts.of(matrix.array)
+    if facts is None:
+        return ""
+    count = view.step.shape[-2]
+    low, high = facts.sums
+    near = max(abs(low - 1), abs(high - 1)) < _NEAR
+    sums = "1" if near else f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    line = f"{'rows' if len(matrix.array) == count else 'shown rows'} sum to {sums}"
+    if len(matrix.array) == 1:
+        line = f"the row sums to {sums}"
+    if facts.unseeing:
+        line += f", but {facts.unseeing} {'sees' if facts.unseeing == 1 else 'see'} no key"
+    if near:
+        line += f"; effective keys (2^entropy): {_spread(facts, view, room)}"
+        line += f" of {view.step.shape[-1]}"
+    return line if room.width is None else "\n".join(folded(line, max(room.width, 1)))
+
+
+def _spread(facts: Facts, view: View, room: Room) -> str:
+    """How many keys share a row, from least to most."""
+    numbers = range(view.step.shape[-2]) if view.rows is None else view.rows.tolist()
+    pairs = ((facts.fewest, facts.sharpest), (facts.most, facts.flattest))
+    few, many = (
+        f"{keys:.{2 if keys < 10 else 1 if keys < 100 else 0}f} "
+        f"({cut(view.step.row_names[numbers[row]], 8, room)})"
+        for keys, row in pairs
+    )
+    return few if facts.sharpest == facts.flattest else f"{few} to {many}"
