@@ -430,3 +430,10 @@ def test_help_is_shown_without_numpy(words: str) -> None:
     command = [sys.executable, "-c", script, words]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["scores", "softmax", "output", "run", "explain 0"])
+def test_a_file_that_is_not_there_is_said_first(qkv: Program, command: str) -> None:
+    said = qkv(*command.split(), "-q", "nofile.csv")
+    assert said.code == 3
+    assert said.err == "qkvcli: nofile.csv: cannot be read: No such file or directory\n"

@@ -172,6 +172,8 @@ class _Reading:
         """The step that is given, and what goes with it."""
         command, operand = self.line.command, self.sources.scores or self.line.operand
         wants_width = self.takes == "scores" and self.config.scale == "sqrt"
+        if operand is None:
+            self._check_there("query", "key", *command.inputs_beside)
         if operand is None and self.environment.asks_a_person:
             missing = [name for name in command.inputs_beside if not self._has(name)]
             besides = "".join(f", and {typed(name)} FILE" for name in missing)
@@ -254,12 +256,16 @@ class _Reading:
     def _check_named(self, needs: Iterable[str]) -> None:
         missing = [typed(name) for name in needs if name not in self.paths]
         if missing:
-            for name in ("embeddings", *needs):
-                path = self.typed.get(name, "-")
-                if str(path) != "-" and not exists(path):  # noqa: PTH110 -- raises nothing
-                    self._matrix(path, name)  # says that it is not there
+            self._check_there("embeddings", *needs)
             rest = "" if self.sources.embeddings else ", or give --qkv FILE or --seed N"
             raise UsageError(f"{' and '.join(missing)} missing: name a file for each{rest}")
+
+    def _check_there(self, *names: str) -> None:
+        """Raise DataError for a file that was named and does not exist: a likelier slip."""
+        for name in names:
+            path = self.typed.get(name, "-")
+            if str(path) != "-" and not exists(path):  # noqa: PTH110 -- raises nothing
+                self._matrix(path, name)  # says that it is not there
 
     def _inputs(self, found: dict[str, Operand], needs: Iterable[str]) -> Operands:
         """Q, K and V with the projections and caches that the options name for them."""
