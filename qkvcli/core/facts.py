@@ -58,10 +58,11 @@ def effective_keys(row: Array) -> float:
 
 
 class Facts(NamedTuple):
-    """What is said of some rows of weights, of which each sums to ``sums``, from least to most.
+    """What is said of some rows of weights.
 
-    ``unseeing`` rows see no key. The row ``sharpest`` has ``fewest`` effective keys, the row
-    ``flattest`` ``most``.
+    ``sums`` are the least and the largest sum of a row, and ``unseeing`` counts the rows that
+    see no key, which are none of them. Row ``sharpest`` has the ``fewest`` effective keys, row
+    ``flattest`` the ``most``.
     """
 
     sums: tuple[float, float]

@@ -16,7 +16,7 @@ _COMPARED = 1000
 class Names(Sequence[str]):
     """The names of the queries, or of the keys, each of which means one token.
 
-    A label that several tokens have is followed by which of them it is; so is one that looks
+    A label that several tokens share is followed by its ordinal, and so is a label that looks
     like such a name.
 
     >>> list(Names(("the", "cat", "the"), 3)), list(Names(None, 2))

@@ -20,7 +20,7 @@ _SLICE = re.compile(rf"{_NUMBER}?:{_NUMBER}?(?::{_NUMBER})?")
 class Selection(NamedTuple):
     """Which rows (L_q), heads and batches are wanted; None for all of them.
 
-    The rows have ``gaps`` where nobody chose them, but there is no room for those between.
+    ``gaps`` says that the rows were picked for want of room, and those between are left out.
     """
 
     rows: Array | None = None
