@@ -23,7 +23,7 @@ from qkvcli.core.views import (
     views,
 )
 from qkvcli.errors import UsageError
-from qkvcli.formats.registry import FORMATS, PAGES, format_by_ending, name_by_ending
+from qkvcli.formats.registry import FORMATS, PAGES, PICTURES, format_by_ending, name_by_ending
 
 _ASKED_BY = {
     "scaled": "--scale asks for it",
@@ -48,7 +48,12 @@ class Plan(NamedTuple):
 
     @property
     def saved(self) -> "Plan":
-        """The plan for a file, which holds the whole; Markdown is rounded as it is shown."""
+        """The plan for a file, which holds the whole; Markdown is rounded as it is shown.
+
+        A picture shows what was chosen.
+        """
+        if self.kept in PICTURES:
+            return self
         digits = self.display.digits if self.kept == "markdown" else None
         whole = replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
         return self._replace(display=whole)
@@ -130,7 +135,8 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
 
         with saved(plan.display.output) as stream:
             kept = problem if plan.kept in FORMATS else named
-            _write(plan.kept, kept, plan.saved, Selection(), stream, environment)
+            chosen = selection if plan.kept in PICTURES else Selection()
+            _write(plan.kept, kept, plan.saved, chosen, stream, environment)
     if plan.shown is not None:
         obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
         stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
@@ -178,6 +184,14 @@ def _write(
 
         room = page(display)
         write_markdown(views(problem, until, names, selection), stream, room)
+    elif name == "svg":
+        from qkvcli.cli.pictures import write_picture
+
+        write_picture(problem, until, names, display, selection, stream, environment)
+    elif name == "html":
+        from qkvcli.cli.lessons import write_lesson
+
+        write_lesson(problem, names, display, selection, stream, environment)
     else:
         with Meter(environment) as advance:
             shown = selected(problem, until, names, selection, advance=advance)

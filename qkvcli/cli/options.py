@@ -26,6 +26,7 @@ SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "hea
 TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
 """The formats that have a place for the names of keys beside their weights."""
 COLOURS = ("auto", "always", "never")
+THEMES = ("light", "dark")
 
 _FROM = "Where Q, K and V come from"
 _MADE = "What Q, K and V are made of"
@@ -239,7 +240,7 @@ class Display:
         "-o",
         "--output",
         help="Also save, in the format of the file's ending.",
-        endings=(*ENDINGS, ".md"),
+        endings=(*ENDINGS, ".md", ".svg", ".html"),
     )
     digits: int | None = count(
         _SHOWN, "--digits", "Decimals: 4 in tables, else all that there are.", 0, 17
@@ -277,6 +278,13 @@ class Display:
         metavar="WHEN",
         words=COLOURS,
         help="Use colour: auto (on a terminal that has it), always or never.",
+    )
+    theme: str | None = choice(
+        _SHOWN,
+        "--theme",
+        metavar="THEME",
+        words=THEMES,
+        help="Draw pictures (-o FILE.svg, .html) for a light or a dark page.",
     )
     full: bool = flag(_SHOWN, "--full", help="Show every row and column.")
     width: int | None = count(_SHOWN, "--width", "Columns of text for a table (the terminal's).")

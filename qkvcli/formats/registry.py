@@ -55,8 +55,16 @@ NPZ = Format("npz", "numpy_files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ)}
 
-PAGES = {".md": "markdown", ".markdown": "markdown"}
+PAGES = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".svg": "svg",
+    ".html": "html",
+    ".htm": "html",
+}
 """The endings of what is only written, for people: `render` has the writers."""
+PICTURES = ("svg", "html")
+"""Those of them that show what was chosen to be shown, and not the whole."""
 
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
 """How JSON that holds matrices begins; "[CLS]" is a label."""
@@ -77,7 +85,7 @@ def name_by_ending(path: Path, said: str) -> str:
         return PAGES[ending]
     known = format_by_ending(path)
     if known is None:
-        endings = ", ".join(f".{name}" for name in (*FORMATS, "md"))
+        endings = ", ".join(f".{name}" for name in (*FORMATS, "md", "svg", "html"))
         raise UsageError(f"{said}: the ending says the format; use one of {endings}")
     return known.name
 
