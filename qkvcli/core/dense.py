@@ -1,5 +1,7 @@
 """A problem's steps as whole matrices: of all its rows, or (`Problem.with_rows`) of some."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from qkvcli.core import attention
@@ -28,20 +30,24 @@ def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
     return {name: converted(array, problem.dtype) for name, array in found.items()}
 
 
-def score_arrays(problem: Problem) -> dict[str, Array]:
-    """The scores, and each score step after them, in the working dtype."""
+def score_arrays(
+    problem: Problem, after: Callable[[Array], Array] = lambda array: array
+) -> dict[str, Array]:
+    """The scores, and each score step after them, in the working dtype.
+
+    ``after`` is done to each of them.
+    """
     given = problem.scores
     if given is None:
         query, key = needed(problem.query, "query"), needed(problem.key, "key")
-        array = attention.by_group(
-            attention.scores, query.array, key.array, problem.groups.key
-        )  # (…, L_q, L_k)
+        product = attention.by_group(attention.scores, query.array, key.array, problem.groups.key)
+        array = after(product)  # (…, L_q, L_k)
     else:
         array = given.array
     found = {problem.first_score: array}
     rows, keys = slice(0, array.shape[-2]), slice(0, array.shape[-1])
     for step in problem.score_steps:
-        before, array = array, step(array, rows, keys)
+        before, array = array, after(step(array, rows, keys))
         if given is not None:  # a −∞ among scores that were read is a key that somebody has hidden
             array = np.where(np.isneginf(before), before, array)
         found[step.name] = array

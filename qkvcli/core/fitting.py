@@ -65,6 +65,22 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     return problem
 
 
+def reference_of(config: AttentionConfig, operands: Operands, until: Stage = "output") -> Problem:
+    """The same problem in float64, of the numbers that its own dtype holds.
+
+    Its results are right to far below what any narrower type can tell. A softmax that was to be
+    taken in float16 stays so. Raises what `problem_of` does.
+    """
+    own: Float = np.dtype(config.dtype) if config.dtype else result_dtype(operands.numeric())
+    narrow = config.softmax_dtype if config.softmax_dtype == "float16" else None
+    exact = replace(config, dtype=None, softmax_dtype=narrow)
+
+    def wide(operand: Operand) -> Operand:
+        return replace(operand, array=converted(rounded(operand, own).array, np.float64))
+
+    return problem_of(exact, operands.numbers(wide), until)
+
+
 def _of_values(step: Operand, problem: Problem) -> int:
     """How many heads of a step that was given share each of the values'. Raises ShapeError."""
     check_axes(step, "L_q, L_k")

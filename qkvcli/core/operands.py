@@ -128,6 +128,25 @@ class Operands:
             yield from (part for part in parts if part is not None)
         yield from (step for step in (self.scores, self.weights) if step is not None)
 
+    def numbers(self, change: Callable[[Operand], Operand]) -> "Operands":
+        """The operands, each of `numeric` changed."""
+
+        def side(given: Input | None) -> Input | None:
+            if given is None:
+                return None
+            parts = (given.given, given.weight, given.bias, given.past)
+            first, *rest = (None if part is None else change(part) for part in parts)
+            return Input(first or given.given, *rest)
+
+        return replace(
+            self,
+            query=side(self.query),
+            key=side(self.key),
+            value=side(self.value),
+            scores=self.scores and change(self.scores),
+            weights=self.weights and change(self.weights),
+        )
+
     def labelled(
         self, rows: Labels, keys: Labels, said: tuple[str, str] = ("labels", "key_labels")
     ) -> "Operands":

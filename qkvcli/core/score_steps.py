@@ -7,6 +7,7 @@ new step that says nothing is computed as it is written. The model for this is P
 FlexAttention, whose ``score_mod`` and ``mask_mod`` are written once for every kernel.
 """
 
+from copy import copy
 from typing import ClassVar
 
 import numpy as np
@@ -117,14 +118,20 @@ class Mask(ScoreStep):
         biased = mask is not None and mask.dtype != np.bool_
         return super().bound(largest) if biased else largest
 
+    def seeing(self, visibility: Visibility) -> "Mask":
+        """The same with another visibility."""
+        other = copy(self)
+        other.visibility = visibility
+        return other
+
     def for_rows(self, rows: Array) -> "Mask":
-        return Mask(self.visibility.for_rows(rows))
+        return self.seeing(self.visibility.for_rows(rows))
 
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Mask":
-        return Mask(self.visibility.for_axis(axis, numbers))
+        return self.seeing(self.visibility.for_axis(axis, numbers))
 
     def for_matrix(self, index: tuple[int, ...]) -> "Mask":
-        return Mask(self.visibility.for_matrix(index))
+        return self.seeing(self.visibility.for_matrix(index))
 
     def skips(self, rows: slice, keys: slice) -> bool:
         return self.visibility.sees_all(rows, keys)

@@ -1,0 +1,670 @@
+"""What somebody else may have done instead: each hypothesis computed, and named only if it fits.
+
+A hypothesis is the same problem with one thing changed: its score steps, who shares which
+head, or how weights come from scores. It fits where every step of theirs is what it computes.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from qkvcli.core import attention
+from qkvcli.core.compare import CHAIN, Compared, Expected, Judge, Turn, turns
+from qkvcli.core.dense import output_of, score_arrays, weights_of
+from qkvcli.core.masks import Positions, Visibility
+from qkvcli.core.operands import Array, Operand, Shape
+from qkvcli.core.problem import Groups, Problem, needed
+from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
+from qkvcli.core.shapes import matrix_at
+from qkvcli.core.steps import Step
+
+_TRIED = 2**20
+"""Of so many scores a hypothesis is computed first; where there are more, of a sample of rows."""
+_WHOLE = 2**28
+"""With up to so many, one that fits the sample is computed for all of them."""
+_ROUNDED = 2**14
+"""On so many scores it is measured what rounding does to a hypothesis."""
+_FIRST = 8
+"""So many rows are looked at first: most hypotheses end there."""
+_FINITE = -1e4
+"""Somebody's number below this may stand for −∞."""
+
+Softmax: TypeAlias = Callable[[Problem, Array], Array]
+"""How weights come from the last scores of a problem."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """What may have been done instead.
+
+    ``said`` fits after "It equals this", and ``meaning`` says what that comes to. ``whole`` is
+    true where a row of it needs the other rows. ``mixed`` is how the weights and the values make
+    the output, ``merged`` how its heads are joined.
+    """
+
+    said: str
+    meaning: str
+    problem: Problem
+    softmax: Softmax = weights_of
+    mixed: Callable[[Problem, Array], Array] = output_of
+    whole: bool = False
+    merged: Turn | None = None
+
+    def arrays(self, problem: Problem, until: str) -> dict[str, Array]:
+        """The steps of a part of its problem."""
+        found: dict[str, Array] = {}
+        if problem.weights is None:
+            found |= score_arrays(problem)
+            if until == "scores":
+                return found
+            found["weights"] = self.softmax(problem, found[problem.last_score])
+        weights = found.get("weights") if problem.weights is None else problem.weights.array
+        if until == "output" and problem.value is not None and weights is not None:
+            found["output"] = self.mixed(problem, weights)
+        return found
+
+
+class Fit(NamedTuple):
+    """A hypothesis that fits, to within the largest ``error``.
+
+    ``rows`` says how many rows were computed, where not all were; ``step`` whose fault it is,
+    where that step alone was looked at.
+    """
+
+    hypothesis: Hypothesis
+    error: float
+    rows: int | None = None
+    step: str | None = None
+
+
+class Tried(NamedTuple):
+    """Those that fit, and how many were tried in all."""
+
+    fits: tuple[Fit, ...] = ()
+    total: int = 0
+
+
+def tried(judge: Judge, expected: Sequence[Expected], found: Sequence[Compared]) -> Tried:
+    """Try every hypothesis on somebody's steps, ``found`` being what came of comparing them.
+
+    Those that this input does not tell apart all fit. Two together are tried where none fits
+    alone.
+    """
+    trial = _Trial(judge, expected, found)
+    total = 0
+    for some in (hypotheses(judge.problem, expected), _pairs(judge.problem, expected)):
+        fits = []
+        for hypothesis in some:
+            total += 1
+            fit = trial.fit(hypothesis)
+            if fit is not None:
+                fits.append(fit)
+        if fits:
+            return Tried(tuple(fits), total)
+    return Tried((), total)
+
+
+class _Trial:
+    """Somebody's steps, made ready to be held against one hypothesis after the other."""
+
+    def __init__(
+        self, judge: Judge, expected: Sequence[Expected], found: Sequence[Compared]
+    ) -> None:
+        self.judge, self.rules = judge, judge.rules
+        self.expected = [e for e in expected if e.name in CHAIN]
+        self.problem = judge.problem
+        self.until = judge.until
+        self.small = self.problem.size <= _TRIED
+        self.errors = {one.name: (one.same, one.error) for one in found}
+        self.rows = self._sampled(found)
+
+    def _sampled(self, found: Sequence[Compared]) -> Array:
+        """The rows that are computed first: the first that differ, and some of all."""
+        count = self.problem.shape[-2]
+        if self.small:
+            return np.arange(count)
+        matrices = min(math.prod(self.problem.leading), 4)
+        most = max(_TRIED // (matrices * max(self.problem.shape[-1], 1)), 4)
+        wrong = [c.rows.reshape(-1, count) for c in found if c.rows.shape[-1:] == (count,)]
+        first = [np.flatnonzero(rows.any(axis=0))[: most // 2] for rows in wrong]
+        spread = np.arange(most) * count // most
+        picked: Array = np.unique(np.concatenate([*first, spread]))
+        return picked
+
+    def fit(self, hypothesis: Hypothesis) -> Fit | None:
+        """The fit, if somebody's numbers are the hypothesis's."""
+        everything = np.arange(self.problem.shape[-2])
+        # with its own rounding
+        self.judge = Judge(hypothesis.problem, self.rules, self.until, sample=_ROUNDED)
+        if hypothesis.whole:
+            if self.problem.size > 16 * _TRIED:
+                return None
+            error = self._error(hypothesis, everything, every=True)
+            return None if error is None else Fit(hypothesis, error)
+        error = self._error(hypothesis, self.rows, self.small)
+        if error is None or self.small:
+            return None if error is None else Fit(hypothesis, error)
+        if self.problem.size > _WHOLE:
+            return Fit(hypothesis, error, len(self.rows))
+        error = self._error(hypothesis, everything, every=True)
+        return None if error is None else Fit(hypothesis, error)
+
+    def _places(self, every: bool) -> list[tuple[int, ...]]:
+        """The matrices that are looked at: all, or the first, the last and some between."""
+        places = list(np.ndindex(*self.problem.leading))
+        if every or len(places) <= 4:
+            return places
+        return [places[i * (len(places) - 1) // 3] for i in range(4)]
+
+    def _error(self, hypothesis: Hypothesis, rows: Array, every: bool) -> float | None:
+        """The largest error over some rows; None as soon as a cell differs."""
+        largest = 0.0
+        with np.errstate(all="ignore"):
+            if hypothesis.merged is not None:
+                return self._joined(hypothesis)
+            for place in self._places(every):
+                matrix = hypothesis.problem.with_matrix(place)
+                for some in self._pieces(hypothesis, rows):
+                    error = self._part(hypothesis, matrix, place, some)
+                    if error is None:
+                        return None
+                    largest = max(largest, error)
+        return largest
+
+    def _pieces(self, hypothesis: Hypothesis, rows: Array) -> Iterator[Array]:
+        """The rows that are computed together: few at first."""
+        if hypothesis.whole:
+            yield rows
+            return
+        together = max(_TRIED // max(self.problem.shape[-1], 1), 1)
+        yield rows[:_FIRST]
+        for i in range(_FIRST, len(rows), together):
+            yield rows[i : i + together]
+
+    def _joined(self, hypothesis: Hypothesis) -> float | None:
+        """The same, where the heads are joined in another way: all of the output at once."""
+        arrays = hypothesis.arrays(hypothesis.problem.apart(), self.until)
+        largest = 0.0
+        for one in self.expected:
+            array = _named(arrays, one.name)
+            if one.name == "output" and hypothesis.merged is not None:
+                array = hypothesis.merged(array)
+            error = self._compared(one, array, _fitting(one, array.shape, None))
+            if error is None:
+                return None
+            largest = max(largest, error)
+        return largest
+
+    def _part(
+        self, hypothesis: Hypothesis, matrix: Problem, place: tuple[int, ...], rows: Array
+    ) -> float | None:
+        part = matrix if hypothesis.whole else matrix.with_rows(rows)
+        arrays = hypothesis.arrays(part, self.until)
+        largest = 0.0
+        for one in self.expected:
+            array = _named(arrays, one.name)
+            shape = self.problem.shape
+            if one.name == "output":
+                shape = (*self.problem.leading, shape[-2], array.shape[-1])
+            heads = self.problem.merged_heads if one.name == "output" else None
+            turn = _fitting(one, shape, heads)
+            error = self._compared(one, array, None if turn is None else _at(turn, place, rows))
+            if error is None:
+                return None
+            largest = max(largest, error)
+        return largest
+
+    def _compared(self, one: Expected, array: Array, turn: Turn | None) -> float | None:
+        """The largest error of one step; None where it differs."""
+        if turn is None:
+            return None
+        halves, blank = (
+            None if side is None else turn(side) for side in (one.halves, one.left_out)
+        )
+        piece = replace(one, array=turn(one.array), halves=halves, left_out=blank)
+        found = self.judge.judged(Step.held(one.name, array), piece)
+        if found.differing or found.turned:
+            return None
+        if found.own is not None and found.error > self._most(one.name):
+            return None
+        return found.error
+
+    def _most(self, name: str) -> float:
+        """The largest error that may be put down to rounding: well below what is to be explained.
+
+        Rounding alone could explain anything, where a hypothesis makes scores large.
+        """
+        same, error = self.errors.get(name, (True, 0.0))
+        return 1.01 * error if same else error / 4
+
+
+def _named(arrays: dict[str, Array], name: str) -> Array:
+    """A step, or, where the hypothesis has none of that name, the one before it."""
+    known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in arrays]
+    return arrays[known[-1]] if known else arrays[next(iter(arrays))]
+
+
+def _fitting(one: Expected, shape: Shape, heads: int | None) -> Turn | None:
+    """What brings somebody's array to a shape; its heads are split off where they were joined."""
+    if heads is not None:
+        *leading, _, rows, width = shape
+        joined = (*leading, rows, heads * width)
+        turn = _fitting(one, joined, None)
+        if turn is not None:
+            return lambda array: attention.split_heads(turn(array), heads)
+    first = next(turns(one.array.shape, shape, None), None)
+    return None if first is None or first[0] else first[1]
+
+
+def _at(turn: Turn, place: tuple[int, ...], rows: Array) -> Turn:
+    """The rows of one matrix of what a turn gives."""
+    return lambda array: matrix_at(turn(array), place)[rows]
+
+
+def hypotheses(problem: Problem, expected: Sequence[Expected] = ()) -> Iterator[Hypothesis]:
+    """What may have been done in place of a problem, the likeliest first.
+
+    Source of the faults: those that people make, and the conventions that libraries differ in.
+    """
+    if problem.weights is None:
+        yield from _scales(problem)
+        yield from _positions(problem)
+        yield from _masks(problem)
+        yield from _finite(problem, expected)
+        yield from _orders(problem)
+        yield from _swapped(problem)
+        yield from _softmaxes(problem)
+    yield from _heads(problem)
+    yield from _products(problem)
+
+
+def _pairs(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothesis]:
+    """Two things done at once, the first of them to the score steps."""
+    if problem.weights is not None:
+        return
+    kinds = (_scales, _positions, _masks)
+    for i, kind in enumerate(kinds):
+        for first in kind(problem):
+            if first.softmax is not weights_of:
+                continue
+            rest = (*kinds[i + 1 :], _orders, _swapped, _softmaxes, _heads, _products)
+            for second in (other for made in rest for other in made(first.problem)):
+                said = f"{first.said} and {second.said}"
+                yield replace(second, said=said, meaning=f"{first.meaning}; {second.meaning}")
+
+
+def _with(problem: Problem, steps: Sequence[ScoreStep]) -> Problem:
+    return replace(problem, score_steps=tuple(steps))
+
+
+def _scales(problem: Problem) -> Iterator[Hypothesis]:
+    """Another factor: none, 1/√d, 1/d, √d; and 1/√ of the width of all heads together."""
+    others = [step for step in problem.score_steps if not isinstance(step, Scale)]
+    now = next((s.factor for s in problem.score_steps if isinstance(s, Scale)), 1.0)
+    tried_factors = {now}
+    for factor, said, meaning in _factors(problem, now):
+        if not any(math.isclose(factor, known) for known in tried_factors):
+            tried_factors.add(factor)
+            steps = [Scale(factor, f"{factor:g}"), *others]
+            yield Hypothesis(f"with {said}", meaning, _with(problem, steps))
+
+
+def _factors(problem: Problem, now: float) -> Iterator[tuple[float, str, str]]:
+    yield 1.0, "--scale none", "the scale is missing"
+    if problem.query is None:
+        return
+    d = problem.query.shape[-1]
+    if not d:
+        return
+    root = math.sqrt(d)
+    yield 1 / root, "--scale sqrt", f"the scores are multiplied by 1/√{d}"
+    twice = ", as 1/√d twice" if math.isclose(now, 1 / root) else ""
+    yield 1 / d, f"--scale {1 / d:.9g}", f"the scores are multiplied by 1/d = 1/{d}{twice}"
+    yield root, f"--scale {root:.9g}", f"the scores are multiplied by √{d}, and not divided"
+    heads = problem.leading[-1] if problem.leading else 1
+    width = d * heads
+    said = f"--scale {1 / math.sqrt(width):.9g}"
+    yield 1 / math.sqrt(width), said, f"1/√{width} is of all {heads} heads together, not of one"
+
+
+def _mask(problem: Problem) -> Visibility | None:
+    return problem.visibility
+
+
+def _masked(problem: Problem, seen: Visibility) -> Problem:
+    """The problem with another mask, in the place of its own, or after its other steps."""
+    if problem.visibility is None:
+        return _with(problem, [*problem.score_steps, Mask(seen)])
+    steps = (Mask(seen) if isinstance(s, Mask) else s for s in problem.score_steps)
+    return _with(problem, [*steps])
+
+
+def _unmasked(problem: Problem) -> Problem:
+    return _with(problem, [s for s in problem.score_steps if not isinstance(s, Mask)])
+
+
+def _positions(problem: Problem) -> Iterator[Hypothesis]:
+    """Queries that stand elsewhere among the keys: by one, and as if the last ones met."""
+    seen = problem.visibility
+    if seen is None or not (seen.causal or seen.windowed):
+        return
+    queries, keys = problem.shape[-2:]
+    now = {int(offset) for offset in seen.positions.offset.flat}
+    for shift in (1, -1):
+        moved = replace(seen, positions=_moved(seen, shift))
+        said = (
+            f"--offset {now.copy().pop() + shift}" if len(now) == 1 else f"offsets {shift:+} more"
+        )
+        many = "too many" if shift > 0 else "too few"
+        what = f"the causal mask shows one key {many}"
+        if not seen.causal:
+            what = f"the window lies one key too far to the {'right' if shift > 0 else 'left'}"
+        yield Hypothesis(f"with {said}", what, _masked(problem, moved))
+    for offset, what in ((0, "first"), (keys - queries, "last")):
+        if now.isdisjoint({offset, offset + 1, offset - 1}):
+            places = replace(seen.positions, offset=np.array([[offset]], object))
+            meaning = f"the {what} query meets the {what} key"
+            moved = replace(seen, positions=places)
+            yield Hypothesis(f"with --offset {offset}", meaning, _masked(problem, moved))
+
+
+def _moved(seen: Visibility, shift: int) -> Positions:
+    return replace(seen.positions, offset=seen.positions.offset.astype(object) + shift)
+
+
+def _masks(problem: Problem) -> Iterator[Hypothesis]:
+    """No mask, each of several left out, its opposite, and one that is applied too late."""
+    seen = problem.visibility
+    if seen is None:
+        if problem.shape[-2] > 1 and problem.scores is None:
+            yield from _causal(problem)
+        return
+    names = [name.partition(" (")[0] for name, _ in seen.named_shapes]
+    parts = " and ".join(f"the {name}" for name in names)
+    yield Hypothesis("without the mask", f"{parts} left out", _unmasked(problem))
+    if len(names) > 1:
+        yield from _each_left_out(problem, seen)
+    meaning = "it hides what should be seen, and shows what should be hidden"
+    other = _with(problem, _inverted(problem, seen))
+    yield Hypothesis("with the mask inverted", meaning, other)
+    yield Hypothesis(
+        "with the mask applied after the softmax",
+        "weights are set to 0 there, and no longer sum to 1",
+        problem,
+        partial(_masked_after, unmasked=True),
+    )
+
+
+def _causal(problem: Problem) -> Iterator[Hypothesis]:
+    from qkvcli.core.config import AttentionConfig
+    from qkvcli.core.masks import visibility
+
+    queries, keys = problem.shape[-2:]
+    for offset in dict.fromkeys((0, keys - queries)):
+        seen = visibility(AttentionConfig(causal=True, offset=offset), problem.shape)
+        said = "with --causal" + (f" --offset {offset}" if offset else "")
+        yield Hypothesis(said, "later keys are hidden", _masked(problem, seen))
+
+
+def _each_left_out(problem: Problem, seen: Visibility) -> Iterator[Hypothesis]:
+    parts: list[tuple[str, bool, Visibility]] = [
+        ("causal mask", seen.causal, replace(seen, causal=False)),
+        ("window", seen.windowed, replace(seen, sides=(None, None))),
+        ("valid length", seen.lengths is not None, replace(seen, lengths=None)),
+        ("mask file", seen.mask is not None, replace(seen, mask=None)),
+    ]
+    for name, there, rest in parts:
+        if there:
+            yield Hypothesis(
+                f"without the {name}", f"the {name} is left out", _masked(problem, rest)
+            )
+
+
+class _Inverted(Mask):
+    """A mask that shows what it should hide."""
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        visible, _ = self.visibility.combined(rows, keys)
+        return attention.masked(scores, ~visible, None, out)
+
+
+def _inverted(problem: Problem, seen: Visibility) -> list[ScoreStep]:
+    return [_Inverted(seen) if isinstance(s, Mask) else s for s in problem.score_steps]
+
+
+def _masked_after(problem: Problem, scores: Array, unmasked: bool) -> Array:
+    """The softmax of all scores, and then 0 where a key is hidden."""
+    found = score_arrays(_unmasked(problem))
+    weights = attention.softmax(found[_unmasked(problem).last_score])
+    seen = problem.visibility
+    if seen is None:
+        return weights
+    visible, _ = seen.combined(slice(0, weights.shape[-2]), slice(0, weights.shape[-1]))
+    return np.where(visible, weights, 0)
+
+
+class _Filled(Mask):
+    """A mask that puts a finite number where −∞ belongs."""
+
+    def __init__(self, visibility: Visibility, fill: float) -> None:
+        super().__init__(visibility)
+        self.fill = fill
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        visible, bias = self.visibility.combined(rows, keys)
+        shown = scores if bias is None else scores + np.where(np.isfinite(bias), bias, 0)
+        return np.where(visible, shown, self.fill)
+
+
+class _Lowered(_Filled):
+    """A mask that adds a large number to the scores in place of −∞."""
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        visible, bias = self.visibility.combined(rows, keys)
+        shown = scores if bias is None else scores + np.where(np.isfinite(bias), bias, 0)
+        return shown + np.where(visible, 0, self.fill)
+
+
+def _finite(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothesis]:
+    """A finite number in place of −∞: theirs, where it stands in their step, or a usual one."""
+    seen = problem.visibility
+    if seen is None:
+        return
+    fills = [-1e9, -1e4, float(np.finfo(np.float32).min), float(np.finfo(np.float16).min)]
+    for one in expected:
+        if one.name == "masked" and one.array.size:
+            lowest = float(np.fmin.reduce(one.array, axis=None))
+            fills = [lowest] if np.isfinite(lowest) and lowest < _FINITE else fills
+    for fill, kind in product(dict.fromkeys(fills), (_Filled, _Lowered)):
+        steps = [kind(seen, fill) if isinstance(s, Mask) else s for s in problem.score_steps]
+        where = "in place of −∞" if kind is _Filled else "added in place of −∞"
+        yield Hypothesis(
+            f"with {fill:.5g} {where}",
+            "a row in which every key is hidden then has weights",
+            _with(problem, steps),
+        )
+
+
+def _orders(problem: Problem) -> Iterator[Hypothesis]:
+    """The score steps in another order, or one fewer."""
+    steps = problem.score_steps
+    kinds = [type(step) for step in steps]
+    if Softcap in kinds:
+        rest = [s for s in steps if not isinstance(s, Softcap)]
+        yield Hypothesis("without --softcap", "the softcap is left out", _with(problem, rest))
+        caps = [s for s in steps if isinstance(s, Softcap)]
+        if Mask in kinds:
+            meaning = "−∞ becomes −C, and hidden keys have weights"
+            order = [*rest, *caps]
+            yield Hypothesis("with the softcap after the mask", meaning, _with(problem, order))
+        if Scale in kinds:
+            meaning = "the softcap bends the scores before they are scaled"
+            order = [*caps, *rest]
+            yield Hypothesis("with the softcap before the scale", meaning, _with(problem, order))
+    seen = problem.visibility
+    own = None if seen is None else seen.mask
+    if Scale in kinds and own is not None and own.dtype.kind == "f":
+        first = [s for s in steps if isinstance(s, Mask)]
+        rest = [s for s in steps if not isinstance(s, Mask)]
+        meaning = "what it adds to the scores is scaled with them"
+        yield Hypothesis("with the mask before the scale", meaning, _with(problem, [*first, *rest]))
+
+
+def _swapped(problem: Problem) -> Iterator[Hypothesis]:
+    query, key = problem.query, problem.key
+    if query is None or key is None or query.shape != key.shape:
+        return
+    other = replace(
+        problem, query=replace(query, array=key.array), key=replace(key, array=query.array)
+    )
+    meaning = "the scores are K·Qᵀ: each row is a key's"
+    yield Hypothesis("with Q and K swapped", meaning, other)
+
+
+def _softmaxes(problem: Problem) -> Iterator[Hypothesis]:
+    """Other ways from scores to weights."""
+    if problem.shape[-2] > 1:
+        yield Hypothesis(
+            "with the softmax over the queries",
+            "its columns sum to 1, and not its rows: the wrong axis",
+            problem,
+            lambda part, scores: _along_queries(scores),
+            whole=True,
+        )
+    yield Hypothesis(
+        "with the scores in place of the weights",
+        "the softmax is left out",
+        problem,
+        lambda part, scores: scores,
+    )
+    yield Hypothesis(
+        "with 2^score in place of e^score",
+        "the exponent is of base 2",
+        problem,
+        lambda part, scores: attention.softmax(scores * math.log(2)),
+    )
+    yield Hypothesis(
+        "with e^score in place of its share",
+        "the weights are not divided by their sum",
+        problem,
+        lambda part, scores: np.exp(scores),
+    )
+    yield Hypothesis(
+        "with e^(score − largest) in place of its share",
+        "the weights are not divided by their sum",
+        problem,
+        lambda part, scores: np.exp(scores - _peak(scores)),
+    )
+    yield Hypothesis(
+        "with 1 added to the sum that the softmax divides by",
+        "a row sums to less than 1",
+        problem,
+        lambda part, scores: _with_sink(scores),
+    )
+    yield Hypothesis(
+        "with the softmax over all rows together",
+        "all weights of a matrix sum to 1, and not those of each row",
+        problem,
+        lambda part, scores: _over_all(scores),
+        whole=True,
+    )
+
+
+def _peak(scores: Array) -> Array:
+    peak = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+    return np.where(np.isneginf(peak), 0, peak)
+
+
+def _along_queries(scores: Array) -> Array:
+    return attention.softmax(scores.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+def _over_all(scores: Array) -> Array:
+    flat = scores.reshape(*scores.shape[:-2], 1, -1)
+    return attention.softmax(flat).reshape(scores.shape)
+
+
+def _with_sink(scores: Array) -> Array:
+    shares = np.exp(scores - np.maximum(_peak(scores), 0))
+    sink = np.exp(-np.maximum(_peak(scores), 0))
+    return shares / (shares.sum(axis=-1, keepdims=True) + sink)
+
+
+def _heads(problem: Problem) -> Iterator[Hypothesis]:
+    """Heads that share others, or are split and joined, in another order."""
+    groups = problem.groups
+    if max(groups) > 1:
+        yield Hypothesis(
+            "with the heads of K and V tiled",
+            "head h uses head h mod G of K and V, and not h // (H / G)",
+            _tiled(problem, groups),
+        )
+    heads = problem.merged_heads
+    if heads is None or heads == 1:
+        return
+    if problem.value is not None:
+        yield Hypothesis(
+            "with the heads joined by a reshape alone",
+            "(H, L, d) is laid out as (L, H·d) and its axes not swapped",
+            problem,
+            merged=_reshaped,
+        )
+    if problem.query is None:
+        return
+    sides = (problem.query, problem.key, problem.value)
+    query, key, value = (None if side is None else _split_by_reshape(side) for side in sides)
+    other = replace(problem, query=query, key=key, value=value)
+    said, meaning = (
+        "with the heads split by a reshape alone",
+        "(L, H·d) is laid out as (H, L, d) and its axes not swapped",
+    )
+    yield Hypothesis(said, meaning, other)
+    yield Hypothesis(f"{said}, and joined by one", meaning, other, merged=_reshaped)
+
+
+def _reshaped(output: Array) -> Array:
+    *leading, heads, rows, width = output.shape
+    return output.reshape(*leading, rows, heads * width)
+
+
+def _split_by_reshape(side: Operand) -> Operand:
+    whole = attention.merge_heads(side.array)
+    return replace(side, array=np.ascontiguousarray(whole).reshape(side.shape))
+
+
+def _tiled(problem: Problem, groups: Groups) -> Problem:
+    heads = problem.leading[-1]
+
+    def tiled(side: Operand | None, group: int) -> Operand | None:
+        if side is None or group == 1:
+            return side
+        own = np.arange(heads) % (heads // group)
+        return replace(side, array=side.array[..., own, :, :])
+
+    key, value = tiled(problem.key, groups.key), tiled(problem.value, groups.value)
+    return replace(problem, key=key, value=value, groups=Groups())
+
+
+def _products(problem: Problem) -> Iterator[Hypothesis]:
+    """Other ways from weights to the output."""
+    queries, keys = problem.shape[-2:]
+    if problem.value is None or queries != keys or queries < 2:
+        return
+    yield Hypothesis(
+        "with weightsᵀ·V",
+        "the values are mixed over the queries, and not over the keys",
+        problem,
+        mixed=_transposed_product,
+        whole=True,
+    )
+
+
+def _transposed_product(problem: Problem, weights: Array) -> Array:
+    value = needed(problem.value, "value").array
+    turned = np.swapaxes(weights, -1, -2)
+    return attention.by_group(attention.output, turned, value, problem.groups.value)
