@@ -35,6 +35,8 @@ _FOLLOWED = 2**26
 _LISTED = 1000
 """How many rows without a key are listed."""
 
+_WIDTHS: tuple[Kind, ...] = ("float16", "bfloat16", "float32", "float64")
+
 Turn: TypeAlias = Callable[[Array], Array]
 
 
@@ -352,6 +354,20 @@ class Judge:
             return before.name, step, None
         slack = carried(problem, np.reshape(halves, problem.shape), one.name)
         return before.name, step, slack
+
+
+def narrower(expected: Expected) -> Expected | None:
+    """The same in the narrowest type that holds all its numbers; None where that is its own.
+
+    >>> narrower(Expected("output", np.array([[0.5, 3.0]]), "float32")).kind
+    'float16'
+    """
+    if expected.halves is not None:
+        return None
+    for kind in _WIDTHS[: _WIDTHS.index(expected.kind)]:
+        if np.array_equal(narrowed(expected.array, kind), expected.array, equal_nan=True):
+            return replace(expected, kind=kind)
+    return None
 
 
 def fitted(expected: Expected, shape: Shape) -> Array | None:

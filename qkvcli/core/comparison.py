@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.compare import Compared, Expected, Judge, Rules
+from qkvcli.core.compare import Compared, Expected, Judge, Rules, narrower
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent
 from qkvcli.core.config import Stage
 from qkvcli.core.hypotheses import Fit, tried
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
+from qkvcli.core.tolerance import Kind
 
 USUAL = Rules()
 _LEAST = 8
@@ -39,13 +40,15 @@ class Comparison:
     """What came of comparing somebody else's steps with those that are computed here.
 
     ``fits`` are the hypotheses that fit, of ``tried``; ``patterns`` say where the first step that
-    is not the same differs.
+    is not the same differs. ``narrow`` is a narrower type that holds all their numbers, and by
+    whose tolerance every step is the same.
     """
 
     steps: tuple[Compared, ...]
     fits: tuple[Fit, ...] = ()
     tried: int = 0
     patterns: tuple[Pattern, ...] = ()
+    narrow: Kind | None = None
 
     @property
     def same(self) -> bool:
@@ -82,6 +85,10 @@ def compare(
     unexplained = [one for one in wrong if one.differing]
     fits: tuple[Fit, ...] = ()
     total = 0
+    if unexplained and rules.usual:
+        narrow = _as_narrow(judge, known)
+        if narrow is not None:
+            return Comparison(tuple(found), narrow=narrow)
     if unexplained and not rules.follow:
         fits, total = tried(judge, known, found)
     if unexplained and not fits:
@@ -89,6 +96,16 @@ def compare(
         total = max(total, more)
     patterns = _patterns(unexplained[0]) if unexplained else ()
     return Comparison(tuple(found), fits, total, patterns)
+
+
+def _as_narrow(judge: Judge, known: Sequence[Expected]) -> Kind | None:
+    """The type that somebody may have computed in, and widened the numbers of."""
+    thinner = [narrower(one) for one in known]
+    held = [one for one in thinner if one is not None]
+    if len(held) < len(known) or len({one.kind for one in held}) > 1:
+        return None
+    check = _followed if judge.rules.follow else _all
+    return held[0].kind if all(one.same for one in check(judge, held)) else None
 
 
 def _all(judge: Judge, known: Sequence[Expected]) -> list[Compared]:

@@ -188,6 +188,13 @@ def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]
         raise DataError(f"{name}: line {reader.line_num + before}: {fault}") from None
 
 
+def cells_of(source: Source, delimiter: str) -> list[list[str]]:
+    """The cells of each line that has any, as they are written, without the line of the shape."""
+    _, length = _declared(source)
+    text = source.text()[length:].removeprefix("\ufeff")
+    return [line.cells for line in _lines(text, delimiter, source.name, 1 if length else 0)]
+
+
 def _unquoted(word: str) -> str:
     return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
 

@@ -16,7 +16,7 @@ from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.foreign import check_ours
-from qkvcli.formats.registry import format_by_ending, format_by_start
+from qkvcli.formats.registry import Format, format_by_ending, format_by_start
 from qkvcli.formats.source import Document, Source
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -41,10 +41,15 @@ def read_document(source: Source) -> Document:
 
     Raises DataError, which names the file and, where there is one, the line and the cell.
     """
+    return format_of(source).read(source)
+
+
+def format_of(source: Source) -> Format:
+    """The format of a file or a pipe. Raises DataError for one of somebody else's."""
     known = format_by_ending(source.path) if source.path else None
     start = source.start()
     check_ours(start, source.name)
-    return (known or format_by_start(start)).read(source)
+    return known or format_by_start(start)
 
 
 def read_matrix(source: Source, role: str) -> Operand:
@@ -78,7 +83,7 @@ def choose(document: Document, role: str, where: str, several: bool = False) -> 
     if found is None and len(names) == 1 and not several and not _KNOWN & set(names):
         [found] = names.values()
     if found is None:
-        held = _listed(list(document))
+        held = listed(list(document))
         raise DataError(f"{where}: holds {held}; there is no {' or '.join(wanted)} in it")
     step = found.lower() if role == "scores" and found.lower() in SCORES else role
     return replace(document[found](), name=step)
@@ -107,12 +112,12 @@ def in_folder(folder: Path, role: str) -> Operand | None:
 
 def missing_from(folder: Path, role: str) -> DataError:
     """What is wrong with a folder that has no file for a role."""
-    held = _listed(sorted(path.name for path in folder.iterdir()))
+    held = listed(sorted(path.name for path in folder.iterdir()))
     names = " or ".join(NAMES.get(role, (role,)))
     return DataError(f"{folder}: holds {held}; there is no file called {names} in it")
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """Names in an error: not all of thousands, and of a long one its beginning."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(name[:40] for name in names[:_NAMED]) + more or "nothing"

@@ -47,14 +47,19 @@ def read_json(source: Source) -> Document:
         raise DataError(f"{source.name}: not JSON that holds matrices: nested too deep") from None
     except ValueError:  # Python reads no whole number of more than 4300 digits
         raise DataError(f"{source.name}: a number is too large for a float") from None
+    return {
+        name: partial(matrix_of, entry, name, source)
+        for name, entry in entries(held, source).items()
+    }
+
+
+def entries(held: Any, source: Source) -> dict[str, Any]:
+    """What JSON holds for each matrix, by its name; "" for one that has none."""
     if isinstance(held, list) or (isinstance(held, dict) and "data" in held):
-        return {"": partial(_matrix, held, f"{source.name}: the matrix", source)}
+        return {"": held}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
-    return {
-        name: partial(_matrix, entry, f"{source.name}: {name}", source)
-        for name, entry in held.items()
-    }
+    return held
 
 
 def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,7 +72,9 @@ def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return held
 
 
-def _matrix(entry: Any, where: str, source: Source) -> Operand:
+def matrix_of(entry: Any, name: str, source: Source) -> Operand:
+    """The matrix of an entry: nested lists, or an object with "data". Raises DataError."""
+    where = f"{source.name}: {name or 'the matrix'}"
     held = entry if isinstance(entry, dict) else {"data": entry}
     if "data" not in held:
         raise DataError(f'{where}: an object without "data"')

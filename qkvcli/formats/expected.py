@@ -1,0 +1,226 @@
+"""Somebody else's numbers to compare with, and the digits that they were written with.
+
+In text, a cell that is empty or ``?`` (null in JSON) is left out of the comparison. A number
+counts for half a unit of its last digit, so that 0.63 is right for 0.6291. Programs write more
+digits than people: where a number has `_MACHINE` or more, they are taken for a float32's or a
+float64's own.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from qkvcli.core.compare import Expected
+from qkvcli.core.config import ORDER, SCORES
+from qkvcli.core.operands import Array, Operand
+from qkvcli.core.tolerance import Kind, kind_of
+from qkvcli.errors import DataError
+from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.delimited import cells_of, read_delimited
+from qkvcli.formats.files import NAMES, format_of, listed, read_document
+from qkvcli.formats.json_text import entries, matrix_of
+from qkvcli.formats.registry import JSON
+from qkvcli.formats.source import Source
+
+_MACHINE = 8
+"""So many digits that count are a program's, not a person's."""
+_EXACT = 16
+"""So many are all that a float64 has."""
+_NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
+_BLANKS = ("", "?")
+
+
+class Held(NamedTuple):
+    """A matrix as it was found, and the text of each of its numbers (None where it is no text)."""
+
+    operand: Operand
+    texts: list[str] | None = None
+
+
+Read: TypeAlias = Callable[[], Held]
+
+
+def read_expected(
+    source: Source, steps: Sequence[str], step: str | None = None
+) -> tuple[list[Expected], list[str]]:
+    """What a source holds of some steps, in their order; and the names that mean none.
+
+    A matrix without a name, or alone under a name that means nothing, is the ``step``, or the
+    last of them; with ``step``, no other is looked at. Raises DataError where there is nothing
+    to compare.
+    """
+    document = _document(source)
+    names = {name.lower(): name for name in document}
+    wanted = steps if step is None else [step]
+    found = {}
+    for name in wanted:
+        known = next((known for known in _names_of(name) if known in names), None)
+        if known is not None:
+            found[name] = document[names[known]]
+    strange = [name for name in document if name and name.lower() not in _KNOWN]
+    if not found and len(document) == 1 and (strange or "" in document):
+        found, strange = {wanted[-1]: next(iter(document.values()))}, []
+    if not found:
+        held, there = listed(list(document)), ", ".join(wanted)
+        raise DataError(f"{source.name}: holds {held}; what is compared here is {there}")
+    return [_expected(name, held()) for name, held in found.items()], strange
+
+
+_KNOWN = {*ORDER, *(name for names in NAMES.values() for name in names)}
+
+
+def _names_of(step: str) -> tuple[str, ...]:
+    """What a step goes by in a file; a score step by its own name alone."""
+    return (step,) if step in SCORES else NAMES.get(step, (step,))
+
+
+def _expected(name: str, held: Held) -> Expected:
+    operand, texts = held
+    array = operand.array
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{operand.origin}: numbers of type {array.dtype} are not real numbers")
+    if texts is None:
+        return Expected(name, array, kind_of(array.dtype), origin=operand.origin)
+    blank = np.array([text in _BLANKS for text in texts], np.bool_).reshape(array.shape)
+    halves, kind = _halves(array, texts)
+    left_out = blank if blank.any() else None
+    return Expected(name, array, kind, halves, left_out, operand.origin)
+
+
+def _halves(array: Array, texts: list[str]) -> tuple[Array | None, Kind]:
+    """Half a unit of the last digit of each number, or None and the type whose digits they are.
+
+    >>> _halves(np.array([0.63, 12.0]), ["0.63", "12"])[0].tolist()
+    [0.005, 0.5]
+    >>> _halves(np.array([0.1, 0.33333334]), ["0.1", "0.33333334"])
+    (None, 'float32')
+    """
+    counted = [_digits(text) for text in texts]
+    digits = max((count for count, _ in counted), default=0)
+    numbers = array.reshape(-1).astype(np.float64)
+    if digits >= _MACHINE and _of_float32(numbers):
+        return None, "float32"
+    if digits >= _EXACT:
+        return None, "float64"
+    places = np.array([place for _, place in counted], np.float64)
+    if digits >= _MACHINE:  # fewer digits are those of a number that needs no more
+        with np.errstate(divide="ignore"):
+            places = np.where(
+                numbers == 0, places.min(), np.floor(np.log10(np.abs(numbers))) + 1 - digits
+            )
+    with np.errstate(over="ignore"):
+        halves = np.where(np.isfinite(numbers), 0.5 * 10.0**places, 0)
+    return halves.reshape(array.shape), "float64"
+
+
+def _digits(text: str) -> tuple[int, int]:
+    """How many digits of a number count, and which power of ten the last one stands for."""
+    found = _NUMBER.fullmatch(text)
+    if found is None or not (found[1] or found[2]):
+        return 0, 0
+    whole, behind, power = found[1], found[2], int(found[3] or 0)
+    return len(f"{whole}{behind}".lstrip("0")), min(max(power - len(behind), -400), 300)
+
+
+def _of_float32(numbers: Array) -> bool:
+    """Whether each number is a float32, or the shortest text of one."""
+    finite = numbers[np.isfinite(numbers)]
+    with np.errstate(over="ignore"):
+        narrow = finite.astype(np.float32)
+    odd = narrow.astype(np.float64) != finite
+    shortest = narrow[odd].astype("U32").astype(np.float64)
+    return bool((shortest == finite[odd]).all())
+
+
+def _document(source: Source) -> dict[str, Read]:
+    """The matrices of a source by name, each with its texts."""
+    known = format_of(source)
+    if known.binary:
+        return {name: partial(_held, read) for name, read in read_document(source).items()}
+    if known is JSON:
+        return _of_json(source)
+    return {"": partial(_delimited, source, known.delimiter or SPACE)}
+
+
+def _held(read: Callable[[], Operand]) -> Held:
+    return Held(read())
+
+
+def _delimited(source: Source, delimiter: str) -> Held:
+    """The one matrix of a text file."""
+    lines = cells_of(source, delimiter)
+    filled = _filled_lines(lines)
+    whole = source if filled == lines else Source(source.name, data=_written(filled, delimiter))
+    operand = read_delimited(whole, delimiter)[""]()
+    rows, width = math.prod(operand.shape[:-1]), operand.shape[-1]
+    texts = [cell.strip() for cells in lines[len(lines) - rows :] for cell in cells[-width:]]
+    if operand.array.dtype.kind == "b" or len(texts) != operand.array.size:
+        return Held(operand)
+    return Held(operand, texts)
+
+
+def _filled_lines(lines: list[list[str]]) -> list[list[str]]:
+    """The cells with NaN where one is left out; the corner above and before labels stays."""
+    filled = [["nan" if cell.strip() in _BLANKS else cell for cell in cells] for cells in lines]
+    if lines and len(lines[0]) > 1:
+        corner = lines[0][0]
+        if not corner.strip() or not all(is_number(cell) for cell in filled[0][1:]):
+            filled[0][0] = corner
+    return filled
+
+
+def _written(lines: list[list[str]], delimiter: str) -> bytes:
+    text = io.StringIO()
+    if delimiter == SPACE:
+        text.write("\n".join(" ".join(cells) for cells in lines) + "\n")
+    else:
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()
+
+
+class _Digits(str):
+    """A number of JSON, as it was written."""
+
+
+def _of_json(source: Source) -> dict[str, Read]:
+    """The matrices of JSON, with null, "" and "?" for what is left out."""
+    read_document(source)  # says what is wrong with it
+    held = json.loads(source.text(), parse_float=_Digits, parse_int=_Digits)
+    return {
+        name: partial(_json_matrix, name, entry, source)
+        for name, entry in entries(held, source).items()
+    }
+
+
+def _json_matrix(name: str, entry: Any, source: Source) -> Held:
+    data = entry.get("data") if isinstance(entry, dict) else entry
+    texts: list[str] = []
+    filled = _filled(data, texts)
+    whole = {**entry, "data": filled} if isinstance(entry, dict) else filled
+    if isinstance(entry, dict) and "shape" in entry:
+        whole["shape"] = [int(n) if isinstance(n, _Digits) else n for n in entry["shape"]]
+    operand = matrix_of(whole, name, source)
+    if operand.array.dtype.kind == "b" or len(texts) != operand.array.size:
+        return Held(operand)
+    return Held(operand, texts)
+
+
+def _filled(data: Any, texts: list[str]) -> Any:
+    """Nested lists with numbers for what was written, and NaN for what was left out."""
+    if isinstance(data, list):
+        return [_filled(item, texts) for item in data]
+    if data is None or data in _BLANKS:
+        texts.append("")
+        return "nan"
+    if isinstance(data, _Digits):
+        texts.append(str(data))
+        return float(data)
+    texts.append(str(data))
+    return data
