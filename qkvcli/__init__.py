@@ -10,7 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qkvcli.api import Explanation, Steps, attend, attention, output, scores, softmax
+    from qkvcli.api import (
+        Comparison,
+        Explanation,
+        Steps,
+        attend,
+        attention,
+        compare,
+        output,
+        scores,
+        softmax,
+    )
     from qkvcli.core.config import AttentionConfig
     from qkvcli.core.steps import Step
     from qkvcli.errors import (
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AttentionConfig",
+    "Comparison",
     "DataError",
     "DtypeError",
     "Explanation",
@@ -37,6 +48,7 @@ __all__ = [
     "__version__",
     "attend",
     "attention",
+    "compare",
     "output",
     "scores",
     "softmax",

@@ -7,8 +7,8 @@ frames. The options mean what `AttentionConfig` says, wherever they stand.
 from __future__ import annotations  # help() shows the types by their names
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from operator import index
 from pathlib import Path
 from typing import (
@@ -27,15 +27,28 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from qkvcli.core import naming
+from qkvcli.core.compare import CHAIN, Expected, Rules
+from qkvcli.core.comparison import Comparison as Compared
+from qkvcli.core.comparison import compare as compared_with
 from qkvcli.core.compute import SIZES, output_into, steps_of
-from qkvcli.core.config import AttentionConfig, DtypeLike, Lengths, Preset, Scale, Window
-from qkvcli.core.dtypes import working_dtype
+from qkvcli.core.config import (
+    KINDS,
+    AttentionConfig,
+    DtypeLike,
+    Kind,
+    Lengths,
+    Preset,
+    Scale,
+    Window,
+)
+from qkvcli.core.dtypes import own_dtype, working_dtype
 from qkvcli.core.explain import Explanation as Explained
 from qkvcli.core.explain import explain
-from qkvcli.core.fitting import problem_of
+from qkvcli.core.fitting import problem_of, reference_of
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
+from qkvcli.core.tolerance import kind_of
 from qkvcli.core.views import View, rows_named
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
 
@@ -62,10 +75,12 @@ class Steps:
         steps: Sequence[Step],
         config: AttentionConfig | None = None,
         problem: Problem | None = None,
+        reference: Callable[[], Problem] | None = None,
     ) -> None:
         self._steps = tuple(steps)
         self.config = config or AttentionConfig()
         self._problem = problem
+        self._reference = reference
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,7 +105,7 @@ class Steps:
     def __getitem__(self, which: slice) -> Steps: ...
     def __getitem__(self, which: int | str | slice) -> Step | Steps:
         if isinstance(which, slice):
-            return Steps(self._steps[which], self.config, self._problem)
+            return Steps(self._steps[which], self.config, self._problem, self._reference)
         if not isinstance(which, str):
             return self._steps[which]
         for step in self._steps:
@@ -313,13 +328,105 @@ def attend(
     config, operands = _asked(locals())
     operands = operands.labelled(_labels(labels), _labels(key_labels))
     problem = problem_of(config, operands)
-    if rows is not None:
-        problem = problem.with_rows(_rows(rows, problem.shape[-2], problem.labels))
-    steps = Steps(steps_of(problem), config, problem)
+    picked = None if rows is None else _rows(rows, problem.shape[-2], problem.labels)
+
+    def chosen(whole: Problem) -> Problem:
+        return whole if picked is None else whole.with_rows(picked)
+
+    problem = chosen(problem)
+
+    def reference() -> Problem:
+        return chosen(reference_of(config, operands))
+
+    steps = Steps(steps_of(problem), config, problem, reference)
     if problem.size <= SIZES.held:  # at once, so that the inputs may be written to again
         for step in steps:
             _ = step.array
     return steps
+
+
+def compare(
+    steps: Steps,
+    expected: Mapping[str, ArrayLike] | ArrayLike | str | os.PathLike[str],
+    *,
+    dtype: Kind | None = None,
+    rtol: SupportsFloat | None = None,
+    atol: SupportsFloat | None = None,
+    ulp: SupportsIndex | None = None,
+    equal_nan: bool = False,
+    follow: bool = False,
+) -> Comparison:
+    """Whether somebody else's numbers are those of `attend`, and what they did instead.
+
+    ``expected`` has arrays by the names of steps, or is one array for the last step, or a file.
+    The reference is computed anew in float64, of the inputs as they are now, and rounded once to
+    the type of theirs, whose tolerance counts (`torch.testing.assert_close`'s). ``dtype`` says in
+    which type they were computed ("bfloat16" kept as float32), ``rtol``, ``atol`` and ``ulp``
+    what is the same; ``equal_nan`` makes NaN the same as NaN. With ``follow``, each step is
+    computed from theirs before it. Raises UsageError where no step has one of the names,
+    DataError for what is no array of numbers.
+
+    >>> steps = attend([[1, 2]], [[3, 1], [0, 1]], [[1], [5]], scale="sqrt")
+    >>> found = compare(steps, {"weights": softmax([[5.0, 2.0]])})
+    >>> found.same, found.fits[0].hypothesis.said
+    (False, 'with --scale none')
+    >>> print(found)  # doctest: +ELLIPSIS
+    weights   DIFFERS  max 0.0596 at [0, 0]: 0.89, expected 0.95; rows 1 of 1
+    It equals this with --scale none (to ...): the scale is missing.
+    """
+    if steps._reference is None:
+        raise UsageError("only the steps that attend gives can be compared")
+    names = [name for name in steps.names if name in CHAIN]
+    theirs = _theirs(expected, names)
+    if dtype is not None:
+        kind = next((kind for kind in KINDS if kind == dtype), None)
+        if kind is None:
+            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(KINDS)}")
+        theirs = [replace(one, kind=kind) for one in theirs]
+    relative, absolute = (None if size is None else float(size) for size in (rtol, atol))
+    last = None if ulp is None else index(ulp)
+    rules = Rules(relative, absolute, last, equal_nan, follow)
+    found = compared_with(steps._reference(), theirs, rules)
+    return Comparison(**vars(found))
+
+
+class Comparison(Compared):
+    """What `compare` gives: whether all is the ``same``, the ``steps``; as text, a report."""
+
+    def __repr__(self) -> str:
+        return f"Comparison({'same' if self.same else 'differs'}, {len(self.steps)} steps)"
+
+    def __str__(self) -> str:
+        from qkvcli.render.grids import Room
+        from qkvcli.render.verdicts import report
+
+        return "\n".join(str(block.content) for block in report(self, Room()))
+
+
+def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
+    """Somebody's steps, from a file, by their names, or the last one."""
+    if isinstance(expected, (str, os.PathLike)):
+        from qkvcli.formats.expected import read_expected
+        from qkvcli.formats.source import Source
+
+        found, _ = read_expected(Source.file(Path(expected)), names)
+        return found
+    if not isinstance(expected, (Mapping, Steps)):
+        expected = {names[-1]: expected}
+    held = tuple(expected.keys())
+    given = {name: expected[name] for name in held if name in names}
+    if not given:
+        there = ", ".join(names)
+        raise UsageError(f"expected has {', '.join(held)}; what is compared is {there}")
+    found = []
+    for name, array in given.items():
+        operand = _operand(name, array)
+        own_dtype(operand)  # says what is no number
+        kind = kind_of(operand.array.dtype)
+        if "bfloat16" in str(getattr(array, "dtype", "")):
+            kind = "bfloat16"
+        found.append(Expected(name, operand.array, kind))
+    return found
 
 
 class _Options(TypedDict, total=False):

@@ -11,6 +11,7 @@ class ExitCode(IntEnum):
     """What the program tells the shell when it ends."""
 
     FINE = 0
+    DIFFERS = 1
     WRONG_USAGE = 2
     BAD_DATA = 3
     CANNOT_WRITE = 4

@@ -42,7 +42,7 @@ def run(words: list[str], environment: Environment, by_typer: bool = False) -> i
     """
     code = ExitCode.FINE
     try:
-        _perform(words, environment, by_typer)
+        code = _perform(words, environment, by_typer)
     except QkvError as fault:
         code = fault.exit_code
         if code != ExitCode.FINE:
@@ -59,7 +59,7 @@ def run(words: list[str], environment: Environment, by_typer: bool = False) -> i
     return int(code)
 
 
-def _perform(words: list[str], environment: Environment, by_typer: bool) -> None:
+def _perform(words: list[str], environment: Environment, by_typer: bool) -> ExitCode:
     from qkvcli.cli import plain
 
     line = None if by_typer else plain.read(words)
@@ -67,7 +67,7 @@ def _perform(words: list[str], environment: Environment, by_typer: bool) -> None
         from qkvcli import __version__
 
         environment.write(f"qkvcli {__version__}\n".encode())
-        return
+        return ExitCode.FINE
     if line is None:
         from qkvcli.cli import typer_app
 
@@ -78,5 +78,7 @@ def _perform(words: list[str], environment: Environment, by_typer: bool) -> None
         topics.show(line, environment)
     elif line is not None:
         environment.asked_colour = line.display.color
-        module = import_module(f"qkvcli.cli.{line.command.done_by}")
-        module.perform(line, environment)
+        done_by = line.command.done_by if line.comparing.expect is None else "comparing"
+        code: ExitCode | None = import_module(f"qkvcli.cli.{done_by}").perform(line, environment)
+        return code or ExitCode.FINE
+    return ExitCode.FINE

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qkvcli.cli.declare import ENDINGS, Option, chosen, declared
-from qkvcli.cli.options import AttentionOptions, Display, Sources
+from qkvcli.cli.options import AttentionOptions, Comparing, Display, Sources
 from qkvcli.cli.pages import pages
 from qkvcli.core.config import SCORES, Stage
 
-GROUPS = (Sources, AttentionOptions, Display)
+GROUPS = (Sources, AttentionOptions, Display, Comparing)
 
 OPTIONS: dict[str, Option] = {
     field: option for group in GROUPS for field, option in declared(group).items()
@@ -247,6 +247,7 @@ class Line(NamedTuple):
     sources: Sources = Sources()
     attention: AttentionOptions = AttentionOptions()
     display: Display = Display()
+    comparing: Comparing = Comparing()
     words: tuple[str, ...] = ()
 
     @classmethod
@@ -256,8 +257,8 @@ class Line(NamedTuple):
         def group(kind: Any) -> Any:
             return kind(**{field: values[field] for field in declared(kind) if field in values})
 
-        sources, attention, display = map(group, GROUPS)
-        return cls(command, sources, attention, display, tuple(words))
+        sources, attention, display, comparing = map(group, GROUPS)
+        return cls(command, sources, attention, display, comparing, tuple(words))
 
     @property
     def operand(self) -> Path | None:

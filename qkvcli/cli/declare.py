@@ -195,6 +195,14 @@ def above_zero(text: str) -> float:
     return value
 
 
+def not_negative(text: str) -> float:
+    """Read a number that is not below 0."""
+    value = number(text)
+    if value < 0:
+        raise ValueError(f"{text!r} is below 0")
+    return value
+
+
 def scale(text: str) -> float | str:
     """Read a scale: a number, or the words for two of them."""
     if text in ("none", "sqrt"):

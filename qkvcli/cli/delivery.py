@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple, cast
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.hints import hint
-from qkvcli.cli.inputs import expanded, problems
+from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import TOP_SHOWN_AS, Display
 from qkvcli.cli.terminal import Meter, Printer, Shown, page, screen
 from qkvcli.core.config import SCORES
@@ -63,13 +63,13 @@ def perform(line: Line, environment: Environment) -> None:
     """Compute and show what a command line asks for. Raises the errors of all the layers."""
     line = expanded(line)
     plan = planned(line, environment)
-    problem, named = problems(line, environment)
-    plan = plan._replace(names=_names(line, problem))
-    deliver(problem, named, plan, environment)
+    asked = posed(line, environment)
+    plan = plan._replace(names=names_of(line, asked.problem))
+    deliver(asked.problem, asked.named, plan, environment)
     hint(line, environment)
 
 
-def _names(line: Line, problem: Problem) -> tuple[str, ...]:
+def names_of(line: Line, problem: Problem) -> tuple[str, ...]:
     """The steps that are shown: those asked for, or those that the command computes.
 
     Raises UsageError for one that does not exist here.
@@ -126,7 +126,7 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
     ReaderGone, or UsageError for a row, a head or a batch that does not exist, before
     anything is computed.
     """
-    selection = _selection(named, plan)
+    selection = selection_of(named, plan)
     if selection.rows is not None and not selection.rows.size:
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
@@ -144,7 +144,7 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
         _write(plan.shown, shown, plan, selection, stream, environment)
 
 
-def _selection(problem: Problem, plan: Plan) -> Selection:
+def selection_of(problem: Problem, plan: Plan) -> Selection:
     """The rows, heads and batches that are shown. Raises UsageError where one does not exist."""
     display = plan.display
     chosen = Selection(heads=None if display.head is None else ())

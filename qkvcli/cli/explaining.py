@@ -7,7 +7,7 @@ from typing import BinaryIO, cast
 from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import kept_as
 from qkvcli.cli.environment import Environment
-from qkvcli.cli.inputs import expanded, problems
+from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import Display
 from qkvcli.cli.terminal import Printer, Shown, page, screen
 from qkvcli.core.explain import Explanation, explain
@@ -23,7 +23,7 @@ def perform(line: Line, environment: Environment) -> None:
     kept = None if display.output is None else kept_as(display.output, shown or "table")
     if kept is not None and kept not in line.command.formats:
         raise UsageError(f"an explanation is saved as .json or .md, and not as .{kept}")
-    _, problem = problems(expanded(line), environment)
+    problem = posed(expanded(line), environment).named
     places = _places(problem, display)
     if len(places) > 1 and display.head is None and "json" not in (shown, kept):
         problem = replace(problem, value=None)  # a line for each needs no output

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from os.path import exists
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qkvcli.cli.commands import Line
 from qkvcli.cli.declare import declared, given, typed
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES, samples
 from qkvcli.cli.notes import notes
-from qkvcli.cli.options import AttentionOptions, Sources
-from qkvcli.core.config import ORDER, Stage
+from qkvcli.cli.options import AttentionOptions, Comparing, Sources
+from qkvcli.core.config import ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
@@ -40,6 +40,7 @@ def expanded(line: Line) -> Line:
     come from.
     """
     _check_origins(line.sources)
+    _check_comparing(line.comparing)
     if line.sources.example is not None:
         line = _of_example(line, EXAMPLES[line.sources.example].options)
     show = line.display.show
@@ -86,13 +87,24 @@ def takes_step(line: Line) -> bool:
     return line.operand is not None or not (known or any(name in named for name in _BUNDLES))
 
 
-def problems(line: Line, environment: Environment) -> tuple[Problem, Problem]:
-    """The problem that a command line poses, and the same as a page has it.
+class Posed(NamedTuple):
+    """The problem that a command line poses, and what it is made of.
 
-    A page names the tokens of the article where its numbers are drawn by their seed; data
-    have no names but those that were given. What a person should know of the inputs is
-    noted. Raises UsageError where the options contradict, DataError where a file can't be
-    read, ShapeError where shapes don't fit.
+    ``named`` is the same as a page has it: it names the tokens of the article where its numbers
+    are drawn by their seed. Data have no names but those that were given.
+    """
+
+    problem: Problem
+    named: Problem
+    config: AttentionConfig
+    operands: Operands
+
+
+def posed(line: Line, environment: Environment) -> Posed:
+    """The problem that a command line poses.
+
+    What a person should know of the inputs is noted. Raises UsageError where the options
+    contradict, DataError where a file can't be read, ShapeError where shapes don't fit.
     """
     found = _Reading(line, environment).operands()
     config = line.attention.config
@@ -103,9 +115,9 @@ def problems(line: Line, environment: Environment) -> tuple[Problem, Problem]:
         place = line.command.takes.upper() or "the name of a file"
         environment.note(f"standard input is not read; give - as {place} to read it")
     if given(line.sources) != {"seed": ARTICLE_SEED} or takes_step(line):
-        return problem, problem
+        return Posed(problem, problem, config, found)
     found = found.labelled(ARTICLE_TOKENS, None)
-    return problem, problem_of(config, found, line.command.until)
+    return Posed(problem, problem_of(config, found, line.command.until), config, found)
 
 
 def _check_origins(sources: Sources) -> None:
@@ -119,6 +131,13 @@ def _check_origins(sources: Sources) -> None:
     for name in _DRAWN:
         if name in named and sources.seed is None:
             raise UsageError(f"{typed(name)} is for drawing at random; add --seed {ARTICLE_SEED}")
+
+
+def _check_comparing(comparing: Comparing) -> None:
+    """Raise UsageError for rules of a comparison that nothing asks for."""
+    rules = [typed(name) for name in given(comparing) if name != "expect"]
+    if comparing.expect is None and rules:
+        raise UsageError(f"{rules[0]} is for a comparison; add --expect FILE")
 
 
 class _Reading:

@@ -20,7 +20,7 @@ from qkvcli.cli.declare import (
     whole,
 )
 from qkvcli.cli.examples import EXAMPLES
-from qkvcli.core.config import FLOATS, ORDER, PRESETS, AttentionConfig
+from qkvcli.core.config import FLOATS, KINDS, ORDER, PRESETS, AttentionConfig
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
 TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
@@ -32,6 +32,7 @@ _FROM = "Where Q, K and V come from"
 _MADE = "What Q, K and V are made of"
 _ATTENTION = "The attention"
 _SHOWN = "What is shown"
+_COMPARED = "Whether yours is the same"
 _HELP = "Help"
 
 _PRESETS = {
@@ -289,3 +290,44 @@ class Display:
     full: bool = flag(_SHOWN, "--full", help="Show every row and column.")
     width: int | None = count(_SHOWN, "--width", "Columns of text for a table (the terminal's).")
     quiet: bool = flag(_SHOWN, "--quiet", help="Nothing on standard output.")
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """Somebody else's numbers to compare with, and what counts as the same."""
+
+    expect: Path | None = file(
+        _COMPARED,
+        "--expect",
+        help="Compare with FILE (or one step of it, FILE:weights); exit code 1 where it differs.",
+    )
+    expect_dtype: str | None = choice(
+        _COMPARED,
+        "--expect-dtype",
+        metavar="TYPE",
+        words=KINDS,
+        help=f"The type that it was computed in, whose tolerance counts: {', '.join(KINDS)}.",
+    )
+    rtol: float | None = option(
+        _COMPARED,
+        "--rtol",
+        metavar="R",
+        read=declare.not_negative,
+        help="The same is within A + R·|expected| (R as for its type).",
+    )
+    atol: float | None = option(
+        _COMPARED,
+        "--atol",
+        metavar="A",
+        read=declare.not_negative,
+        help="A of that (as for its type).",
+    )
+    ulp: int | None = count(
+        _COMPARED, "--ulp", "The same is within N units in the last place of its type.", 0
+    )
+    equal_nan: bool = flag(_COMPARED, "--equal-nan", help="NaN is the same as NaN.")
+    follow: bool = flag(
+        _COMPARED,
+        "--follow",
+        help="Compute each step from the one before it in FILE, so that a fault counts once.",
+    )

@@ -16,13 +16,13 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
-from qkvcli.core.config import SCORES, Stage
+from qkvcli.core.config import KINDS, SCORES, Kind, Stage
 from qkvcli.core.dense import output_of, score_arrays, weights_of
 from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.score_steps import Scale
 from qkvcli.core.steps import Outline, Step, flat_rows
-from qkvcli.core.tolerance import Kind, Tolerance, narrowed, ulps
+from qkvcli.core.tolerance import Tolerance, narrowed, ulps
 
 CHAIN = (*SCORES, "weights", "output")
 """The steps of which each is computed from the one before."""
@@ -34,8 +34,6 @@ _FOLLOWED = 2**26
 """How many of somebody else's numbers are taken to go on from."""
 _LISTED = 1000
 """How many rows without a key are listed."""
-
-_WIDTHS: tuple[Kind, ...] = ("float16", "bfloat16", "float32", "float64")
 
 Turn: TypeAlias = Callable[[Array], Array]
 
@@ -329,9 +327,10 @@ class Judge:
         if not before:
             return None
         last = max(before, key=lambda e: CHAIN.index(e.name))
-        array = fitted(last, self.problem.shape)
-        if array is None or array.size > _FOLLOWED:
+        turn = fitting(last.array.shape, self.problem.shape)
+        if turn is None or last.array.size > _FOLLOWED:
             return None
+        array = turn(last.array)
         if last.left_out is not None:
             blank = np.reshape(last.left_out, array.shape)
             array = np.where(blank, self.steps()[last.name].array, array)
@@ -364,16 +363,24 @@ def narrower(expected: Expected) -> Expected | None:
     """
     if expected.halves is not None:
         return None
-    for kind in _WIDTHS[: _WIDTHS.index(expected.kind)]:
+    for kind in KINDS[: KINDS.index(expected.kind)]:
         if np.array_equal(narrowed(expected.array, kind), expected.array, equal_nan=True):
             return replace(expected, kind=kind)
     return None
 
 
-def fitted(expected: Expected, shape: Shape) -> Array | None:
-    """Somebody's array in a shape that differs from its own in axes of 1 at most."""
-    first = next(turns(expected.array.shape, shape, None), None)
-    return None if first is None or first[0] else first[1](expected.array)
+def fitting(theirs: Shape, ours: Shape, heads: int | None = None) -> Turn | None:
+    """What brings an array of one shape to another that differs in axes of 1 at most.
+
+    With ``heads``, they are split off where they were joined. None where that is not enough.
+    """
+    if heads is not None:
+        *leading, _, rows, width = ours
+        joined = fitting(theirs, (*leading, rows, heads * width))
+        if joined is not None:
+            return lambda array: attention.split_heads(joined(array), heads)
+    first = next(turns(theirs, ours, None), None)
+    return None if first is None or first[0] else first[1]
 
 
 def turns(theirs: Shape, ours: Shape, heads: int | None) -> Iterator[tuple[str, Turn]]:

@@ -8,11 +8,10 @@ import numpy as np
 
 from qkvcli.core.compare import Compared, Expected, Judge, Rules, narrower
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent
-from qkvcli.core.config import Stage
+from qkvcli.core.config import Kind, Stage
 from qkvcli.core.hypotheses import Fit, tried
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
-from qkvcli.core.tolerance import Kind
 
 USUAL = Rules()
 _LEAST = 8

@@ -27,6 +27,9 @@ SCORES = ("scores", "scaled", "capped", "masked")
 ORDER = ("query", "key", "value", *SCORES, "weights", "output")
 """All steps, in their order."""
 
+Kind: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
+"""The types that somebody else's numbers are kept in, the narrowest first."""
+KINDS: tuple[Kind, ...] = ("float16", "bfloat16", "float32", "float64")
 FLOATS: tuple[FloatName, ...] = ("float16", "float32", "float64")
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from qkvcli.core import attention
-from qkvcli.core.compare import CHAIN, Compared, Expected, Judge, Turn, turns
+from qkvcli.core.compare import CHAIN, Compared, Expected, Judge, Turn, fitting
 from qkvcli.core.dense import output_of, score_arrays, weights_of
 from qkvcli.core.masks import Positions, Visibility
-from qkvcli.core.operands import Array, Operand, Shape
+from qkvcli.core.operands import Array, Operand
 from qkvcli.core.problem import Groups, Problem, needed
 from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
 from qkvcli.core.shapes import matrix_at
@@ -194,7 +194,7 @@ class _Trial:
             array = _named(arrays, one.name)
             if one.name == "output" and hypothesis.merged is not None:
                 array = hypothesis.merged(array)
-            error = self._compared(one, array, _fitting(one, array.shape, None))
+            error = self._compared(one, array, fitting(one.array.shape, array.shape, None))
             if error is None:
                 return None
             largest = max(largest, error)
@@ -212,7 +212,7 @@ class _Trial:
             if one.name == "output":
                 shape = (*self.problem.leading, shape[-2], array.shape[-1])
             heads = self.problem.merged_heads if one.name == "output" else None
-            turn = _fitting(one, shape, heads)
+            turn = fitting(one.array.shape, shape, heads)
             error = self._compared(one, array, None if turn is None else _at(turn, place, rows))
             if error is None:
                 return None
@@ -247,18 +247,6 @@ def _named(arrays: dict[str, Array], name: str) -> Array:
     """A step, or, where the hypothesis has none of that name, the one before it."""
     known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in arrays]
     return arrays[known[-1]] if known else arrays[next(iter(arrays))]
-
-
-def _fitting(one: Expected, shape: Shape, heads: int | None) -> Turn | None:
-    """What brings somebody's array to a shape; its heads are split off where they were joined."""
-    if heads is not None:
-        *leading, _, rows, width = shape
-        joined = (*leading, rows, heads * width)
-        turn = _fitting(one, joined, None)
-        if turn is not None:
-            return lambda array: attention.split_heads(turn(array), heads)
-    first = next(turns(one.array.shape, shape, None), None)
-    return None if first is None or first[0] else first[1]
 
 
 def _at(turn: Turn, place: tuple[int, ...], rows: Array) -> Turn:
@@ -531,7 +519,7 @@ def _softmaxes(problem: Problem) -> Iterator[Hypothesis]:
     if problem.shape[-2] > 1:
         yield Hypothesis(
             "with the softmax over the queries",
-            "its columns sum to 1, and not its rows: the wrong axis",
+            "each column of the weights sums to 1, where each row should",
             problem,
             lambda part, scores: _along_queries(scores),
             whole=True,

@@ -1,15 +1,12 @@
 """How far two numbers may lie apart and be called the same, by the type that they are kept in."""
 
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple
 
 import numpy as np
 
+from qkvcli.core.config import KINDS, Kind
 from qkvcli.core.dtypes import converted
 from qkvcli.core.operands import Array
-
-Kind: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
-"""The types that numbers to compare with are kept in."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Tolerance(NamedTuple):

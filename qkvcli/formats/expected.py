@@ -1,7 +1,8 @@
 """Somebody else's numbers to compare with, and the digits that they were written with.
 
 In text, a cell that is empty or ``?`` (null in JSON) is left out of the comparison. A number
-counts for half a unit of its last digit, so that 0.63 is right for 0.6291. Programs write more
+counts for half a unit of its last digit, so that 0.63 is right for 0.6291; a whole number among
+others with decimals is as exact as they are. Programs write more
 digits than people: where a number has `_MACHINE` or more, they are taken for a float32's or a
 float64's own.
 """
@@ -18,9 +19,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from qkvcli.core.compare import Expected
-from qkvcli.core.config import ORDER, SCORES
+from qkvcli.core.config import ORDER, SCORES, Kind
 from qkvcli.core.operands import Array, Operand
-from qkvcli.core.tolerance import Kind, kind_of
+from qkvcli.core.tolerance import kind_of
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
@@ -97,8 +98,10 @@ def _expected(name: str, held: Held) -> Expected:
 def _halves(array: Array, texts: list[str]) -> tuple[Array | None, Kind]:
     """Half a unit of the last digit of each number, or None and the type whose digits they are.
 
-    >>> _halves(np.array([0.63, 12.0]), ["0.63", "12"])[0].tolist()
-    [0.005, 0.5]
+    >>> _halves(np.array([0.63, 0.4]), ["0.63", "0.4"])[0].tolist()
+    [0.005, 0.05]
+    >>> _halves(np.array([0.63, 0.0]), ["0.63", "0"])[0].tolist()
+    [0.005, 0.005]
     >>> _halves(np.array([0.1, 0.33333334]), ["0.1", "0.33333334"])
     (None, 'float32')
     """
@@ -110,6 +113,9 @@ def _halves(array: Array, texts: list[str]) -> tuple[Array | None, Kind]:
     if digits >= _EXACT:
         return None, "float64"
     places = np.array([place for _, place in counted], np.float64)
+    behind = places[(places < 0) & np.isfinite(numbers)]
+    if behind.size:  # a bare 0 or 1 among 0.63 and 0.4 is meant as well as the others
+        places = np.minimum(places, behind.max())
     if digits >= _MACHINE:  # fewer digits are those of a number that needs no more
         with np.errstate(divide="ignore"):
             places = np.where(

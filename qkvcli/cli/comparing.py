@@ -1,0 +1,162 @@
+"""Somebody else's numbers held against what a command computes, with an exit code for scripts."""
+
+from dataclasses import replace
+from os.path import exists
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from qkvcli.cli.commands import Line
+from qkvcli.cli.delivery import Plan, deliver, names_of, planned, selection_of
+from qkvcli.cli.environment import Environment
+from qkvcli.cli.inputs import Posed, expanded, posed
+from qkvcli.cli.options import Comparing
+from qkvcli.cli.terminal import Meter, Printer, screen
+from qkvcli.core.compare import Expected, Rules, Turn, fitting
+from qkvcli.core.comparison import Comparison, compare
+from qkvcli.core.config import KINDS, ORDER, Stage
+from qkvcli.core.fitting import reference_of
+from qkvcli.core.operands import Array
+from qkvcli.core.problem import Problem
+from qkvcli.core.views import Selection, axes_of, outlines
+from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
+from qkvcli.formats.expected import read_expected
+from qkvcli.formats.source import Source
+
+_SHOWN_AS = ("table", "json")
+
+
+def perform(line: Line, environment: Environment) -> ExitCode:
+    """Compare what a command line computes with what ``--expect`` names.
+
+    Raises the errors of all the layers.
+    """
+    shown = _shown(line)
+    line = expanded(line)
+    plan = planned(_saved_alone(line), environment)
+    asked = posed(line, environment)
+    until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
+    selection = _selection(line, asked, plan)
+    reference = reference_of(asked.config, asked.operands, until)
+    names = [step.name for step in reference.outlines(until) if step.name in plan.names]
+    expected = _read(line.comparing, names, environment)
+    expected = [_cut(one, reference, until, selection) for one in expected]
+    if plan.kept is not None:
+        deliver(asked.problem, asked.named, plan, environment)
+    with Meter(environment) as advance:
+        rules = _rules(line.comparing)
+        found = compare(selection.of(reference), expected, rules, until, advance=advance)
+    if not any(step.cells or not step.left_out for step in found.steps):
+        raise DataError(f"{line.comparing.expect}: every cell is left out; nothing is compared")
+    try:
+        _write(found, shown, line, environment)
+    except ReaderGone:  # what differs differs, though nobody reads how
+        if found.same:
+            raise
+    return ExitCode.FINE if found.same else ExitCode.DIFFERS
+
+
+def _shown(line: Line) -> str | None:
+    """How the comparison is shown. Raises UsageError for what it has no place for."""
+    display = line.display
+    if display.top is not None:
+        raise UsageError("--top and --expect: one shows keys, the other a comparison; keep one")
+    name = display.format or "table"
+    if name not in _SHOWN_AS:
+        raise UsageError(f"a comparison is shown as {' or '.join(_SHOWN_AS)}, and not as {name}")
+    return None if display.quiet else name
+
+
+def _saved_alone(line: Line) -> Line:
+    """The line for saving what is computed, beside the comparison."""
+    if line.command.formats and line.display.output is not None:
+        raise UsageError("-o saves an explanation, and --expect shows none; leave one out")
+    return line._replace(display=replace(line.display, quiet=True, format=None))
+
+
+def _until(line: Line, asked: Posed) -> Stage:
+    """How far to compute: not to the output where nothing needed the values."""
+    bare = asked.problem.value is None and line.command.optional
+    return "weights" if bare else line.command.until
+
+
+def _selection(line: Line, asked: Posed, plan: Plan) -> Selection:
+    """What is compared: all, or the rows, heads and batches that were chosen."""
+    selection = selection_of(asked.named, plan)
+    if line.command.done_by == "explaining":
+        query = asked.named.query_names.find(line.words[0], "query")
+        selection = selection._replace(rows=np.array([query]))
+    return selection
+
+
+def _rules(asked: Comparing) -> Rules:
+    return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow)
+
+
+def _read(asked: Comparing, names: list[str], environment: Environment) -> list[Expected]:
+    """Somebody's steps, in the type that they were computed in."""
+    path, step = _named(asked.expect or Path("-"))
+    if step is not None and step not in names:
+        there = ", ".join(names)
+        raise UsageError(f"--expect {asked.expect}: there is no step {step} here; there is {there}")
+    source = Source.file(path)
+    if str(path) == "-":
+        source = Source("standard input", data=environment.take_input())
+    expected, strange = read_expected(source, names, step)
+    if strange:
+        listed = ", ".join(strange[:5]) + (" and more" if strange[5:] else "")
+        environment.note(f"{source.name}: {listed}: no step is called that; not compared")
+    if asked.expect_dtype is not None:
+        kind = next(kind for kind in KINDS if kind == asked.expect_dtype)
+        expected = [replace(one, kind=kind) for one in expected]
+    return expected
+
+
+def _named(path: Path) -> tuple[Path, str | None]:
+    """A file and the step of it that is named: ``mine.npz:weights``."""
+    before, colon, step = str(path).rpartition(":")
+    there = exists(path)  # noqa: PTH110 -- raises nothing
+    if colon and before and step.lower() in ORDER and not there:
+        return Path(before), step.lower()
+    return path, None
+
+
+def _cut(one: Expected, whole: Problem, until: Stage, selection: Selection) -> Expected:
+    """Of somebody's step, what was chosen to be compared; as it is, where it has no more."""
+    if all(chosen is None for chosen in selection[:3]):
+        return one
+    step = next(s for s in outlines(whole, until, selection) if s.name == one.name)
+    axes = axes_of(step, whole, selection)
+    rows = selection.rows if step.of_queries else None
+    heads = None if whole.merged_heads is None or selection.heads is None else whole.merged_heads
+
+    def cut(turn: Turn, array: Array) -> Array:
+        array = turn(array)
+        for axis, numbers in enumerate(axes):
+            if numbers != tuple(range(array.shape[axis])):
+                array = array.take(numbers, axis=axis)
+        return array if rows is None else array[..., rows, :]
+
+    turn = fitting(one.array.shape, step.shape, heads)
+    if turn is None:
+        return one
+    sides = (one.halves, one.left_out)
+    halves, left_out = (None if side is None else cut(turn, side) for side in sides)
+    return replace(one, array=cut(turn, one.array), halves=halves, left_out=left_out)
+
+
+def _write(found: Comparison, shown: str | None, line: Line, environment: Environment) -> None:
+    """The comparison, in a format."""
+    if shown == "json":
+        from qkvcli.formats.compared import write_compared
+
+        write_compared(found, cast(BinaryIO, environment))
+    elif shown == "table":
+        from qkvcli.render.verdicts import report
+
+        room, _ = screen(line.display, environment)
+        if not environment.on_terminal and line.display.width is None:
+            room = room._replace(width=None)  # a line for each step, for those that read lines
+        printer = Printer(environment)
+        environment.write(b"".join(map(printer, report(found, room))))
