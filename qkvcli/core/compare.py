@@ -16,11 +16,11 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
-from qkvcli.core.config import KINDS, SCORES, Kind, Stage
+from qkvcli.core.config import SCORES, Kind, Stage
 from qkvcli.core.dense import output_of, score_arrays, weights_of
 from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.core.problem import Problem
-from qkvcli.core.score_steps import Scale
+from qkvcli.core.score_steps import Scale, Softcap
 from qkvcli.core.steps import Outline, Step, flat_rows
 from qkvcli.core.tolerance import Tolerance, narrowed, ulps
 
@@ -356,14 +356,15 @@ class Judge:
 
 
 def narrower(expected: Expected) -> Expected | None:
-    """The same in the narrowest type that holds all its numbers; None where that is its own.
+    """The same in the type of fewest digits that holds all its numbers; None for its own.
 
     >>> narrower(Expected("output", np.array([[0.5, 3.0]]), "float32")).kind
-    'float16'
+    'bfloat16'
     """
     if expected.halves is not None:
         return None
-    for kind in KINDS[: KINDS.index(expected.kind)]:
+    kinds: tuple[Kind, ...] = ("bfloat16", "float16", "float32", "float64")
+    for kind in kinds[: kinds.index(expected.kind)]:
         if np.array_equal(narrowed(expected.array, kind), expected.array, equal_nan=True):
             return replace(expected, kind=kind)
     return None
@@ -493,7 +494,22 @@ def _narrow(problem: Problem, kind: Kind) -> Problem:
         value=narrow(problem.value),
         scores=narrow(problem.scores),
         weights=narrow(problem.weights),
+        score_steps=tuple(
+            _PlainSoftcap(step.cap, rounder) if isinstance(step, Softcap) else step
+            for step in problem.score_steps
+        ),
     )
+
+
+class _PlainSoftcap(Softcap):
+    """A softcap that rounds what it computes on the way."""
+
+    def __init__(self, cap: float, rounder: Turn) -> None:
+        super().__init__(cap)
+        self.rounder = rounder
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        return self.cap * self.rounder(np.tanh(self.rounder(scores / self.cap)))
 
 
 def _arrays(problem: Problem, after: Turn) -> dict[str, Array]:

@@ -88,7 +88,7 @@ def compare(
         narrow = _as_narrow(judge, known)
         if narrow is not None:
             return Comparison(tuple(found), narrow=narrow)
-    if unexplained and not rules.follow:
+    if wrong and not rules.follow:
         fits, total = tried(judge, known, found)
     if unexplained and not fits:
         fits, more = _one_by_one(judge, known, unexplained)

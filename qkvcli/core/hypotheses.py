@@ -31,6 +31,8 @@ _ROUNDED = 2**14
 """On so many scores it is measured what rounding does to a hypothesis."""
 _FIRST = 8
 """So many rows are looked at first: most hypotheses end there."""
+_FEWEST = 64
+"""So many rows are computed at least, where not all are."""
 _FINITE = -1e4
 """Somebody's number below this may stand for −∞."""
 
@@ -129,7 +131,7 @@ class _Trial:
         if self.small:
             return np.arange(count)
         matrices = min(math.prod(self.problem.leading), 4)
-        most = max(_TRIED // (matrices * max(self.problem.shape[-1], 1)), 4)
+        most = max(_TRIED // (matrices * max(self.problem.shape[-1], 1)), _FEWEST)
         wrong = [c.rows.reshape(-1, count) for c in found if c.rows.shape[-1:] == (count,)]
         first = [np.flatnonzero(rows.any(axis=0))[: most // 2] for rows in wrong]
         spread = np.arange(most) * count // most

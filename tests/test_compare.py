@@ -1,0 +1,828 @@
+"""Whether somebody else's numbers are the same: kernels that are right, and kernels that are not.
+
+The kernels are written here, in plain NumPy and loops, each with one fault that people make.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import qkvcli
+from qkvcli.core.compare import Expected, Rules
+from qkvcli.core.comparison import compare
+from qkvcli.core.config import AttentionConfig
+from qkvcli.core.fitting import reference_of
+from qkvcli.core.operands import Array, Input, Operand, Operands
+from qkvcli.core.tolerance import Kind, narrowed, ulps
+from tests.conftest import Program
+
+HEADS, TOKENS, WIDTH = 4, 24, 16
+NARROW: tuple[Kind, ...] = ("float64", "float32", "float16", "bfloat16")
+
+
+def drawn(seed: int = 0, heads: int = HEADS, tokens: int = TOKENS, width: int = WIDTH) -> Array:
+    return np.random.default_rng(seed).normal(size=(3, heads, tokens, width))
+
+
+def shares(scores: Array, axis: int = -1) -> Array:
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(scores - scores.max(axis=axis, keepdims=True))
+        return powers / powers.sum(axis=axis, keepdims=True)
+
+
+def triangle(tokens: int = TOKENS, shift: int = 0) -> Array:
+    return np.array([[j <= i + shift for j in range(tokens)] for i in range(tokens)])
+
+
+def masked(scores: Array, visible: Array) -> Array:
+    return np.where(visible, scores, -np.inf)
+
+
+class Kernel:
+    """A causal kernel that is right, with places for one fault each."""
+
+    scale = 1 / math.sqrt(WIDTH)
+    shift = 0
+
+    def __call__(self, q: Array, k: Array, v: Array) -> dict[str, Array]:
+        scores = self.scores(q, k)
+        scaled = scores * self.scale
+        hidden = self.masked(scaled)
+        weights = self.weights(hidden, scaled)
+        return {
+            "scores": scores,
+            "scaled": scaled,
+            "masked": hidden,
+            "weights": weights,
+            "output": weights @ v,
+        }
+
+    def scores(self, q: Array, k: Array) -> Array:
+        return q @ k.swapaxes(-1, -2)
+
+    def masked(self, scaled: Array) -> Array:
+        return masked(scaled, triangle(shift=self.shift))
+
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return shares(hidden)
+
+
+class NoScale(Kernel):
+    scale = 1.0
+
+
+class OverD(Kernel):
+    scale = 1 / WIDTH
+
+
+class TimesRoot(Kernel):
+    scale = math.sqrt(WIDTH)
+
+
+class OfModel(Kernel):
+    scale = 1 / math.sqrt(WIDTH * HEADS)
+
+
+class OneMore(Kernel):
+    shift = 1
+
+
+class OneFewer(Kernel):
+    shift = -1
+
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return np.nan_to_num(shares(hidden))
+
+
+class NoMask(Kernel):
+    def masked(self, scaled: Array) -> Array:
+        return scaled
+
+
+class Inverted(Kernel):
+    def masked(self, scaled: Array) -> Array:
+        return masked(scaled, ~triangle())
+
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return np.nan_to_num(shares(hidden))
+
+
+class After(Kernel):
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return shares(scaled) * triangle()
+
+
+class WrongAxis(Kernel):
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return shares(hidden, axis=-2)
+
+
+class Swapped(Kernel):
+    def scores(self, q: Array, k: Array) -> Array:
+        return k @ q.swapaxes(-1, -2)
+
+
+class NoSoftmax(Kernel):
+    def masked(self, scaled: Array) -> Array:
+        return np.where(triangle(), scaled, -np.inf)
+
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return hidden
+
+
+class BaseTwo(Kernel):
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return shares(hidden * math.log(2))
+
+
+class NoSum(Kernel):
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        return np.exp(hidden - hidden.max(axis=-1, keepdims=True))
+
+
+class Sink(Kernel):
+    def weights(self, hidden: Array, scaled: Array) -> Array:
+        powers = np.exp(hidden)
+        return powers / (powers.sum(axis=-1, keepdims=True) + 1)
+
+
+FAULTS: list[tuple[type[Kernel], str]] = [
+    (NoScale, "with --scale none"),
+    (OverD, f"with --scale {1 / WIDTH:g}"),
+    (TimesRoot, f"with --scale {math.sqrt(WIDTH):g}"),
+    (OfModel, "with --scale 0.125"),
+    (OneMore, "with --offset 1"),
+    (OneFewer, "with --offset -1"),
+    (NoMask, "without the mask"),
+    (Inverted, "with the mask inverted"),
+    (After, "with the mask applied after the softmax"),
+    (WrongAxis, "with the softmax over the queries"),
+    (Swapped, "with Q and K swapped"),
+    (BaseTwo, "with 2^score in place of e^score"),
+    (NoSum, "with e^(score − largest) in place of its share"),
+    (Sink, "with 1 added to the sum that the softmax divides by"),
+]
+
+
+def expected_of(steps: dict[str, Array], kind: Kind) -> list[Expected]:
+    return [Expected(name, narrowed(array, kind), kind) for name, array in steps.items()]
+
+
+def compared(
+    qkv: Array,
+    steps: dict[str, Array],
+    kind: Kind = "float64",
+    follow: bool = False,
+    **options: Any,
+) -> Any:
+    sides = [Input(Operand(a, n)) for a, n in zip(qkv, ("query", "key", "value"), strict=True)]
+    config = AttentionConfig(**({"scale": "sqrt", "causal": True} | options))
+    reference = reference_of(config, Operands(*sides))
+    return compare(reference, expected_of(steps, kind), Rules(follow=follow))
+
+
+@pytest.mark.parametrize("kind", NARROW)
+def test_a_right_kernel_is_the_same_in_every_type(kind: Kind) -> None:
+    for seed in range(5):
+        qkv = narrowed(drawn(seed), kind)
+        found = compared(qkv, Kernel()(*qkv), kind)
+        assert found.same
+        assert not found.fits
+
+
+@pytest.mark.parametrize("kind", NARROW)
+@pytest.mark.parametrize(("kernel", "said"), FAULTS, ids=[k.__name__ for k, _ in FAULTS])
+def test_a_wrong_kernel_is_named_by_its_output_alone(
+    kernel: type[Kernel], said: str, kind: Kind
+) -> None:
+    qkv = narrowed(drawn(), kind)
+    found = compared(qkv, {"output": kernel()(*qkv)["output"]}, kind)
+    assert not found.same
+    assert said in [fit.hypothesis.said for fit in found.fits]
+    assert all(fit.error < 0.1 for fit in found.fits)
+
+
+@pytest.mark.parametrize(("kernel", "said"), FAULTS, ids=[k.__name__ for k, _ in FAULTS])
+def test_a_wrong_kernel_is_named_by_all_its_steps(kernel: type[Kernel], said: str) -> None:
+    qkv = drawn()
+    found = compared(qkv, kernel()(*qkv))
+    assert [fit.hypothesis.said for fit in found.fits][:1] == [said]
+    first = next(step for step in found.steps if not step.same)
+    assert first.follows is None
+    later = found.steps[found.steps.index(first) + 1 :]
+    assert all(step.same or step.follows for step in later), "one fault is one"
+
+
+def test_two_faults_are_named_together_and_one_by_one() -> None:
+    class Both(NoScale):
+        def weights(self, hidden: Array, scaled: Array) -> Array:
+            return shares(hidden, axis=-2)
+
+    qkv = drawn()
+    steps = Both()(*qkv)
+    [fit, *_] = compared(qkv, {"output": steps["output"]}).fits
+    assert fit.hypothesis.said == "with --scale none and with the softmax over the queries"
+    found = compared(qkv, steps, follow=True)
+    assert [(fit.step, fit.hypothesis.said) for fit in found.fits] == [
+        ("scaled", "with --scale none"),
+        ("weights", "with the softmax over the queries"),
+    ]
+    assert [step.name for step in found.steps if not step.same] == ["scaled", "weights"]
+
+
+def test_faults_that_nobody_thought_of_are_not_named() -> None:
+    rng = np.random.default_rng(3)
+    qkv = drawn()
+    right = Kernel()(*qkv)
+    wrong = {
+        "noise": right["output"] + rng.normal(size=right["output"].shape) * 0.01,
+        "larger": right["output"] * 1.01,
+        "next row": np.roll(right["output"], 1, axis=-2),
+        "other values": right["weights"] @ np.roll(qkv[2], 1, axis=-2),
+        "one cell": np.where(
+            np.arange(right["output"].size).reshape(right["output"].shape) == 7, 9, right["output"]
+        ),
+    }
+    for kind in NARROW:
+        for name, output in wrong.items():
+            found = compared(narrowed(qkv, kind), {"output": output}, kind)
+            if kind != "bfloat16" or name not in ("noise", "larger"):  # those are its rounding
+                assert not found.same, (name, kind)
+            assert not found.fits, (name, kind, found.fits[:1])
+
+
+def test_shared_heads_that_are_tiled_and_not_repeated() -> None:
+    q = drawn(heads=8)[0]
+    k, v = drawn(1, heads=2)[:2]
+
+    def kernel(pick: Callable[[int], int]) -> Array:
+        own = [pick(head) for head in range(8)]
+        return Kernel()(q, k[own], v[own])["output"]
+
+    sides = [
+        Input(Operand(a, n)) for a, n in zip((q, k, v), ("query", "key", "value"), strict=True)
+    ]
+    config = AttentionConfig(scale="sqrt", causal=True)
+    reference = reference_of(config, Operands(*sides))
+    assert compare(reference, expected_of({"output": kernel(lambda h: h // 4)}, "float64")).same
+    found = compare(reference, expected_of({"output": kernel(lambda h: h % 2)}, "float64"))
+    assert [fit.hypothesis.said for fit in found.fits] == ["with the heads of K and V tiled"]
+
+
+@pytest.mark.parametrize(
+    ("split", "join", "said"),
+    [
+        (False, True, "with the heads joined by a reshape alone"),
+        (True, False, "with the heads split by a reshape alone"),
+        (True, True, "with the heads split by a reshape alone, and joined by one"),
+    ],
+)
+def test_heads_that_a_reshape_mixes_up(split: bool, join: bool, said: str) -> None:
+    whole = np.random.default_rng(0).normal(size=(3, TOKENS, HEADS * WIDTH))
+
+    def parted(side: Array) -> Array:
+        if split:
+            return side.reshape(HEADS, TOKENS, WIDTH)
+        return side.reshape(TOKENS, HEADS, WIDTH).transpose(1, 0, 2)
+
+    output = Kernel()(*map(parted, whole))["output"]
+    joined = output if join else output.transpose(1, 0, 2)
+    found = compared(whole, {"output": joined.reshape(TOKENS, -1)}, heads=HEADS)
+    assert [fit.hypothesis.said for fit in found.fits] == [said]
+
+
+def test_softcaps_and_masks_in_another_order() -> None:
+    qkv = drawn()
+    scaled = Kernel()(*qkv)["scaled"]
+
+    def capped(scores: Array) -> Array:
+        return 2 * np.tanh(scores / 2)
+
+    causal = triangle()
+    cases = {
+        "without --softcap": shares(masked(scaled, causal)),
+        "with the softcap after the mask": shares(capped(masked(scaled, causal))),
+        "with the softcap before the scale": shares(
+            masked(capped(scaled * math.sqrt(WIDTH)) / math.sqrt(WIDTH), causal)
+        ),
+    }
+    right = shares(masked(capped(scaled), causal))
+    assert compared(qkv, {"weights": right}, softcap=2).same
+    for said, weights in cases.items():
+        found = compared(qkv, {"weights": weights}, softcap=2)
+        assert said in [fit.hypothesis.said for fit in found.fits]
+
+
+def test_a_finite_number_in_place_of_minus_infinity() -> None:
+    qkv = drawn()
+    steps = Kernel()(*qkv)
+    lowered = np.where(triangle(), steps["scaled"], -1e9)
+    found = compared(qkv, {"masked": lowered, "weights": shares(lowered)})
+    assert [step.same for step in found.steps] == [False, True]
+    assert found.steps[0].infinite == found.steps[0].differing == HEADS * TOKENS * (TOKENS - 1) // 2
+    assert found.fits[0].hypothesis.said == "with -1e+09 in place of −∞"
+
+
+def test_scores_that_are_used_as_weights() -> None:
+    qkv = drawn()
+    scaled = Kernel()(*qkv)["scaled"]
+    found = compared(qkv, {"output": scaled @ qkv[2]}, causal=False)
+    assert [fit.hypothesis.said for fit in found.fits] == [
+        "with the scores in place of the weights"
+    ]
+
+
+def test_what_one_input_does_not_tell_apart_is_said(folder: Path, qkv: Program) -> None:
+    np.savez("one.npz", q=[[2.0]], k=[[1.0], [3.0]], v=[[1.0], [5.0]])  # d is 1: 1/√d is 1/d
+    np.save("mine.npy", shares(np.array([[4.0, 12.0]])) @ [[1.0], [5.0]])
+    told = qkv("run", "--qkv", "one.npz", "--scale", "2", "--expect", "mine.npy")
+    assert told.code == 0
+    np.save("mine.npy", shares(np.array([[2.0, 6.0]])) @ [[1.0], [5.0]])
+    told = qkv("run", "--qkv", "one.npz", "--scale", "2", "--expect", "mine.npy")
+    assert told.code == 1
+    assert "with --scale none" in told.out
+
+
+# What counts as the same
+
+
+@given(
+    st.sampled_from(NARROW),
+    st.floats(-4, 4).filter(lambda x: abs(x) > 0.05),
+    st.integers(0, HEADS * TOKENS * WIDTH - 1),
+)
+def test_one_cell_that_is_off_is_found(kind: Kind, off: float, at: int) -> None:
+    qkv = narrowed(drawn(), kind)
+    output = narrowed(Kernel()(*qkv)["output"], kind).astype(np.float64)
+    limit = {"float64": 1e-7, "float32": 1e-5, "float16": 6e-3, "bfloat16": 6e-2}[kind]
+    size = limit * (5 + abs(output.flat[at])) * off / 0.05
+    output.flat[at] += size
+    found = compared(qkv, {"output": output}, kind)
+    [step] = found.steps
+    assert step.differing == 1
+    assert step.largest is not None
+    assert np.ravel_multi_index(step.largest.place, output.shape) == at
+    assert step.first == step.largest
+    assert abs(step.error - abs(size)) < abs(size) / 2 + limit
+
+
+@pytest.mark.parametrize("kind", NARROW)
+def test_tolerances_are_those_of_the_type(kind: Kind) -> None:
+    """PyTorch's table, written here once more."""
+    rtol, atol = {
+        "float64": (1e-7, 1e-7),
+        "float32": (1.3e-6, 1e-5),
+        "float16": (1e-3, 1e-5),
+        "bfloat16": (1.6e-2, 1e-5),
+    }[kind]
+    value = narrowed(np.full((1, 1), 64.0), kind)
+    qkv = (np.zeros((1, 1)), np.zeros((1, 1)), value)
+    for factor, same in ((0.9, True), (1.2, False)):
+        off = np.array([[64 * (1 + rtol * factor) + atol * factor]])
+        sides = [Input(Operand(a, n)) for a, n in zip(qkv, ("query", "key", "value"), strict=True)]
+        reference = reference_of(AttentionConfig(), Operands(*sides))
+        assert compare(reference, [Expected("output", off, kind)]).same is same
+
+
+def test_units_in_the_last_place(folder: Path, qkv: Program) -> None:
+    np.savez("qkv.npz", q=[[0.0]], k=[[0.0]], v=np.float32([[1.0]]))
+    for last in (1, 2, 3):
+        np.save("mine.npy", np.float32([[1 + last * 2.0**-23]]))
+        for most in (1, 2, 3):
+            words = ("run", "--qkv", "qkv.npz", "--expect", "mine.npy", "--ulp", most)
+            assert qkv(*words).code == (last > most)
+    assert (
+        qkv("run", "--qkv", "qkv.npz", "--expect", "mine.npy", "--ulp", 0, "--atol", 1e-3).code == 0
+    )
+
+
+@given(
+    st.sampled_from(("float16", "float32", "float64")),
+    st.floats(-3, 3, width=16),
+    st.integers(0, 40),
+)
+def test_ulps_count_the_numbers_between(kind: Kind, start: float, steps: int) -> None:
+    one = np.array([start], kind)
+    other = one
+    for _ in range(steps):
+        other = np.nextafter(other, np.array([np.inf], kind))
+    assert ulps(one, other, kind).tolist() == [steps]
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_bfloat16_is_rounded_to_nearest_and_even(number: float) -> None:
+    """The bits of a float32, rounded by hand."""
+    [bits] = np.array([number], np.float32).view(np.uint32).tolist()
+    low, high = bits & 0xFFFF, bits >> 16
+    high += low > 0x8000 or (low == 0x8000 and high & 1)
+    [wanted] = np.array([high << 16], np.uint32).view(np.float32).tolist()
+    assert narrowed(np.array([number]), "bfloat16").tolist() == [wanted]
+
+
+def test_not_a_number_is_never_the_same_unless_it_is_asked_for(folder: Path, qkv: Program) -> None:
+    np.savez("qkv.npz", q=[[0.0], [0.0]], k=[[0.0]], v=[[np.nan, 1.0]])
+    np.save("mine.npy", [[np.nan, 1.0], [np.nan, 1.0]])
+    words = ("run", "--qkv", "qkv.npz", "--expect", "mine.npy")
+    told = qkv(*words)
+    assert told.code == 1
+    assert "DIFFERS  2 of 4 cells" in told.out
+    assert qkv(*words, "--equal-nan").code == 0
+
+
+def test_rows_that_see_no_key_are_named(folder: Path, qkv: Program) -> None:
+    q, k, v = drawn(heads=1)
+    np.savez("qkv.npz", q=q[0], k=k[0], v=v[0])
+    hidden = masked(Kernel()(q, k, v)["scaled"][0], triangle(shift=-2))
+    weights = shares(hidden)
+    np.savez("mine.npz", weights=weights, output=weights @ v[0])
+    told = qkv("run", "--qkv", "qkv.npz", "--preset", "gpt", "--offset", -2, "--expect", "mine.npz")
+    assert told.code == 1
+    assert "weights, rows 0, 1: the query sees no key" in told.out
+    assert "output, rows 0, 1: the query sees no key" in told.out
+
+
+def test_infinities_are_the_same_as_themselves_alone(folder: Path, qkv: Program) -> None:
+    np.savez("qkv.npz", q=[[0.0]], k=[[0.0]], v=[[np.inf, -np.inf, 1.0]])
+    for row, code in (
+        ([np.inf, -np.inf, 1], 0),
+        ([np.inf, np.inf, 1], 1),
+        ([1e308, -np.inf, 1], 1),
+    ):
+        np.save("mine.npy", [row])
+        assert qkv("run", "--qkv", "qkv.npz", "--expect", "mine.npy").code == code
+
+
+# Text, and the digits that it was written with
+
+
+WEIGHTS = (
+    "0.08,0.60,0.08,0.08,0.08,0.08",
+    "0.01,0.09,0.63,0.03,0.01,0.23",
+    "0.01,0.68,0.01,0.03,0.01,0.25",
+    "0.03,0.03,0.22,0.08,0.03,0.61",
+    "0.04,0.04,0.04,0.10,0.04,0.75",
+    "0.01,0.01,0.68,0.03,0.01,0.25",
+)
+
+
+def test_homework_is_right_to_the_digits_that_it_has(folder: Path, qkv: Program) -> None:
+    Path("mine.csv").write_text("\n".join(WEIGHTS))
+    told = qkv("softmax", "--example", "cat", "--expect", "mine.csv")
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(r"weights   same     max 0\.00\d+ \(written with 2 decimals\)\n", told.out)
+
+
+def test_one_slip_in_homework_is_found(folder: Path, qkv: Program) -> None:
+    slipped = [*WEIGHTS]
+    slipped[1] = "0.01,0.09,0.36,0.03,0.01,0.23"
+    Path("mine.csv").write_text("\n".join(slipped))
+    told = qkv("softmax", "--example", "cat", "--expect", "mine.csv")
+    assert told.code == 1
+    assert "[1, 2] cat → sat: 0.63, expected 0.36; rows 1 of 6" in told.out
+    assert "weights: it differs in row 1; column 2." in told.out
+
+
+def test_cells_without_a_number_are_left_out(folder: Path, qkv: Program) -> None:
+    blanks = [*WEIGHTS]
+    blanks[1] = "0.01,,?,0.03,0.01,0.23"
+    for name, text in {
+        "mine.csv": "\n".join(blanks),
+        "labels.csv": "\n".join(
+            [",The,cat,sat,on,the,mat", *(f"w{i},{r}" for i, r in enumerate(blanks))]
+        ),
+        "mine.tsv": "\n".join(blanks).replace(",", "\t"),
+        "mine.txt": "\n".join(blanks).replace(",,", ",?,").replace(",", " "),
+        "mine.json": json.dumps(
+            {
+                "weights": [
+                    [None if c in ("", "?") else float(c) for c in r.split(",")] for r in blanks
+                ]
+            }
+        ),
+    }.items():
+        Path(name).write_text(text)
+        told = qkv("softmax", "--example", "cat", "--expect", name)
+        assert told.code == 0, told
+        assert "2 of 36 cells left out" in told.out
+    Path("none.csv").write_text("\n".join([",".join("?" * 6)] * 6))
+    told = qkv("softmax", "--example", "cat", "--expect", "none.csv")
+    assert told.code == 3
+    assert "every cell is left out" in told.err
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("0.629", 0),
+        ("0.63", 0),
+        ("0.6", 0),
+        ("0.64", 1),
+        ("0.628", 1),
+        ("6.29e-1", 0),
+        ("6.3e-1", 0),
+        ("0.62908", 0),
+        ("0.62907", 1),
+        ("0.6290760", 0),
+        ("0.6290761", 1),
+    ],
+)
+def test_a_number_counts_for_half_a_unit_of_its_last_digit(
+    text: str, code: int, folder: Path, qkv: Program
+) -> None:
+    weight = qkvcli.softmax([[0, 2, 4, 1, 0, 3]])[0, 2]
+    assert f"{weight:.9f}" == "0.629075992"
+    Path("mine.csv").write_text(f"?,?,{text},?,?,?\n")
+    words = ("softmax", "--example", "cat", "--rows", "cat", "--expect", "mine.csv")
+    assert qkv(*words).code == code
+
+
+def test_what_programs_write_is_taken_for_the_type_that_it_is(folder: Path, qkv: Program) -> None:
+    q, k, v = (side.astype(np.float32) for side in drawn(heads=1)[:, 0])
+    np.savez("qkv.npz", q=q, k=k, v=v)
+    words = ("run", "--qkv", "qkv.npz", "--preset", "gpt")
+    for format in ("csv", "json", "tsv", "txt"):  # the shortest digits of a float32
+        Path(f"own.{format}").write_bytes(qkv(*words, "-f", format).data)
+        assert qkv(*words, "--expect", f"own.{format}").code == 0
+    steps = qkvcli.attend(q, k, v, preset="gpt")
+    np.savetxt("long.csv", steps.output, delimiter=",")  # 19 digits
+    assert qkv(*words, "--expect", "long.csv").code == 0
+    wrong = steps.output.copy()
+    wrong[3, 5] += 1e-3
+    np.savetxt("long.csv", wrong, delimiter=",")
+    assert qkv(*words, "--expect", "long.csv").code == 1
+
+
+def test_each_step_from_theirs_before_it(folder: Path, qkv: Program) -> None:
+    """Homework on paper rounds on the way; one slip in the scores is one."""
+    text = json.dumps(
+        {
+            "scores": [[0, 2, 5, 1, 0, 3]],
+            "weights": [[0.01, 0.04, 0.83, 0.02, 0.01, 0.11]],
+        }
+    )
+    Path("mine.json").write_text(text)
+    words = ("run", "--example", "cat", "--rows", "cat", "--expect", "mine.json")
+    told = qkv(*words)
+    assert told.code == 1
+    assert "scores    DIFFERS  max 1 at [0, 2] cat → sat: 4, expected 5" in told.out
+    assert re.search(r"weights +differs", told.out)
+    told = qkv(*words, "--follow")
+    assert told.code == 1
+    assert re.search(r"scores +DIFFERS", told.out)
+    assert re.search(r"weights +same", told.out)
+
+
+# Shapes, names and what is compared
+
+
+def saved(steps: dict[str, Array], name: str = "mine.npz") -> str:
+    np.savez(name, **steps)  # type: ignore[arg-type]
+    return name
+
+
+@pytest.fixture
+def words(folder: Path) -> tuple[str, ...]:
+    q, k, v = drawn()
+    np.savez("qkv.npz", q=q, k=k, v=v)
+    return ("run", "--qkv", "qkv.npz", "--preset", "gpt")
+
+
+def test_a_shape_that_fits_after_a_transpose_is_said(words: tuple[str, ...], qkv: Program) -> None:
+    output = Kernel()(*drawn())["output"]
+    np.save("mine.npy", output[None])  # an axis of 1 more is no other shape
+    assert qkv(*words, "--expect", "mine.npy").code == 0
+    np.save("mine.npy", output.swapaxes(-1, -2))
+    told = qkv(*words, "--expect", "mine.npy")
+    assert told.code == 1
+    assert "(4, 16, 24): its last two axes are swapped; then all of it is the same" in told.out
+    np.save("mine.npy", output.transpose(1, 0, 2))
+    assert "its axes fit in the order (1, 0, 2)" in qkv(*words, "--expect", "mine.npy").out
+    np.save("mine.npy", output.transpose(1, 0, 2) + 1)
+    assert "it differs then too" in qkv(*words, "--expect", "mine.npy").out
+    np.save("mine.npy", output[:, :5])
+    told = qkv(*words, "--expect", "mine.npy")
+    assert "its shape is (4, 5, 16), and (4, 24, 16) is computed" in told.out
+    assert told.code == 1
+
+
+def test_square_weights_that_are_transposed_are_said(words: tuple[str, ...], qkv: Program) -> None:
+    saved({"weights": Kernel()(*drawn())["weights"].swapaxes(-1, -2)})
+    told = qkv(*words, "--expect", "mine.npz")
+    assert told.code == 1
+    assert "its last two axes are swapped; then all of it is the same" in told.out
+
+
+def test_heads_may_be_joined_or_apart(folder: Path, qkv: Program) -> None:
+    q, k, v = drawn()
+    whole = [side.transpose(1, 0, 2).reshape(TOKENS, -1) for side in (q, k, v)]
+    np.savez("qkv.npz", **dict(zip("qkv", whole, strict=True)))
+    words = ("run", "--qkv", "qkv.npz", "--preset", "gpt", "--heads", HEADS)
+    output = Kernel()(q, k, v)["output"]
+    np.save("mine.npy", output.transpose(1, 0, 2).reshape(TOKENS, -1))
+    assert qkv(*words, "--expect", "mine.npy").code == 0
+    assert qkv(*words, "--head", 2, "--expect", "mine.npy").code == 0, "its part of the whole"
+    np.save("mine.npy", output)
+    told = qkv(*words, "--expect", "mine.npy")
+    assert "its heads are an axis of their own; then all of it is the same" in told.out
+    assert told.code == 1
+    assert qkv(*words, "--head", 2, "--expect", "mine.npy").code == 0
+
+
+def test_rows_heads_and_batches_that_are_chosen(words: tuple[str, ...], qkv: Program) -> None:
+    steps = OneMore()(*drawn())
+    saved(steps)
+    last = TOKENS - 1
+    assert qkv(*words, "--rows", last, "--expect", "mine.npz").code == 0, "it sees all keys anyway"
+    told = qkv(*words, "--rows", f"3,{last}", "--head", 1, "--expect", "mine.npz")
+    assert told.code == 1
+    assert "masked    DIFFERS  1 of 48 cells; one is -inf where the other is not" in told.out
+    assert "(row 3)" in told.out
+    saved({name: array[1:2, [3, last]] for name, array in steps.items()}, "part.npz")
+    assert qkv(*words, "--rows", f"3,{last}", "--head", 1, "--expect", "part.npz").out == told.out
+
+
+def test_one_step_is_named_after_the_file(words: tuple[str, ...], qkv: Program) -> None:
+    steps = OneMore()(*drawn())
+    saved(steps)
+    assert qkv(*words, "--expect", "mine.npz:scaled").code == 0
+    assert qkv(*words, "--expect", "mine.npz:weights").code == 1
+    np.save("weights.npy", Kernel()(*drawn())["weights"])
+    assert qkv(*words, "--expect", "weights.npy:weights").code == 0
+    told = qkv("softmax", *words[1:], "--expect", "weights.npy")
+    assert (told.code, told.out.split()[0]) == (0, "weights")
+    told = qkv("softmax", *words[1:], "--expect", "mine.npz:output")
+    assert (told.code, "there is no step output here" in told.err) == (2, True)
+
+
+def test_every_command_compares(words: tuple[str, ...], qkv: Program) -> None:
+    saved(Kernel()(*drawn()))
+    options = words[1:]
+    for command, steps in {
+        "scores": ["scores", "scaled", "masked"],
+        "softmax": ["weights"],
+        "output": ["output"],
+        "run": ["scores", "scaled", "masked", "weights", "output"],
+    }.items():
+        told = qkv(command, *options, "--expect", "mine.npz")
+        assert (told.code, told.err) == (0, "")
+        assert [line.split()[0] for line in told.out.splitlines()] == steps
+    told = qkv("explain", 3, "--head", 1, *options, "--expect", "mine.npz")
+    assert told.code == 0
+    assert len(told.out.splitlines()) == 5
+    saved(OneMore()(*drawn()))
+    assert qkv("explain", 3, "--head", 1, *options, "--expect", "mine.npz").code == 1
+    assert qkv("explain", TOKENS - 1, "--head", 1, *options, "--expect", "mine.npz").code == 0
+
+
+def test_steps_that_are_piped_compare_too(words: tuple[str, ...], qkv: Program) -> None:
+    steps = Kernel()(*drawn())
+    scores = qkv("scores", "--qkv", "qkv.npz", "-f", "npy").data
+    saved(steps)
+    told = qkv("softmax", "--scale", "0.25", "--causal", "--expect", "mine.npz", stdin=scores)
+    assert (told.code, told.out.split()[:2]) == (0, ["weights", "same"])
+    Path("w.npy").write_bytes(qkv("softmax", *words[1:], "-f", "npy").data)
+    told = qkv("output", "w.npy", "-v", "qkv.npz", "--expect", "mine.npz")
+    assert told.code == 0
+
+
+def test_what_is_asked_for_besides_is_done(words: tuple[str, ...], qkv: Program) -> None:
+    saved(OneMore()(*drawn()))
+    told = qkv(*words, "--expect", "mine.npz", "-o", "out.npz")
+    assert told.code == 1
+    with np.load("out.npz") as kept:
+        np.testing.assert_allclose(kept["output"], Kernel()(*drawn())["output"])
+    told = qkv(*words, "--expect", "mine.npz", "--quiet")
+    assert (told.code, told.out, told.err) == (1, "", "")
+
+
+def test_a_comparison_as_json(words: tuple[str, ...], qkv: Program) -> None:
+    saved(OneMore()(*drawn()))
+    told = qkv(*words, "--expect", "mine.npz", "-f", "json")
+    found = json.loads(told.out)
+    assert told.code == 1
+    assert found["same"] is False
+    assert [step["name"] for step in found["steps"]] == [
+        "scores",
+        "scaled",
+        "masked",
+        "weights",
+        "output",
+    ]
+    assert [step["same"] for step in found["steps"]] == [True, True, False, False, False]
+    assert [step.get("follows_from") for step in found["steps"]] == [
+        None,
+        None,
+        None,
+        "masked",
+        "weights",
+    ]
+    assert found["steps"][2]["differing"] == HEADS * (TOKENS - 1)
+    assert found["steps"][2]["first"] == {
+        "at": [0, 0, 1],
+        "computed": "-inf",
+        "expected": pytest.approx(Kernel()(*drawn())["scaled"][0, 0, 1]),
+    }
+    assert [fit["said"] for fit in found["fits"]] == ["with --offset 1"]
+    assert found["tried"] >= len(FAULTS)
+
+
+def test_names_that_mean_nothing_are_noted(words: tuple[str, ...], qkv: Program) -> None:
+    steps = Kernel()(*drawn())
+    saved({"weights": steps["weights"], "attn_probs": steps["weights"]})
+    told = qkv(*words, "--expect", "mine.npz")
+    assert told.code == 0
+    assert "mine.npz: attn_probs: no step is called that; not compared" in told.err
+    saved({"attn_probs": steps["output"]})
+    assert qkv(*words, "--expect", "mine.npz").code == 0, "alone, it is the last step"
+    saved({"a": steps["output"], "b": steps["output"]})
+    told = qkv(*words, "--expect", "mine.npz")
+    assert told.code == 3
+    assert (
+        "holds a, b; what is compared here is scores, scaled, masked, weights, output" in told.err
+    )
+
+
+def test_numbers_that_were_widened_are_known(words: tuple[str, ...], qkv: Program) -> None:
+    q, k, v = narrowed(drawn(), "bfloat16").astype(np.float32)
+    np.savez("qkv.npz", q=q, k=k, v=v)
+    output = narrowed(Kernel()(q, k, v)["output"], "bfloat16").astype(np.float32)
+    np.save("mine.npy", output)
+    told = qkv(*words, "--expect", "mine.npy")
+    assert told.code == 1
+    assert "with --expect-dtype bfloat16 every step is the same" in told.out
+    assert qkv(*words, "--expect", "mine.npy", "--expect-dtype", "bfloat16").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--expect", "none.npz"), 3, "none.npz: cannot be read"),
+        (("--rtol", "1e-3"), 2, "--rtol is for a comparison; add --expect FILE"),
+        (("--follow",), 2, "--follow is for a comparison; add --expect FILE"),
+        (("--expect", "qkv.npz"), 3, "holds q, k, v; what is compared here is"),
+        (("--expect", "mine.npz", "-f", "csv"), 2, "shown as table or json, and not as csv"),
+        (("--expect", "mine.npz", "--rtol", "-1"), 2, "is below 0"),
+        (("--expect", "mine.npz", "--ulp", "-1"), 2, "from 0 on"),
+        (("--expect", "mine.npz", "--expect-dtype", "half"), 2, "is not one of float16, bfloat16"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    options: tuple[str, ...], code: int, said: str, words: tuple[str, ...], qkv: Program
+) -> None:
+    saved(Kernel()(*drawn()))
+    told = qkv(*words, *options)
+    assert (told.code, told.out) == (code, "")
+    assert said in told.err
+
+
+def test_long_inputs_compare_part_by_part(longer: list[str], qkv: Program) -> None:
+    """20,000 tokens: the weights would take 3.2 GB."""
+    q, k, v = (np.load(f"{name}.npy") for name in "qkv")
+    np.save("mine.npy", qkvcli.attention(q, k, v, scale="sqrt"))
+    assert qkv("output", *longer, "--expect", "mine.npy").code == 0
+    picked = [0, 7, 19999]
+    scaled = q[picked].astype(np.float64) @ k.T / 8
+    np.save("rows.npy", shares(scaled * 8) @ v)
+    told = qkv("output", *longer, "--rows", "0,7,-1", "--expect", "rows.npy")
+    assert told.code == 1
+    assert "with --scale none" in told.out
+
+
+# In Python
+
+
+def test_the_library_compares_with_arrays_files_and_steps(folder: Path) -> None:
+    q, k, v = drawn()
+    steps = qkvcli.attend(q, k, v, preset="gpt")
+    right = Kernel()(q, k, v)
+    for expected in (right, {"output": right["output"]}, right["output"], steps):
+        assert qkvcli.compare(steps, expected).same
+    assert qkvcli.compare(steps, saved(right)).same
+    assert qkvcli.compare(steps, Path("mine.npz")).same
+    found = qkvcli.compare(steps, OneMore()(q, k, v))
+    assert not found.same
+    assert "with --offset 1" in str(found)
+    assert repr(found) == "Comparison(differs, 5 steps)"
+    assert qkvcli.compare(steps, right["output"] + 0.01, atol=0.02).same
+    assert qkvcli.compare(steps, right["output"].astype(np.float16), dtype="float16").same
+    with pytest.raises(qkvcli.UsageError, match="what is compared is"):
+        qkvcli.compare(steps, {"attn": right["weights"]})
+    with pytest.raises(qkvcli.UsageError, match="not one of float16"):
+        qkvcli.compare(steps, right, dtype="half")  # type: ignore[arg-type]
+    with pytest.raises(qkvcli.DtypeError):
+        qkvcli.compare(steps, {"output": np.array([["a"]])})
+
+
+def test_the_library_compares_rows() -> None:
+    q, k, v = drawn()
+    steps = qkvcli.attend(q, k, v, preset="gpt", rows=[2, 5])
+    assert qkvcli.compare(steps, {"output": Kernel()(q, k, v)["output"][:, [2, 5]]}).same
+    assert not qkvcli.compare(steps, {"output": Kernel()(q, k, v)["output"][:, [2, 6]]}).same
