@@ -7,7 +7,7 @@ frames. The options mean what `AttentionConfig` says, wherever they stand.
 from __future__ import annotations  # help() shows the types by their names
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from operator import index
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
+    NamedTuple,
     SupportsFloat,
     SupportsIndex,
     TypeAlias,
@@ -59,6 +60,22 @@ Rows: TypeAlias = str | int | slice | Sequence[int] | npt.NDArray[np.integer[Any
 Names: TypeAlias = str | Sequence[str] | None
 
 
+class _Asked(NamedTuple):
+    """What `attend` was given: the config, the operands, and which rows."""
+
+    config: AttentionConfig
+    operands: Operands
+    rows: Array | None
+
+    def chosen(self, problem: Problem) -> Problem:
+        """The rows of a problem that are wanted."""
+        return problem if self.rows is None else problem.with_rows(self.rows)
+
+    def reference(self) -> Problem:
+        """The problem in float64."""
+        return self.chosen(reference_of(self.config, self.operands))
+
+
 class Steps:
     """The steps of an attention: a sequence in their order, and a mapping by name.
 
@@ -75,12 +92,12 @@ class Steps:
         steps: Sequence[Step],
         config: AttentionConfig | None = None,
         problem: Problem | None = None,
-        reference: Callable[[], Problem] | None = None,
+        asked: _Asked | None = None,
     ) -> None:
         self._steps = tuple(steps)
         self.config = config or AttentionConfig()
         self._problem = problem
-        self._reference = reference
+        self._asked = asked
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +122,7 @@ class Steps:
     def __getitem__(self, which: slice) -> Steps: ...
     def __getitem__(self, which: int | str | slice) -> Step | Steps:
         if isinstance(which, slice):
-            return Steps(self._steps[which], self.config, self._problem, self._reference)
+            return Steps(self._steps[which], self.config, self._problem, self._asked)
         if not isinstance(which, str):
             return self._steps[which]
         for step in self._steps:
@@ -329,16 +346,9 @@ def attend(
     operands = operands.labelled(_labels(labels), _labels(key_labels))
     problem = problem_of(config, operands)
     picked = None if rows is None else _rows(rows, problem.shape[-2], problem.labels)
-
-    def chosen(whole: Problem) -> Problem:
-        return whole if picked is None else whole.with_rows(picked)
-
-    problem = chosen(problem)
-
-    def reference() -> Problem:
-        return chosen(reference_of(config, operands))
-
-    steps = Steps(steps_of(problem), config, problem, reference)
+    asked = _Asked(config, operands, picked)
+    problem = asked.chosen(problem)
+    steps = Steps(steps_of(problem), config, problem, asked)
     if problem.size <= SIZES.held:  # at once, so that the inputs may be written to again
         for step in steps:
             _ = step.array
@@ -374,7 +384,7 @@ def compare(
     weights   DIFFERS  max 0.0596 at [0, 0]: 0.89, expected 0.95; rows 1 of 1
     It equals this with --scale none (to ...): the scale is missing.
     """
-    if steps._reference is None:
+    if steps._asked is None:
         raise UsageError("only the steps that attend gives can be compared")
     names = [name for name in steps.names if name in CHAIN]
     theirs = _theirs(expected, names)
@@ -386,7 +396,7 @@ def compare(
     relative, absolute = (None if size is None else float(size) for size in (rtol, atol))
     last = None if ulp is None else index(ulp)
     rules = Rules(relative, absolute, last, equal_nan, follow)
-    found = compared_with(steps._reference(), theirs, rules)
+    found = compared_with(steps._asked.reference(), theirs, rules)
     return Comparison(**vars(found))
 
 

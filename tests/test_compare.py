@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import qkvcli
 from qkvcli.core.compare import Expected, Rules
 from qkvcli.core.comparison import compare
-from qkvcli.core.config import AttentionConfig
+from qkvcli.core.config import AttentionConfig, Kind
 from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array, Input, Operand, Operands
-from qkvcli.core.tolerance import Kind, narrowed, ulps
+from qkvcli.core.tolerance import narrowed, ulps
 from tests.conftest import Program
 
 HEADS, TOKENS, WIDTH = 4, 24, 16
@@ -176,6 +176,13 @@ def expected_of(steps: dict[str, Array], kind: Kind) -> list[Expected]:
     return [Expected(name, narrowed(array, kind), kind) for name, array in steps.items()]
 
 
+def sides_of(qkv: Any) -> Operands:
+    query, key, value = (
+        Input(Operand(a, n)) for a, n in zip(qkv, ("query", "key", "value"), strict=True)
+    )
+    return Operands(query, key, value)
+
+
 def compared(
     qkv: Array,
     steps: dict[str, Array],
@@ -183,9 +190,9 @@ def compared(
     follow: bool = False,
     **options: Any,
 ) -> Any:
-    sides = [Input(Operand(a, n)) for a, n in zip(qkv, ("query", "key", "value"), strict=True)]
-    config = AttentionConfig(**({"scale": "sqrt", "causal": True} | options))
-    reference = reference_of(config, Operands(*sides))
+    asked: dict[str, Any] = {"scale": "sqrt", "causal": True}
+    config = AttentionConfig(**(asked | options))
+    reference = reference_of(config, sides_of(qkv))
     return compare(reference, expected_of(steps, kind), Rules(follow=follow))
 
 
@@ -267,11 +274,8 @@ def test_shared_heads_that_are_tiled_and_not_repeated() -> None:
         own = [pick(head) for head in range(8)]
         return Kernel()(q, k[own], v[own])["output"]
 
-    sides = [
-        Input(Operand(a, n)) for a, n in zip((q, k, v), ("query", "key", "value"), strict=True)
-    ]
     config = AttentionConfig(scale="sqrt", causal=True)
-    reference = reference_of(config, Operands(*sides))
+    reference = reference_of(config, sides_of((q, k, v)))
     assert compare(reference, expected_of({"output": kernel(lambda h: h // 4)}, "float64")).same
     found = compare(reference, expected_of({"output": kernel(lambda h: h % 2)}, "float64"))
     assert [fit.hypothesis.said for fit in found.fits] == ["with the heads of K and V tiled"]
@@ -387,8 +391,7 @@ def test_tolerances_are_those_of_the_type(kind: Kind) -> None:
     qkv = (np.zeros((1, 1)), np.zeros((1, 1)), value)
     for factor, same in ((0.9, True), (1.2, False)):
         off = np.array([[64 * (1 + rtol * factor) + atol * factor]])
-        sides = [Input(Operand(a, n)) for a, n in zip(qkv, ("query", "key", "value"), strict=True)]
-        reference = reference_of(AttentionConfig(), Operands(*sides))
+            reference = reference_of(AttentionConfig(), sides_of(qkv))
         assert compare(reference, [Expected("output", off, kind)]).same is same
 
 

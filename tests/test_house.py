@@ -106,6 +106,7 @@ def test_the_library_names_what_it_has() -> None:
         "__version__",
         "attend",
         "attention",
+        "compare",
         "output",
         "scores",
         "softmax",

@@ -33,6 +33,8 @@ LINES = [
     "explain cat",
     "explain cat the#2 --scores s.csv -v v.csv --head 0:2,6 --batch all",
     "help exit codes --width 40",
+    "run --expect mine.npz:weights --expect-dtype bfloat16 --rtol 1e-3 --ulp 2 --follow",
+    "run --seed 1 -o weights.svg --theme dark",
 ]
 LEFT = [
     "",
@@ -71,7 +73,10 @@ TEXTS = {
     "BATCHES": ["0", "1:"],
     "NAMES": ["query,weights", "all", " scaled , output"],
     "WHEN": ["always", "auto"],
-    "TYPE": ["float16", "float64"],
+    "TYPE": ["float16", "float64", "bfloat16"],
+    "R": ["0", "1e-3"],
+    "A": ["0.5", "-1"],
+    "THEME": ["light", "dark"],
     "TEXT": ["The cat", "", "  a\tb ", "--seed"],
     "ROWS": ["0:3", "cat,-1", "::2"],
     "FORMAT": ["csv", "json", "table"],
@@ -146,7 +151,7 @@ def test_the_version_needs_no_typer_either(qkv: Program) -> None:
 
 def test_every_option_says_which_steps_it_acts_on() -> None:
     """So that none is taken, and ignored, beside a step that comes after it."""
-    sources, attention, _ = (set(declared(group)) for group in GROUPS)
+    sources, attention, *_ = (set(declared(group)) for group in GROUPS)
     config = {field.name for field in fields(AttentionConfig)}
     assert all(field.metadata["acts_on"] for field in fields(AttentionConfig))
     assert attention == config | {"preset", "mask"}

@@ -176,7 +176,7 @@ COMMANDS: dict[str, Command] = {
             piped="table",
             lacks=_OF_EXPLAIN,
             formulas=(_SCORES, _WEIGHTS, _OUTPUT),
-            first=("query", "key", "value", "qkv", "example", "preset", "labels", "format"),
+            first=("query", "key", "value", "qkv", "example", "preset", "labels", "format", "expect"),
             examples=(
                 "qkvcli run",
                 "qkvcli run --example cat",
@@ -184,6 +184,7 @@ COMMANDS: dict[str, Command] = {
                 "qkvcli run --embeddings x.csv --wq wq.csv --wk wk.csv --wv wv.csv",
                 "qkvcli run -q query.npy -k key.npy -v value.npy --rows 0:3,500000,-2:",
                 'qkvcli run --qkv qkv.npz --labels "The cat sat on the mat" --digits 2',
+                "qkvcli run --qkv qkv.npz --preset gpt --expect mine.npz",
                 "qkvcli run --seed 42 -f json | jq -c .weights.data[0]",
             ),
         ),
