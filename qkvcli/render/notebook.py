@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import groupby
 from math import prod
+from shutil import get_terminal_size
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,10 @@ _TABLE = (
 )
 _ROW = "background:none;border:0"
 _CELL = "padding:2px 6px;border:0;white-space:nowrap;text-align:"
-_BAR = "display:inline-block;width:9em;height:.8em;vertical-align:middle;background:linear-gradient"
+_BAR = (
+    "display:inline-block;width:9em;height:.8em;margin:0 .3em;vertical-align:middle;"
+    "background:linear-gradient"
+)
 
 
 class Shown(NamedTuple):
@@ -64,17 +68,25 @@ def chosen(problem: Problem, names: Sequence[str]) -> Iterator[tuple[tuple[str, 
     steps = [step for step in outlines(problem, "output", selection) if step.name in names]
     for headed, run in groupby(steps, key=lambda step: step.axis("head") is not None):
         some = tuple(step.name for step in run)
-        *batches, heads = problem.leading or (1,)
+        heads = (problem.leading or (1,))[-1]
         if headed and heads > _HEADS:
             yield some, selection._replace(heads=tuple(range(_HEADS)))
         else:
             yield some, selection
 
 
-def text(shown: Shown, width: int = 80) -> str:
-    """Steps as the tables of a terminal without colours, at most so many columns wide."""
+def text(shown: Shown, width: int | None = None) -> str:
+    """Steps as the tables of a terminal without colours, which are as wide (None: as it is)."""
+    width = width or get_terminal_size().columns
     file = StringIO()
-    console = Console(file=file, color_system=None, highlight=False, emoji=False, markup=False)
+    console = Console(
+        file=file,
+        color_system=None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        force_jupyter=False,  # or Rich shows each table in the notebook itself
+    )
     for block in step_tables(shown.views, _TEXT._replace(width=width)):
         console.width = max(block.width, 1)
         console.print(block.content)

@@ -393,7 +393,9 @@ def _ticks(count: int, length: float, pitch: float, name: Callable[[int], str]) 
     """Labels along a side, as many as there is room for: every one, or every 2nd, 5th or 10th."""
     every = _round(ceil(pitch * count / max(length, 1) - 1e-9))
     for i in range(0, count, every):
-        yield Tick(name(i), (i + 0.5) * length / count)
+        text = name(i)
+        if text:
+            yield Tick(text, (i + 0.5) * length / count)
 
 
 def _round(count: int) -> int:
