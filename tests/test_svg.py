@@ -1,9 +1,13 @@
 """Pictures in SVG: what each cell says and shows, what is embedded, and what stands around."""
 
 import base64
+import html
+import json
 import math
 import re
+import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -404,6 +408,13 @@ def test_what_has_no_number_is_said(
     assert said in " ".join(texts(root))
 
 
+def test_rows_that_are_none(qkv: Program, folder: Path) -> None:
+    done = qkv("softmax", "--example", "cat", "--rows", "3:3", "--quiet", "-o", "none.svg")
+    assert done.code == 0
+    root = checked((folder / "none.svg").read_text())
+    assert "nothing to draw: the shape is (0, 6)" in re.sub(" +", " ", " ".join(texts(root)))
+
+
 def test_one_number() -> None:
     root = of_steps(Step.held("weights", np.ones((1, 1)), "softmax(scores)"))
     assert cells(root) == {"0 → 0: weights 1.0000": CIVIDIS[-1]}
@@ -507,6 +518,55 @@ def test_a_picture_of_steps_that_are_not_held(folder: Path) -> None:
     assert weights[row, column] == weights.max() == 127
 
 
+MEASURE = """<script>
+const out = [];
+for (const svg of document.querySelectorAll("svg")) {
+  const page = svg.getBoundingClientRect();
+  const found = [...svg.querySelectorAll("text")];
+  const texts = found.map(text => [text.textContent, text.getBoundingClientRect()]);
+  texts.forEach(([text, one], i) => {
+    if (one.left < page.left || one.right > page.right || one.top < page.top
+        || one.bottom > page.bottom) out.push(["cut", text]);
+    for (const [other, two] of texts.slice(i + 1)) {
+      const across = Math.min(one.right, two.right) - Math.max(one.left, two.left);
+      const down = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
+      if (across > 1 && down > 4) out.push([text, other]);
+    }
+  });
+}
+const count = document.querySelectorAll("svg text").length;
+document.body.textContent = "";
+document.title = "measured " + JSON.stringify([count, out]);
+</script>"""
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is here")
+def test_no_text_is_cut_or_covered_in_a_browser(qkv: Program, folder: Path) -> None:
+    assert BROWSER is not None
+    rng = np.random.default_rng(0)
+    nasty = qkvcli.attend(*rng.normal(size=(3, len(NASTY), 8)), causal=True, labels=NASTY)
+    heads = qkvcli.attend(*rng.normal(size=(3, 5, len(NASTY), 8)), labels=NASTY, scale="sqrt")
+    long = qkvcli.attend(*rng.normal(size=(3, 700, 8)), mask=np.arange(700) < 600)
+    for name, steps in (("nasty", nasty), ("heads", heads), ("one", heads[2:3]), ("long", long)):
+        steps.save(f"{name}.svg")
+    for example in ("cat", "article", "bert", "gpt"):
+        qkv("run", "--example", example, "--quiet", "-o", f"{example}.svg")
+    drawings = "\n".join(f"<p>{path.read_text()}" for path in sorted(folder.glob("*.svg")))
+    (folder / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{drawings}{MEASURE}")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-quic"]
+    words = [BROWSER, *options, f"--user-data-dir={folder / 'browser'}", "--dump-dom"]
+    ended = subprocess.run(
+        [*words, (folder / "page.html").as_uri()], capture_output=True, text=True, timeout=60
+    )
+    found = re.search(r"<title>measured (.*?)</title>", ended.stdout)
+    assert found is not None, ended.stderr
+    count, faults = json.loads(html.unescape(found[1]))
+    assert count > 500
+    assert faults == []
+
+
 @pytest.mark.parametrize(
     ("name", "theme", "said"),
     [
@@ -527,6 +587,6 @@ def test_what_would_take_too_long_has_fewer_rows() -> None:
     problem = fitted({"query": array, "key": array, "value": array})
     most = affordable(problem, "output", ("scores", "weights", "output"), Selection(), FIT)
     assert most.columns == FIT.columns
-    assert 64 <= most.rows < FIT.rows
+    assert 40 <= most.rows < FIT.rows
     small = fitted(dict.fromkeys(("query", "key", "value"), array[:100]))
     assert affordable(small, "output", ("weights",), Selection(), FIT) == FIT

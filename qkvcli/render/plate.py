@@ -111,7 +111,8 @@ class Plate:
     def notes(self) -> Iterator[str]:
         """What is said of a picture that does not show every number."""
         if not self.view.array.size:
-            yield f"nothing to draw: the shape is {self.step.shape}"
+            shape = (*self.view.array.shape[:-2], *self.extent)
+            yield f"nothing to draw: the shape is {shape}"
             return
         if self.heat is None:
             yield "no number to colour"
