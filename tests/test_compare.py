@@ -391,7 +391,7 @@ def test_tolerances_are_those_of_the_type(kind: Kind) -> None:
     qkv = (np.zeros((1, 1)), np.zeros((1, 1)), value)
     for factor, same in ((0.9, True), (1.2, False)):
         off = np.array([[64 * (1 + rtol * factor) + atol * factor]])
-            reference = reference_of(AttentionConfig(), sides_of(qkv))
+        reference = reference_of(AttentionConfig(), sides_of(qkv))
         assert compare(reference, [Expected("output", off, kind)]).same is same
 
 

@@ -93,7 +93,7 @@ class Command(NamedTuple):
 
 _OF_EXPLAIN = frozenset({"scores"})
 """What the commands that show steps lack: there, scores are an operand of `softmax`."""
-_OF_STEPS = frozenset({"rows", "full", "heat", "show", "top"})
+_OF_STEPS = frozenset({"rows", "full", "heat", "show", "theme", "top"})
 """What `explain` lacks."""
 _OF_WEIGHTS = frozenset({"top"})
 """What the commands that show no weights lack."""
@@ -176,7 +176,17 @@ COMMANDS: dict[str, Command] = {
             piped="table",
             lacks=_OF_EXPLAIN,
             formulas=(_SCORES, _WEIGHTS, _OUTPUT),
-            first=("query", "key", "value", "qkv", "example", "preset", "labels", "format", "expect"),
+            first=(
+                "query",
+                "key",
+                "value",
+                "qkv",
+                "example",
+                "preset",
+                "labels",
+                "format",
+                "expect",
+            ),
             examples=(
                 "qkvcli run",
                 "qkvcli run --example cat",
