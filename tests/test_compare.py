@@ -396,9 +396,9 @@ def test_tolerances_are_those_of_the_type(kind: Kind) -> None:
 
 
 def test_units_in_the_last_place(folder: Path, qkv: Program) -> None:
-    np.savez("qkv.npz", q=[[0.0]], k=[[0.0]], v=np.float32([[1.0]]))
+    np.savez("qkv.npz", q=[[0.0]], k=[[0.0]], v=np.array([[1.0]], np.float32))
     for last in (1, 2, 3):
-        np.save("mine.npy", np.float32([[1 + last * 2.0**-23]]))
+        np.save("mine.npy", np.array([[1 + last * 2.0**-23]], np.float32))
         for most in (1, 2, 3):
             words = ("run", "--qkv", "qkv.npz", "--expect", "mine.npy", "--ulp", most)
             assert qkv(*words).code == (last > most)
@@ -806,7 +806,8 @@ def test_the_library_compares_with_arrays_files_and_steps(folder: Path) -> None:
     q, k, v = drawn()
     steps = qkvcli.attend(q, k, v, preset="gpt")
     right = Kernel()(q, k, v)
-    for expected in (right, {"output": right["output"]}, right["output"], steps):
+    given: list[Any] = [right, {"output": right["output"]}, right["output"], steps]
+    for expected in given:
         assert qkvcli.compare(steps, expected).same
     assert qkvcli.compare(steps, saved(right)).same
     assert qkvcli.compare(steps, Path("mine.npz")).same
