@@ -89,8 +89,10 @@ def _rewritten(document: Path) -> str:
     return BLOCK.sub(block, document.read_text())
 
 
-PICTURE = ROOT / "qkvcli" / "help" / "cat.svg"
-"""The README's picture: what `COMMAND` shows on a terminal with all colours."""
+PICTURE = SAMPLES / "cat_sat_mat" / "terminal.svg"
+"""The README's first picture: what `COMMAND` shows on a terminal with all colours."""
+KEPT = SAMPLES / "cat_sat_mat" / "run.svg"
+"""Its second: what the same command keeps as a picture."""
 COMMAND = ("run", "--example", "cat")
 
 
@@ -110,7 +112,17 @@ def drawn() -> str:
     return console.export_svg(title=f"qkvcli {' '.join(COMMAND)}", unique_id="qkvcli")
 
 
+def kept(folder: Path) -> str:
+    """The picture that the command keeps."""
+    path = folder / KEPT.name
+    words = [sys.executable, "-m", "qkvcli", *COMMAND, "--quiet", "-o", str(path)]
+    subprocess.run(words, check=True, env=environment())
+    return path.read_text()
+
+
 if __name__ == "__main__":
     for document in DOCUMENTS:
         document.write_text(_rewritten(document))
     PICTURE.write_text(drawn())
+    with tempfile.TemporaryDirectory() as made:
+        KEPT.write_text(kept(Path(made)))

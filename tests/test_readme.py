@@ -11,7 +11,18 @@ import pytest
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.typer_app import program
 from tests.conftest import ROOT, SAMPLES
-from tests.documents import BLOCK, COMMAND, DOCUMENTS, PAGES, PICTURE, coloured, printed, shown_in
+from tests.documents import (
+    BLOCK,
+    COMMAND,
+    DOCUMENTS,
+    KEPT,
+    PAGES,
+    PICTURE,
+    coloured,
+    kept,
+    printed,
+    shown_in,
+)
 
 README = (ROOT / "README.md").read_text()
 NOISE = re.compile(r"(?<=max )\d\.\de-\d\d( \(\d+ ulp\))?|(?<=\(to )\d\.\de-\d\d")
@@ -34,6 +45,10 @@ def test_the_picture_shows_what_the_program_shows() -> None:
     shown = coloured().plain
     title = f"qkvcli {' '.join(COMMAND)}"
     assert "".join(html.unescape(told).split()) == "".join(f"{title} {shown}".split())
+
+
+def test_the_picture_that_is_kept_is_the_program_s(tmp_path: Path) -> None:
+    assert kept(tmp_path) == KEPT.read_text()
 
 
 def test_every_sample_has_a_command() -> None:

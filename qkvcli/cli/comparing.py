@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from qkvcli.cli.commands import Line
-from qkvcli.cli.delivery import Plan, deliver, names_of, planned, selection_of
+from qkvcli.cli.delivery import ASKED_BY, Plan, deliver, names_of, planned, selection_of
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import Posed, expanded, posed
 from qkvcli.cli.options import Comparing
@@ -21,7 +21,7 @@ from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Selection, axes_of, outlines
 from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
-from qkvcli.formats.expected import read_expected
+from qkvcli.formats.expected import means_nothing, read_expected
 from qkvcli.formats.source import Source
 
 _SHOWN_AS = ("table", "json")
@@ -39,8 +39,9 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
     reference = reference_of(asked.config, asked.operands, until)
-    names = [step.name for step in reference.outlines(until) if step.name in plan.names]
-    expected = _read(line.comparing, names, environment)
+    computed = [step.name for step in reference.outlines(until)]
+    names = [name for name in computed if name in plan.names]
+    expected = _read(line.comparing, names, {*computed}, environment)
     expected = [_cut(one, reference, until, selection) for one in expected]
     if plan.kept is not None:
         deliver(asked.problem, asked.named, plan, environment)
@@ -94,8 +95,10 @@ def _rules(asked: Comparing) -> Rules:
     return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow)
 
 
-def _read(asked: Comparing, names: list[str], environment: Environment) -> list[Expected]:
-    """Somebody's steps, in the type that they were computed in."""
+def _read(
+    asked: Comparing, names: list[str], computed: set[str], environment: Environment
+) -> list[Expected]:
+    """Somebody's steps ``names``, of those ``computed``, in the type that they were computed in."""
     path, step = _named(asked.expect or Path("-"))
     if step is not None and step not in names:
         there = ", ".join(names)
@@ -103,14 +106,27 @@ def _read(asked: Comparing, names: list[str], environment: Environment) -> list[
     source = Source.file(path)
     if str(path) == "-":
         source = Source("standard input", data=environment.take_input())
-    expected, strange = read_expected(source, names, step)
-    if strange:
-        listed = ", ".join(strange[:5]) + (" and more" if strange[5:] else "")
-        environment.note(f"{source.name}: {listed}: no step is called that; not compared")
+    expected, others = read_expected(source, names, step)
+    if step is None:
+        _note_others(source.name, others, computed, environment)
     if asked.expect_dtype is not None:
         kind = next(kind for kind in KINDS if kind == asked.expect_dtype)
         expected = [replace(one, kind=kind) for one in expected]
     return expected
+
+
+def _note_others(
+    where: str, names: list[str], computed: set[str], environment: Environment
+) -> None:
+    """Note what a file holds besides: names that mean nothing, and steps that are not asked for."""
+    strange = [name for name in names if means_nothing(name)]
+    if strange:
+        listed = ", ".join(strange[:5]) + (" and more" if strange[5:] else "")
+        environment.note(f"{where}: {listed}: no step is called that; not compared")
+    for name in names:
+        step = name.lower()
+        if step in ASKED_BY and step not in computed:
+            environment.note(f"{where}: {name} is not compared; {ASKED_BY[step]}")
 
 
 def _named(path: Path) -> tuple[Path, str | None]:

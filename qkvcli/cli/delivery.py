@@ -25,7 +25,7 @@ from qkvcli.core.views import (
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, PICTURES, format_by_ending, name_by_ending
 
-_ASKED_BY = {
+ASKED_BY = {
     "scaled": "--scale asks for it",
     "capped": "--softcap asks for it",
     "masked": "a mask asks for it, such as --causal",
@@ -82,7 +82,7 @@ def names_of(line: Line, problem: Problem) -> tuple[str, ...]:
     missing = next((name for name in asked if name not in (*there, "all")), None)
     if missing is not None:
         taken = [step.name for step in problem.given if step.name in (*SCORES, "weights")]
-        why = f"the {taken[0]} are given" if taken else _ASKED_BY.get(missing, "")
+        why = f"the {taken[0]} are given" if taken else ASKED_BY.get(missing, "")
         raise UsageError(f"--show: there is no step {missing} here; {why}")
     return tuple(there) if "all" in asked else asked
 

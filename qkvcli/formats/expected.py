@@ -51,7 +51,7 @@ Read: TypeAlias = Callable[[], Held]
 def read_expected(
     source: Source, steps: Sequence[str], step: str | None = None
 ) -> tuple[list[Expected], list[str]]:
-    """What a source holds of some steps, in their order; and the names that mean none.
+    """What a source holds of some steps, in their order; and the other names in it.
 
     A matrix without a name, or alone under a name that means nothing, is the ``step``, or the
     last of them; with ``step``, no other is looked at. Raises DataError where there is nothing
@@ -65,13 +65,19 @@ def read_expected(
         known = next((known for known in _names_of(name) if known in names), None)
         if known is not None:
             found[name] = document[names[known]]
-    strange = [name for name in document if name and name.lower() not in _KNOWN]
+    others = [name for name in document if name and name.lower() not in found]
+    strange = [name for name in others if means_nothing(name)]
     if not found and len(document) == 1 and (strange or "" in document):
-        found, strange = {wanted[-1]: next(iter(document.values()))}, []
+        found, others = {wanted[-1]: next(iter(document.values()))}, []
     if not found:
         held, there = listed(list(document)), ", ".join(wanted)
         raise DataError(f"{source.name}: holds {held}; what is compared here is {there}")
-    return [_expected(name, held()) for name, held in found.items()], strange
+    return [_expected(name, held()) for name, held in found.items()], others
+
+
+def means_nothing(name: str) -> bool:
+    """Whether a name in a file is none of those that we know."""
+    return name.lower() not in _KNOWN
 
 
 _KNOWN = {*ORDER, *(name for names in NAMES.values() for name in names)}

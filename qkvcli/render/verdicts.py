@@ -106,15 +106,12 @@ def _far(step: Compared, found: Comparison) -> str:
     if step.infinite:
         line += "; one is -inf where the other is not"
     elif step.largest is not None and step.error > 0:
-        place = _place(step.outline, step.largest)
-        mine, theirs = _pair(step.largest)
         wrong, rows = int(step.rows.sum()), step.rows.size
-        line = f"max {_error(step.error)} at {place}: {mine}, expected {theirs}; "
+        line = f"max {_error(step.error)} at {_said(step.outline, step.largest)}; "
         line += f"rows {wrong} of {rows}"
     if step.first is not None and (step.infinite or step.largest is None or not step.error):
-        mine, theirs = _pair(step.first)
-        line += f"; first {_place(step.outline, step.first)}"
-        line += "" if step.infinite else f": {mine}, expected {theirs}"
+        said = _place if step.infinite else _said
+        line += f"; first {said(step.outline, step.first)}"
     return line
 
 
@@ -131,6 +128,12 @@ def _pair(cell: Cell) -> tuple[str, str]:
         if mine != theirs and not 2 * abs(shown - apart) > apart:
             break
     return mine, theirs
+
+
+def _said(step: Outline, cell: Cell) -> str:
+    """Where a cell is, and both numbers."""
+    mine, theirs = _pair(cell)
+    return f"{_place(step, cell)}: {mine}, expected {theirs}"
 
 
 def _place(step: Outline, cell: Cell) -> str:
@@ -169,9 +172,17 @@ def remarks(found: Comparison) -> Iterator[str]:
         rest = f" ({more} more fit.)" if more > 0 else ""
         yield f"This input does not tell them apart.{rest}"
     if not found.fits and found.patterns and found.narrow is None:
-        first = next(step.name for step in found.steps if not step.same and not step.follows)
-        where = "; ".join(map(pattern_said, found.patterns))
-        yield f"{first}: it differs in {where}."
+        step = next(step for step in found.steps if step.differing and not step.follows)
+        if step.differing > 1:
+            yield f"{step.name}: {_where(step, found)}."
+
+
+def _where(step: Compared, found: Comparison) -> str:
+    """Where the first fault lies, that nothing explains."""
+    where = f"it differs in {'; '.join(map(pattern_said, found.patterns))}"
+    if step.first is None or step.infinite or step.first == step.largest:
+        return where
+    return f"{where}; first {_said(step.outline, step.first)}"
 
 
 def said_of(fit: Fit) -> str:
