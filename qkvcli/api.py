@@ -28,9 +28,10 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from qkvcli.core import naming
-from qkvcli.core.compare import CHAIN, Expected, Rules
-from qkvcli.core.comparison import Comparison as Compared
-from qkvcli.core.comparison import compare as compared_with
+from qkvcli.core.compare.comparison import Comparison as Compared
+from qkvcli.core.compare.comparison import compare as compared_with
+from qkvcli.core.compare.expected import CHAIN, Expected, Rules
+from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.compute import SIZES, output_into, steps_of
 from qkvcli.core.config import (
     KINDS,
@@ -49,7 +50,6 @@ from qkvcli.core.fitting import problem_of, reference_of
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
-from qkvcli.core.tolerance import kind_of
 from qkvcli.core.views import Selection, View, rows_named, views
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
 

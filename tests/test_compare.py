@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qkvcli
-from qkvcli.core.compare import Expected, Rules
-from qkvcli.core.comparison import compare
+from qkvcli.core.compare.comparison import compare
+from qkvcli.core.compare.expected import Expected, Rules
+from qkvcli.core.compare.tolerance import narrowed, ulps
 from qkvcli.core.config import AttentionConfig, Kind
 from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array, Input, Operand, Operands
-from qkvcli.core.tolerance import narrowed, ulps
 from tests.conftest import Program
 
 HEADS, TOKENS, WIDTH = 4, 24, 16

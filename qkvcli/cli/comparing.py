@@ -13,8 +13,9 @@ from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import Posed, expanded, posed
 from qkvcli.cli.options import Comparing
 from qkvcli.cli.terminal import Meter, Printer, screen
-from qkvcli.core.compare import Expected, Rules, Turn, fitting
-from qkvcli.core.comparison import Comparison, compare
+from qkvcli.core.compare.comparison import Comparison, compare
+from qkvcli.core.compare.expected import Expected, Rules
+from qkvcli.core.compare.turned import Turn, fitting
 from qkvcli.core.config import KINDS, ORDER, Stage
 from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array

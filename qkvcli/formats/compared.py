@@ -2,9 +2,10 @@
 
 from typing import Any, BinaryIO
 
-from qkvcli.core.compare import Cell, Compared
-from qkvcli.core.comparison import Comparison
-from qkvcli.core.hypotheses import Fit
+from qkvcli.core.compare.comparison import Comparison
+from qkvcli.core.compare.expected import Compared
+from qkvcli.core.compare.tally import Cell
+from qkvcli.core.compare.trial import Fit
 from qkvcli.formats.json_text import write_data
 
 _ROWS = 100

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from qkvcli.core.compare import Expected
+from qkvcli.core.compare.expected import Expected
+from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.config import ORDER, SCORES, Kind
 from qkvcli.core.operands import Array, Operand
-from qkvcli.core.tolerance import kind_of
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited

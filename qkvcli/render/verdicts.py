@@ -7,9 +7,10 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from qkvcli.core.compare import Cell, Compared
-from qkvcli.core.comparison import Comparison, Pattern
-from qkvcli.core.hypotheses import Fit
+from qkvcli.core.compare.comparison import Comparison, Pattern
+from qkvcli.core.compare.expected import Compared
+from qkvcli.core.compare.tally import Cell
+from qkvcli.core.compare.trial import Fit
 from qkvcli.core.steps import Outline
 from qkvcli.render.grids import Room
 from qkvcli.render.screen import Block, ascii_only, folded, printable

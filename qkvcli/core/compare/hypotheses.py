@@ -1,38 +1,27 @@
-"""What somebody else may have done instead: each hypothesis computed, and named only if it fits.
+"""What somebody else may have done instead: each hypothesis is the same problem but for one thing.
 
-A hypothesis is the same problem with one thing changed: its score steps, who shares which
-head, or how weights come from scores. It fits where every step of theirs is what it computes.
+Its score steps are others, or who shares which head, or how weights come from scores. `trial`
+names one only if every step of theirs is what it computes.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from qkvcli.core import attention
-from qkvcli.core.compare import CHAIN, Compared, Expected, Judge, Turn, fitting
+from qkvcli.core.compare.expected import Expected
+from qkvcli.core.compare.turned import Turn
+from qkvcli.core.config import AttentionConfig
 from qkvcli.core.dense import output_of, score_arrays, weights_of
-from qkvcli.core.masks import Positions, Visibility
+from qkvcli.core.masks import Positions, Visibility, visibility
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.problem import Groups, Problem, needed
 from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
-from qkvcli.core.shapes import matrix_at
-from qkvcli.core.steps import Step
 
-_TRIED = 2**20
-"""Of so many scores a hypothesis is computed first; where there are more, of a sample of rows."""
-_WHOLE = 2**28
-"""With up to so many, one that fits the sample is computed for all of them."""
-_ROUNDED = 2**14
-"""On so many scores it is measured what rounding does to a hypothesis."""
-_FIRST = 8
-"""So many rows are looked at first: most hypotheses end there."""
-_FEWEST = 64
-"""So many rows are computed at least, where not all are."""
 _FINITE = -1e4
 """Somebody's number below this may stand for −∞."""
 
@@ -71,191 +60,6 @@ class Hypothesis:
         return found
 
 
-class Fit(NamedTuple):
-    """A hypothesis that fits, to within the largest ``error``.
-
-    ``rows`` says how many rows were computed, where not all were; ``step`` whose fault it is,
-    where that step alone was looked at.
-    """
-
-    hypothesis: Hypothesis
-    error: float
-    rows: int | None = None
-    step: str | None = None
-
-
-class Tried(NamedTuple):
-    """Those that fit, and how many were tried in all."""
-
-    fits: tuple[Fit, ...] = ()
-    total: int = 0
-
-
-def tried(judge: Judge, expected: Sequence[Expected], found: Sequence[Compared]) -> Tried:
-    """Try every hypothesis on somebody's steps, ``found`` being what came of comparing them.
-
-    Those that this input does not tell apart all fit. Two together are tried where none fits
-    alone.
-    """
-    trial = _Trial(judge, expected, found)
-    total = 0
-    for some in (hypotheses(judge.problem, expected), _pairs(judge.problem, expected)):
-        fits = []
-        for hypothesis in some:
-            total += 1
-            fit = trial.fit(hypothesis)
-            if fit is not None:
-                fits.append(fit)
-        if fits:
-            return Tried(tuple(fits), total)
-    return Tried((), total)
-
-
-class _Trial:
-    """Somebody's steps, made ready to be held against one hypothesis after the other."""
-
-    def __init__(
-        self, judge: Judge, expected: Sequence[Expected], found: Sequence[Compared]
-    ) -> None:
-        self.judge, self.rules = judge, judge.rules
-        self.expected = [e for e in expected if e.name in CHAIN]
-        self.problem = judge.problem
-        self.until = judge.until
-        self.small = self.problem.size <= _TRIED
-        self.errors = {one.name: (one.same, one.error) for one in found}
-        self.rows = self._sampled(found)
-
-    def _sampled(self, found: Sequence[Compared]) -> Array:
-        """The rows that are computed first: the first that differ, and some of all."""
-        count = self.problem.shape[-2]
-        if self.small:
-            return np.arange(count)
-        matrices = min(math.prod(self.problem.leading), 4)
-        most = max(_TRIED // (matrices * max(self.problem.shape[-1], 1)), _FEWEST)
-        wrong = [c.rows.reshape(-1, count) for c in found if c.rows.shape[-1:] == (count,)]
-        first = [np.flatnonzero(rows.any(axis=0))[: most // 2] for rows in wrong]
-        spread = np.arange(most) * count // most
-        picked: Array = np.unique(np.concatenate([*first, spread]))
-        return picked
-
-    def fit(self, hypothesis: Hypothesis) -> Fit | None:
-        """The fit, if somebody's numbers are the hypothesis's."""
-        everything = np.arange(self.problem.shape[-2])
-        # with its own rounding
-        self.judge = Judge(hypothesis.problem, self.rules, self.until, sample=_ROUNDED)
-        if hypothesis.whole:
-            if self.problem.size > 16 * _TRIED:
-                return None
-            error = self._error(hypothesis, everything, every=True)
-            return None if error is None else Fit(hypothesis, error)
-        error = self._error(hypothesis, self.rows, self.small)
-        if error is None or self.small:
-            return None if error is None else Fit(hypothesis, error)
-        if self.problem.size > _WHOLE:
-            return Fit(hypothesis, error, len(self.rows))
-        error = self._error(hypothesis, everything, every=True)
-        return None if error is None else Fit(hypothesis, error)
-
-    def _places(self, every: bool) -> list[tuple[int, ...]]:
-        """The matrices that are looked at: all, or the first, the last and some between."""
-        places = list(np.ndindex(*self.problem.leading))
-        if every or len(places) <= 4:
-            return places
-        return [places[i * (len(places) - 1) // 3] for i in range(4)]
-
-    def _error(self, hypothesis: Hypothesis, rows: Array, every: bool) -> float | None:
-        """The largest error over some rows; None as soon as a cell differs."""
-        largest = 0.0
-        with np.errstate(all="ignore"):
-            if hypothesis.merged is not None:
-                return self._joined(hypothesis)
-            for place in self._places(every):
-                matrix = hypothesis.problem.with_matrix(place)
-                for some in self._pieces(hypothesis, rows):
-                    error = self._part(hypothesis, matrix, place, some)
-                    if error is None:
-                        return None
-                    largest = max(largest, error)
-        return largest
-
-    def _pieces(self, hypothesis: Hypothesis, rows: Array) -> Iterator[Array]:
-        """The rows that are computed together: few at first."""
-        if hypothesis.whole:
-            yield rows
-            return
-        together = max(_TRIED // max(self.problem.shape[-1], 1), 1)
-        yield rows[:_FIRST]
-        for i in range(_FIRST, len(rows), together):
-            yield rows[i : i + together]
-
-    def _joined(self, hypothesis: Hypothesis) -> float | None:
-        """The same, where the heads are joined in another way: all of the output at once."""
-        arrays = hypothesis.arrays(hypothesis.problem.apart(), self.until)
-        largest = 0.0
-        for one in self.expected:
-            array = _named(arrays, one.name)
-            if one.name == "output" and hypothesis.merged is not None:
-                array = hypothesis.merged(array)
-            error = self._compared(one, array, fitting(one.array.shape, array.shape, None))
-            if error is None:
-                return None
-            largest = max(largest, error)
-        return largest
-
-    def _part(
-        self, hypothesis: Hypothesis, matrix: Problem, place: tuple[int, ...], rows: Array
-    ) -> float | None:
-        part = matrix if hypothesis.whole else matrix.with_rows(rows)
-        arrays = hypothesis.arrays(part, self.until)
-        largest = 0.0
-        for one in self.expected:
-            array = _named(arrays, one.name)
-            shape = self.problem.shape
-            if one.name == "output":
-                shape = (*self.problem.leading, shape[-2], array.shape[-1])
-            heads = self.problem.merged_heads if one.name == "output" else None
-            turn = fitting(one.array.shape, shape, heads)
-            error = self._compared(one, array, None if turn is None else _at(turn, place, rows))
-            if error is None:
-                return None
-            largest = max(largest, error)
-        return largest
-
-    def _compared(self, one: Expected, array: Array, turn: Turn | None) -> float | None:
-        """The largest error of one step; None where it differs."""
-        if turn is None:
-            return None
-        halves, blank = (
-            None if side is None else turn(side) for side in (one.halves, one.left_out)
-        )
-        piece = replace(one, array=turn(one.array), halves=halves, left_out=blank)
-        found = self.judge.judged(Step.held(one.name, array), piece)
-        if found.differing or found.turned:
-            return None
-        if found.own is not None and found.error > self._most(one.name):
-            return None
-        return found.error
-
-    def _most(self, name: str) -> float:
-        """The largest error that may be put down to rounding: well below what is to be explained.
-
-        Rounding alone could explain anything, where a hypothesis makes scores large.
-        """
-        same, error = self.errors.get(name, (True, 0.0))
-        return 1.01 * error if same else error / 4
-
-
-def _named(arrays: dict[str, Array], name: str) -> Array:
-    """A step, or, where the hypothesis has none of that name, the one before it."""
-    known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in arrays]
-    return arrays[known[-1]] if known else arrays[next(iter(arrays))]
-
-
-def _at(turn: Turn, place: tuple[int, ...], rows: Array) -> Turn:
-    """The rows of one matrix of what a turn gives."""
-    return lambda array: matrix_at(turn(array), place)[rows]
-
-
 def hypotheses(problem: Problem, expected: Sequence[Expected] = ()) -> Iterator[Hypothesis]:
     """What may have been done in place of a problem, the likeliest first.
 
@@ -273,7 +77,7 @@ def hypotheses(problem: Problem, expected: Sequence[Expected] = ()) -> Iterator[
     yield from _products(problem)
 
 
-def _pairs(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothesis]:
+def pairs(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothesis]:
     """Two things done at once, the first of them to the score steps."""
     if problem.weights is not None:
         return
@@ -320,10 +124,6 @@ def _factors(problem: Problem, now: float) -> Iterator[tuple[float, str, str]]:
     width = d * heads
     said = f"--scale {1 / math.sqrt(width):.9g}"
     yield 1 / math.sqrt(width), said, f"1/√{width} is of all {heads} heads together, not of one"
-
-
-def _mask(problem: Problem) -> Visibility | None:
-    return problem.visibility
 
 
 def _masked(problem: Problem, seen: Visibility) -> Problem:
@@ -386,14 +186,11 @@ def _masks(problem: Problem) -> Iterator[Hypothesis]:
         "with the mask applied after the softmax",
         "weights are set to 0 there, and no longer sum to 1",
         problem,
-        partial(_masked_after, unmasked=True),
+        _masked_after,
     )
 
 
 def _causal(problem: Problem) -> Iterator[Hypothesis]:
-    from qkvcli.core.config import AttentionConfig
-    from qkvcli.core.masks import visibility
-
     queries, keys = problem.shape[-2:]
     for offset in dict.fromkeys((0, keys - queries)):
         seen = visibility(AttentionConfig(causal=True, offset=offset), problem.shape)
@@ -427,7 +224,7 @@ def _inverted(problem: Problem, seen: Visibility) -> list[ScoreStep]:
     return [_Inverted(seen) if isinstance(s, Mask) else s for s in problem.score_steps]
 
 
-def _masked_after(problem: Problem, scores: Array, unmasked: bool) -> Array:
+def _masked_after(problem: Problem, scores: Array) -> Array:
     """The softmax of all scores, and then 0 where a key is hidden."""
     found = score_arrays(_unmasked(problem))
     weights = attention.softmax(found[_unmasked(problem).last_score])

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.compare import Compared, Expected, Judge, Rules, narrower
+from qkvcli.core.compare.expected import Compared, Expected, Rules, narrower
+from qkvcli.core.compare.judge import Judge
+from qkvcli.core.compare.trial import Fit, tried
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent
 from qkvcli.core.config import Kind, Stage
-from qkvcli.core.hypotheses import Fit, tried
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
 
