@@ -31,11 +31,16 @@ PARTS = ("qkvcli/core", "qkvcli/formats", "qkvcli/cli", "qkvcli/api.py")
 
 FITTING = {
     "qkvcli/core/(blocks|compute|threads)": "long library models",
+    "qkvcli/core/compare/": "compare",
     "qkvcli/core/(explain|facts|naming)": "explain seeing library",
     "qkvcli/core/patches": "heatmap svg",
     "qkvcli/core/": "attention commands models meaning errors library tables seeing",
+    "qkvcli/formats/(expected|compared)": "compare",
     "qkvcli/formats/": "formats meaning faults errors commands library seeing explain",
     "qkvcli/render/explanation": "explain",
+    "qkvcli/render/verdicts": "compare",
+    "qkvcli/render/(svg|plate|drawing|png|summary)": "svg",
+    "qkvcli/render/notebook": "notebook",
     "qkvcli/render/heat": "heat heatmap terminal svg",
     "qkvcli/render/(svg|plate|drawing|png|summary)": "svg",
     "qkvcli/render/notebook": "notebook",
