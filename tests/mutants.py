@@ -39,8 +39,6 @@ FITTING = {
     "qkvcli/formats/": "formats meaning faults errors commands library seeing explain",
     "qkvcli/render/explanation": "explain",
     "qkvcli/render/verdicts": "compare",
-    "qkvcli/render/(svg|plate|drawing|png|summary)": "svg",
-    "qkvcli/render/notebook": "notebook",
     "qkvcli/render/heat": "heat heatmap terminal svg",
     "qkvcli/render/(svg|plate|drawing|png|summary)": "svg",
     "qkvcli/render/notebook": "notebook",
