@@ -19,6 +19,7 @@ from qkvcli.core.config import Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem, needed
+from qkvcli.core.steps import Step
 from qkvcli.core.threads import at_once, ordered
 from qkvcli.core.views import Selection, View, axes_of, outlines, selected
 
@@ -29,6 +30,8 @@ _PER_SCORE = 64
 _TOGETHER = 8
 """Rows that are computed together at least, or each would read all keys for itself."""
 _STRONGEST = 5
+_FEWEST = 64
+"""Rows that a picture keeps, however long one query takes."""
 _INPUTS = frozenset({"query", "key", "value"})
 """The steps that are held: they were given, or projected already."""
 
@@ -101,6 +104,43 @@ def patches(
         strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
         found.append(Patches(View(step, array, rows, axes), strongest, sample))
     return found
+
+
+def affordable(
+    problem: Problem,
+    until: Stage,
+    names: Collection[str],
+    selection: Selection,
+    fit: Fit,
+    budget: int = BUDGET,
+) -> Fit:
+    """The same fit, of fewer rows where one query for each would be more than the budget."""
+    computed = {step.name for step in outlines(problem, until, selection)} & set(names)
+    stream = _Stream(selection.of(problem), computed - _INPUTS, fit, budget)
+    most = max(budget // max(stream.work, 1), _FEWEST) if stream.names else fit.rows
+    return fit._replace(rows=min(fit.rows, most))
+
+
+def patches_of(steps: Collection[Step], hidden: Array | None, fit: Fit) -> list[Patches]:
+    """Steps that are held, each reduced to fit; ``hidden`` is true where a weight is none."""
+    found = []
+    for step in steps:
+        array, strongest = step.array, tuple[Pair, ...]()
+        if step.name == "weights":
+            seen = np.ones(step.shape[-2:], bool) if hidden is None else ~hidden
+            seen = np.broadcast_to(seen, step.shape)
+            alone = np.count_nonzero(seen, axis=-1, keepdims=True) == 1
+            strongest = _strongest(np.where(alone, 0, array))
+            array = np.where(seen, array, -np.inf)
+        whole = View.whole(step)
+        found.append(Patches(whole._replace(array=reduced(array, fit, step.name)), strongest))
+    return found
+
+
+def _strongest(weights: Array) -> tuple[Pair, ...]:
+    flat = weights.ravel()
+    places = (tuple(map(int, np.unravel_index(i, weights.shape))) for i in _highest(flat))
+    return tuple(Pair(float(weights[p]), p[:-2], *p[-2:]) for p in places)
 
 
 def reduced(array: Array, fit: Fit, name: str) -> Array:
@@ -183,7 +223,7 @@ class _Stream:
         """The queries that are computed, for each its row of the picture, and what is left out."""
         count = self.problem.shape[-2]
         sizes = np.diff(self.begins, append=count)  # queries of each row of the picture
-        taken = max(budget // max(self._work * len(sizes), 1), 1)
+        taken = max(budget // max(self.work * len(sizes), 1), 1)
         if taken >= sizes.max(initial=0):
             return np.arange(count), np.arange(len(sizes)).repeat(sizes), None
         within = (2 * np.arange(taken) + 1) * sizes[:, None] // (2 * taken)  # (r, taken)
@@ -192,7 +232,7 @@ class _Stream:
         return rows, np.arange(len(sizes)).repeat(taken), sample
 
     @property
-    def _work(self) -> int:
+    def work(self) -> int:
         """What one query costs, in all the matrices together, in multiply-adds."""
         problem = self.problem
         steps = sum(step.name != "output" for step in problem.outlines(self.until))

@@ -45,6 +45,11 @@ class Outline:
         """Whether each of its rows is a query's: not those of keys and values."""
         return self.name not in ("key", "value")
 
+    @property
+    def columns_are_keys(self) -> bool:
+        """Whether each of its columns is a key's: of scores and weights, and what is between."""
+        return self.name not in ("query", "key", "value", "output")
+
     @cached_property
     def row_names(self) -> Names:
         """What the rows are called, each by a name of its own."""

@@ -86,6 +86,27 @@ class Heat(NamedTuple):
             return None
         return round(_CENTRE * (1 + share)) if self.around_zero else round(255 * share)
 
+    def levels(self, array: Array) -> Array:
+        """The levels of many numbers, −1 for no number.
+
+        >>> Heat(4.0, True).levels(np.array([0.0, -2.0, -np.inf])).tolist()
+        [128, 64, -1]
+        """
+        known = ~(np.isnan(array) | np.isneginf(array))
+        lowest = -self.largest if self.around_zero else 0.0
+        shares = np.clip(np.where(known, array, 0.0).astype(np.float64), lowest, self.largest)
+        if self.largest:
+            shares /= self.largest
+        else:
+            shares = np.where(np.isposinf(array), 1.0, 0.0)
+        levels = np.rint(_CENTRE * (1 + shares) if self.around_zero else 255 * shares)
+        return np.where(known, levels, -1).astype(np.int16)
+
+    @property
+    def paints(self) -> "tuple[Paint, ...]":
+        """The colours of every level, in 2^24 colours."""
+        return _paints(self.around_zero)
+
     def shade(self, value: float, plain: bool) -> str:
         """A number without colours: a shade of grey, or a sign of ASCII; a blank for none.
 
@@ -137,6 +158,35 @@ class Heat(NamedTuple):
             else:
                 text.append("0" if middle else self.shade(value, plain))
         return text.append(f" {high}")
+
+
+class Paint(NamedTuple):
+    """A background and the text on it: black or white."""
+
+    background: RGB
+    text: RGB
+
+
+@cache
+def _paints(around_zero: bool) -> tuple[Paint, ...]:
+    return tuple(
+        Paint(_components(style.bgcolor), _components(style.color))
+        for style in _styles(around_zero, "truecolor")
+    )
+
+
+def _components(colour: Color | None) -> RGB:
+    red, green, blue = (colour or Color.default()).get_truecolor()
+    return red, green, blue
+
+
+def hexadecimal(colour: RGB) -> str:
+    """A colour as the web writes it.
+
+    >>> hexadecimal((0, 34, 78))
+    '#00224e'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 _PLAIN = Style()
