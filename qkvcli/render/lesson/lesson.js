@@ -471,15 +471,14 @@ const query = (found) => bdi(found.queryName);
 const key = (j) => bdi(nameOf("key", j));
 
 // A power of e: the "^" is for those who copy or hear it.
-const power = (exponent) => [
-  "e",
-  element("span", { class: "unseen" }, "^"),
-  element("sup", {}, exponent),
-];
+const power = (exponent) => element("span", { class: "power" }, "e",
+  element("span", { class: "unseen" }, "^"), element("sup", {}, exponent));
 
 // ---- One weight explained --------------------------------------------------------------------
 
 const SPOKEN = 3, WRITTEN_OUT = 8, FAR = 20;
+const WIDE = 8; // of wider vectors only the largest numbers are shown
+const shownOf = () => (innerWidth < 500 ? 2 : 4);
 const DIGITS = Math.max(data.digits, 1), EXACT = Math.max(data.digits, 4);
 const SLACK = { float32: 1e-5, float64: 1e-12 };
 
@@ -616,6 +615,13 @@ function headline(found) {
   return [...pair, ...weight, `, ${ranked(found)} of ${of}; equal shares would be ${equal}`];
 }
 
+// The heading of a number of the output.
+function outputLine(found, column) {
+  const value = mixed(found.place, found.weights, ALL_KEYS)[column];
+  const of = [titled(found.place, ": "), "output(", query(found), "), column ", bdi(valueColumn(column))];
+  return [...of, ": ", strong(number(value, DIGITS, false))];
+}
+
 const strong = (text) => element("strong", {}, text);
 const line = (...parts) => element("p", {}, ...parts);
 
@@ -632,7 +638,7 @@ function tellScore(found) {
     parts.push(element("h3", {}, element("b", {}, "1"), " ", `score = ${said}, as given`));
   } else {
     parts.push(element("h3", {}, element("b", {}, "1"), " ", "score = q(", query(found), ")·k(", key(found.key), ")", madeBy("query", "key")));
-    parts.push(products(found));
+    parts.push(products(found), line("sum ", strong(said)));
   }
   for (const link of found.links) {
     const before = number(link.before, DIGITS);
@@ -655,18 +661,17 @@ function products(found) {
   const write = texts([...q, ...k, ...each], DIGITS);
   const size = (c) => (Number.isNaN(each[c]) ? Infinity : Math.abs(each[c]));
   let picked = Array.from({ length: width }, (_, c) => c);
-  if (width > 8) picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, 5);
+  if (width > WIDE) picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
   const rest = each.reduce((sum, x, c) => (picked.includes(c) ? sum : sum + x), 0);
   const more = width - picked.length;
   const last = (text) => (more ? [text] : []);
   return sheet(
-    [data.columns === null ? "column" : "", ...picked.map((c) => bdi(columnName(c))), ...last(`${more} more`), ""],
+    [data.columns === null ? "column" : "", ...picked.map((c) => bdi(columnName(c))), ...last(`${more} more`)],
     [
-      [["q(", query(found), ")"], ...picked.map((c) => write(q[c])), ...last(""), ""],
-      [["k(", key(found.key), ")"], ...picked.map((c) => write(k[c])), ...last(""), ""],
-      ["q×k", ...picked.map((c) => write(each[c])), ...last(number(rest, DIGITS)), ["sum ", strong(number(found.score, DIGITS))]],
+      [["q(", query(found), ")"], ...picked.map((c) => write(q[c])), ...last("")],
+      [["k(", key(found.key), ")"], ...picked.map((c) => write(k[c])), ...last("")],
+      ["q×k", ...picked.map((c) => write(each[c])), ...last(number(rest, DIGITS))],
     ],
-    picked.length + 1,
   );
 }
 
@@ -679,8 +684,8 @@ function vector(side, i, place) {
   return Float64Array.from(made[side].numbers.subarray(at, at + width));
 }
 
-function sheet(header, lines, sums = -1, bold = -1) {
-  const cell = (tag, child, n, scope) => element(tag, { class: n === sums ? "sum" : n === bold ? "chosen" : null, scope }, child);
+function sheet(header, lines, bold = -1) {
+  const cell = (tag, child, n, scope) => element(tag, { class: n === bold ? "chosen" : null, scope }, child);
   return element("div", { class: "scroll" }, element("table", {},
     element("thead", {}, element("tr", {}, header.map((child, n) => cell("th", child, n, "col")))),
     element("tbody", {}, lines.map(([first, ...others]) =>
@@ -752,16 +757,16 @@ function tellOutput(found, column) {
   rows.push([["output(", query(found), ")"], output]);
   const write = texts(rows.flatMap(([, numbers]) => [...numbers]), DIGITS);
   let columns = Array.from({ length: valueWidth }, (_, c) => c);
-  if (valueWidth > 8) {
+  if (valueWidth > WIDE) {
     const size = (c) => (c === column ? Infinity : Number.isNaN(output[c]) ? Infinity : Math.abs(output[c]));
-    columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, 5);
-    if (column !== null) columns = [column, ...columns.filter((c) => c !== column)].slice(0, 5);
+    columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+    if (column !== null) columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf());
   }
   const more = valueWidth - columns.length;
   const table = sheet(
     [data.valueColumns === null ? "column" : "", ...columns.map((c) => bdi(valueColumn(c))), ...(more ? [`… ${more} more`] : [])],
     rows.map(([name, numbers]) => [name, ...columns.map((c) => write(numbers[c])), ...(more ? [""] : [])]),
-    -1, column === null ? -1 : columns.indexOf(column) + 1,
+    column === null ? -1 : columns.indexOf(column) + 1,
   );
   table.querySelector("tbody tr:last-child").classList.add("total");
   const sum = picked.slice(0, 2).map((j, n) => [n ? " + " : "", term(j)]);
@@ -786,7 +791,7 @@ function unlike(found) {
 
 // All that there is to say of one cell.
 function tell(found, column) {
-  const parts = [element("h2", {}, headline(found))];
+  const parts = [element("h2", {}, column === null ? headline(found) : outputLine(found, column))];
   if (found.scores !== null) parts.push(tellScore(found));
   if (found.weights !== null && found.seen) {
     parts.push(tellWeight(found));
@@ -865,12 +870,13 @@ function grid(step, place, found, heat) {
   const { rows, columns, numbers } = found;
   const showNumbers = columns <= GRID.numbers;
   const whole = isWhole(Array.from(numbers).filter((value) => value !== MINUS));
-  const write = formatted(numbers, step === "weights" || !whole ? Math.min(DIGITS, columns > 10 ? 2 : 4) : 0);
+  const write = formatted(numbers, step === "weights" || !whole ? columns > (innerWidth < 500 ? 4 : 7) ? Math.min(DIGITS, 2) : DIGITS : 0);
   const longest = Math.max(...Array.from({ length: columns }, (_, c) => columnLabel(step, c).length));
-  const upright = longest > (columns > 8 ? 4 : 9) || columns > GRID.numbers;
+  const every = Math.ceil(columns / 32); // of many, some have their label
+  const upright = longest > (columns > 8 ? 4 : 9) || (columns > GRID.numbers && longest > 2);
   const ends = step === "weights" && showNumbers;
   const head = element("tr", { role: "row" }, element("td", { role: "presentation" }),
-    Array.from({ length: columns }, (_, c) => element("th", { role: "columnheader", scope: "col" }, bdi(columnLabel(step, c)))),
+    Array.from({ length: columns }, (_, c) => element("th", { role: "columnheader", scope: "col" }, c % every ? "" : bdi(columnLabel(step, c)))),
     ends ? element("th", { class: "end" }) : null);
   const body = Array.from({ length: rows }, (_, i) => {
     const line = numbers.subarray(i * columns, (i + 1) * columns);
@@ -895,7 +901,7 @@ function grid(step, place, found, heat) {
     return element("tr", { role: "row" }, element("th", { role: "rowheader", scope: "row" }, bdi(labelOf(data.queries, i))), cells, end);
   });
   const table = element("table", {
-    role: "grid", class: ["map", upright ? "upright" : "", showNumbers ? "" : "small"].join(" ").trim(),
+    role: "grid", class: ["map", upright ? "upright" : "", showNumbers ? "" : "small", columns > 7 ? "narrow" : ""].join(" ").trim(),
     "aria-label": `${step}${place.length ? ` of ${titled(place)}` : ""}: a row for each query, a column for each ${step === "output" ? "number" : "key"}`,
   }, element("thead", {}, head), element("tbody", {}, body));
   return element("div", { class: "scroll" }, table);
@@ -959,7 +965,7 @@ function legend(step, place) {
 
 // The title of a step: its name, its formula, and its shapes for one head.
 function stepTitle(step) {
-  const [, columns] = [QUERIES, step === "output" ? valueWidth : KEYS];
+  const columns = step === "output" ? valueWidth : KEYS;
   const pair = (a, b) => `(${a}, ${b})`;
   let shapes = pair(QUERIES, columns);
   if (step === "scores" && made.query !== null) {
@@ -1013,6 +1019,7 @@ function move(focus) {
   old?.setAttribute("tabindex", "-1");
   const cell = part("heat").querySelector(`[data-row="${state.query}"][data-column="${column}"]`);
   const frame = part("heat").querySelector(".picture");
+  part("readout").setAttribute("aria-live", frame === null ? "off" : "polite"); // a cell says it itself
   if (cell !== null) {
     cell.setAttribute("aria-selected", "true");
     cell.setAttribute("tabindex", "0");
@@ -1052,14 +1059,14 @@ function check() {
   const told = part("check");
   told.className = "";
   if (isChanged()) {
-    told.textContent = "changed here: not compared with what qkvcli computed";
+    told.textContent = "Changed here: not compared with what qkvcli computed";
     return;
   }
   const { count, what, own, known } = compared();
   const narrow = data.softmaxDtype !== null && data.eps.softmax > data.eps.work ?
     `; it took the softmax in ${data.softmaxDtype}, the page does not round there` : "";
   if (what === null) {
-    told.textContent = `the page's numbers equal those that qkvcli computed (${counted(count)} checked${narrow})`;
+    told.textContent = `The page's numbers equal those that qkvcli computed (${counted(count)} checked${narrow})`;
     return;
   }
   told.className = "wrong";
@@ -1210,6 +1217,13 @@ function changed() {
   part("reset").hidden = !isChanged();
 }
 
+// Another head, or another batch.
+function place(axis, index) {
+  state.place[axis] = index;
+  draw();
+  inputs();
+}
+
 const MANY = 24; // heads that have a button each
 
 function chooser({ kind, numbers }, axis) {
@@ -1218,7 +1232,7 @@ function chooser({ kind, numbers }, axis) {
     const select = element("select", { "aria-label": name },
       numbers.map((n, i) => element("option", { value: i }, String(n))));
     select.value = state.place[axis];
-    select.addEventListener("change", () => { state.place[axis] = Number(select.value); draw(); });
+    select.addEventListener("change", () => place(axis, Number(select.value)));
     return element("label", {}, `${name} `, select);
   }
   const buttons = numbers.map((n, i) => element("button", {
@@ -1228,8 +1242,7 @@ function chooser({ kind, numbers }, axis) {
   group.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button === null) return;
-    state.place[axis] = Number(button.dataset.index);
-    draw();
+    place(axis, Number(button.dataset.index));
     if (event.detail) move(true); // by a pointer: the arrow keys go on in the map
   });
   return group;
