@@ -36,13 +36,16 @@ from qkvcli.core.fitting import problem_of
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
-from qkvcli.core.views import View, rows_named
+from qkvcli.core.views import Selection, View, rows_named, views
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from qkvcli.render.notebook import Shown
+
 Rows: TypeAlias = str | int | slice | Sequence[int] | npt.NDArray[np.integer[Any]] | None
+Theme: TypeAlias = Literal["light", "dark"]
 Names: TypeAlias = str | Sequence[str] | None
 
 
@@ -175,12 +178,13 @@ class Steps:
         place = _place(problem.leading, head, batch)
         return Explanation(**vars(explain(problem, asked, answers, place)))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, theme: Theme | None = None) -> None:
         """Write a file, whole or not at all, in the format of its ending, with every digit.
 
-        .npz, .json and .md hold every step, .npy, .csv, .tsv and .txt the last one. Large
+        .npz, .json and .md hold every step, .npy, .csv, .tsv and .txt the last one. .svg is a
+        picture of every step, on a page of ``theme`` "light" (the default) or "dark". Large
         steps are computed while they are written. Raises WriteError where the system
-        refuses, UsageError for an ending that does not exist.
+        refuses, UsageError for an ending or a theme that does not exist.
         """
         from qkvcli.formats.files import saved
         from qkvcli.formats.registry import FORMATS, name_by_ending
@@ -190,11 +194,63 @@ class Steps:
             raise UsageError(f"{path}: there are no steps to save")
         target = Path(path)
         name = name_by_ending(target, str(path))
+        if name == "html":
+            raise UsageError(f"{path}: pages are written by the program: qkvcli run -o FILE.html")
+        if theme is not None and name != "svg":
+            raise UsageError(f"{path}: a theme is for pictures, which end in .svg")
+        picture = self._picture(theme) if name == "svg" else ""
         with saved(target) as stream:
             if name in FORMATS:
                 FORMATS[name].write(self._steps, stream)
+            elif name == "svg":
+                stream.write(picture.encode())
             else:
                 write_markdown(map(View.whole, self), stream)
+
+    @property
+    def _held(self) -> bool:
+        """Whether all the numbers are here: the inputs may be others by now."""
+        return self._problem is None or all("array" in vars(step) for step in self)
+
+    def _picture(self, theme: str | None) -> str:
+        """All of it in SVG, the large steps reduced while they are computed."""
+        from qkvcli.core.patches import affordable, patches, patches_of
+        from qkvcli.render.svg import fit, picture
+
+        most = fit(step.shape for step in self)
+        problem, names = self._problem, self.names
+        if problem is None or self._held:
+            hidden = None if problem is None else problem.hidden
+            found = patches_of(self._steps, hidden, most)
+        else:
+            most = affordable(problem, "output", names, Selection(), most)
+            found = patches(problem, "output", names, Selection(), most)
+        return picture(found, theme or "light")
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What a notebook shows: tables with heat, and the same as text."""
+        from qkvcli.render.notebook import page, text
+
+        shown = self._shown()
+        return {"text/plain": text(shown), "text/html": page(shown)}
+
+    def _repr_html_(self) -> str:
+        from qkvcli.render.notebook import page
+
+        return page(self._shown())
+
+    def _shown(self) -> Shown:
+        """What is shown in a notebook: the edges of some matrices, and nothing else computed."""
+        from qkvcli.render.notebook import Shown, chosen
+
+        problem = self._problem
+        if problem is None or self._held:
+            return Shown.held(self._steps, problem)
+        return Shown.of(
+            view
+            for names, selection in chosen(problem, self.names)
+            for view in views(problem, "output", names, selection)
+        )
 
 
 class Explanation(Explained):

@@ -97,6 +97,8 @@ def planned(line: Line, environment: Environment) -> Plan:
     if not display.quiet and environment.on_terminal and name in FORMATS and FORMATS[name].binary:
         raise UsageError(f"{name} is binary, and not for a terminal; use -o FILE, or > FILE")
     kept = None if display.output is None else kept_as(display.output, name)
+    if display.theme is not None and kept not in PICTURES:
+        raise UsageError("--theme is for a picture; add -o FILE.svg or -o FILE.html")
     if display.top is not None:
         _check_top(*([] if display.quiet else [name]), *([] if kept is None else [kept]))
     return Plan(line.command, display, None if display.quiet else name, kept)

@@ -1,6 +1,5 @@
 """The steps as one picture to keep, which fits a page whatever their size."""
 
-from math import prod
 from typing import BinaryIO
 
 from qkvcli.cli.environment import Environment
@@ -24,8 +23,16 @@ def write_picture(
 ) -> None:
     """The steps ``names`` of a selection as SVG, on a page of the theme that was asked for."""
     steps = [step for step in outlines(problem, until, selection) if step.name in names]
-    count = sum(prod(map(len, axes_of(step, problem, selection))) for step in steps)
-    most = affordable(problem, until, names, selection, fit(count))
+    rows = selection.rows
+    shapes = [
+        (
+            *map(len, axes_of(step, problem, selection)),
+            step.shape[-2] if rows is None or not step.of_queries else len(rows),
+            step.shape[-1],
+        )
+        for step in steps
+    ]
+    most = affordable(problem, until, names, selection, fit(shapes))
     with Meter(environment) as advance:
         found = patches(problem, until, names, selection, most, advance=advance)
     write_svg(found, stream, display.theme or "light", display.digits)

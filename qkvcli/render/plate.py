@@ -25,13 +25,15 @@ from qkvcli.render.grids import Room, cut
 from qkvcli.render.heat import RGB, Heat, Paint, hexadecimal
 from qkvcli.render.png import data_uri, png
 from qkvcli.render.summary import named
-from qkvcli.render.text import DIGITS, Title, formatted, matrix_title, title
+from qkvcli.render.text import DIGITS, Title, formatted, matrix_title, share, title
 
 PLAIN, QUIET = 13.0, 11.5
 """The sizes of text: of titles, and of the rest."""
 _IN_CELLS = 11.5
 _LABEL = 12.0
 _PITCH = 14.0  # from one label to the next, at least
+_SCALE = 30
+"""Of more rows whose labels are numbers, fewer have one."""
 _ROOM = Room(80)
 _OUTLINED = 14.0  # how large a cell is at least whose mark is an outline
 _BAR, _STEPS = 120.0, 24  # how long a scale is, and of how many colours
@@ -114,10 +116,8 @@ class Plate:
         if self.heat is None:
             yield "no number to colour"
         if (self.rows, self.columns) != self.extent:
-            down, across = (
-                _about(whole, shown)
-                for whole, shown in zip(self.extent, (self.rows, self.columns), strict=True)
-            )
+            down, across = _about(self.extent[0], self.rows), _about(self.extent[1], self.columns)
+            down = down if self.one.sample is None else f"{self.one.sample.taken:,}"
             yield f"each point: the peak of {down} × {across} numbers"
         if self.one.sample is not None:
             taken, least, most = self.one.sample
@@ -161,22 +161,23 @@ class Plate:
     def _row_ticks(self, measure: Measure) -> list[Tick]:
         count, _ = self.extent
         picked = range(count) if self.view.rows is None else self.view.rows
-        return list(_ticks(count, self.tall, _PITCH, _namer(self.step.rows, picked, measure)))
+        many = self.step.rows is None and count > _SCALE
+        name = _namer(self.step.rows, picked, measure)
+        return list(_ticks(count, self.tall, _PITCH * (2 if many else 1), name))
 
     def _column_ticks(self, measure: Measure) -> tuple[list[Tick], bool]:
-        """The labels above, and whether they stand upright, as they do where they are too wide."""
+        """The labels above, and whether they stand upright: words that are too wide to lie.
+
+        Numbers are rather left out.
+        """
         _, count = self.extent
         name = _namer(self.step.columns, range(count), measure)
-        for apart in (1, 2, 5, 10, 20, 50, 100, 200, 500):  # times as wide as one number
-            if apart > 1 and self.step.columns is not None:
-                break  # words rather stand upright than be left out
-            ticks = list(
-                _ticks(count, self.broad, max(_PITCH, apart * self.broad / max(count, 1)), name)
-            )
-            pitch = ticks[1].at - ticks[0].at if len(ticks) > 1 else self.broad
-            if all(wide(tick.text, _LABEL) + 6 <= pitch for tick in ticks):
-                return ticks, False
-        return list(_ticks(count, self.broad, _PITCH, name)), True
+        if self.step.columns is None:
+            pitch = wide(str(max(count - 1, 0)), _LABEL) + 8
+            return list(_ticks(count, self.broad, pitch, name)), False
+        ticks = list(_ticks(count, self.broad, _PITCH, name))
+        pitch = ticks[1].at - ticks[0].at if len(ticks) > 1 else self.broad
+        return ticks, any(wide(tick.text, _LABEL) + 6 > pitch for tick in ticks)
 
     def draw(self, matrix: Matrix, x: float, y: float) -> Iterator[str]:
         """One heat map, whose left margin begins at x, and whose numbers begin at y."""
@@ -209,7 +210,7 @@ class Plate:
         titles = self._titles(matrix)
         shown = formatted(matrix.array, self.digits) if self.numbered else []
         strongest = self._strongest(matrix.array)
-        texts, outlines = [], []
+        cells, texts, outlines = [], [], []
         for (i, j), value in np.ndenumerate(matrix.array):
             left, top = x + j * w, y + i * h
             hidden = value == -np.inf
@@ -217,7 +218,7 @@ class Plate:
             fill = "none" if paint is None and hidden else self._fill(paint)
             more = {"pointer_events": "all"} if fill == "none" else {}
             said = element("title", marked_up(next(titles)))
-            yield element("rect", said, x=left, y=top, width=w, height=h, fill=fill, **more)
+            cells.append(element("rect", said, x=left, y=top, width=w, height=h, fill=fill, **more))
             ink = self.theme.ink if paint is None and hidden else _ink(paint)
             if (i, j) in strongest:
                 outlines.append(_mark(left, top, w, h, ink))
@@ -227,6 +228,7 @@ class Plate:
                 texts.append(
                     element("text", text, x=left + w / 2, y=top + h / 2 + 4, fill=ink, **bold)
                 )
+        yield element("g", "\n".join(["", *cells, ""]), shape_rendering="crispEdges")
         if texts:
             yield element(
                 "g",
@@ -296,7 +298,8 @@ class Legend:
         if self.heat is not None:
             ends = np.array([[-self.heat.largest, self.heat.largest]])
             [[self.low, self.high]] = formatted(ends, digits)
-            self.low = self.low if self.heat.around_zero else "0"
+            if not self.heat.around_zero:
+                self.low, self.high = "0", share(self.heat.largest, digits)
         array = plate.view.array
         outlined = min(plate.broad / max(plate.columns, 1), plate.tall / max(plate.rows, 1))
         self.items: list[tuple[str, str]] = []
@@ -390,7 +393,9 @@ def _ticks(count: int, length: float, pitch: float, name: Callable[[int], str]) 
     """Labels along a side, as many as there is room for: every one, or every 2nd, 5th or 10th."""
     every = _round(ceil(pitch * count / max(length, 1) - 1e-9))
     for i in range(0, count, every):
-        yield Tick(name(i), (i + 0.5) * length / count)
+        text = name(i)
+        if text:
+            yield Tick(text, (i + 0.5) * length / count)
 
 
 def _round(count: int) -> int:

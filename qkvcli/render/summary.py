@@ -3,14 +3,12 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-import numpy as np
-
 from qkvcli.core.facts import largest
 from qkvcli.core.patches import Patches
 from qkvcli.core.views import Matrix, View
 from qkvcli.render.drawing import isolated
 from qkvcli.render.grids import Room, cut
-from qkvcli.render.text import formatted, matrix_title, percent, title
+from qkvcli.render.text import matrix_title, percent, share, title
 
 _ROOM = Room(80)
 _LONGEST = 24
@@ -73,8 +71,7 @@ def _ends(view: View, matrix: Matrix) -> Iterator[str]:
 def pairs(one: Patches, digits: int) -> Iterator[str]:
     """Each of the largest weights: its matrix, query and key."""
     step = one.view.step
-    [numbers] = formatted(np.array([[pair.weight for pair in one.strongest]]), digits)
-    for pair, text in zip(one.strongest, numbers, strict=True):
+    for pair in one.strongest:
         head = f"{matrix_title(pair.matrix, step.has_heads)}: " if pair.matrix else ""
         query, key = named(step.row_names[pair.query]), named(step.column_names[pair.key])
-        yield f"{head}{query} → {key} {text}"
+        yield f"{head}{query} → {key} {share(pair.weight, digits)}"

@@ -5,13 +5,14 @@ one for each head and batch. Small matrices have a cell for each number; those t
 are one embedded picture each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
-from math import ceil, isqrt
+from math import ceil, prod
 from typing import BinaryIO, NamedTuple
 
 from rich.cells import cell_len
 
+from qkvcli.core.operands import Shape
 from qkvcli.core.patches import Fit, Patches, reduced
 from qkvcli.core.views import Matrix
 from qkvcli.errors import UsageError
@@ -24,6 +25,7 @@ from qkvcli.render.text import DIGITS, matrix_title
 FIT = Fit(1024, 1024)
 """How large a matrix may be that is drawn; what is larger is reduced to it."""
 
+_SIDES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 _POINTS = 2**21
 """How many numbers all the matrices of a picture may have together."""
 _CELLS, _SIDE = 2**14, 64
@@ -36,16 +38,21 @@ _MARGIN, _GAP, _BETWEEN = 24.0, 28.0, 36.0  # around it all, between heat maps, 
 _WIDE = 1180.0
 """How wide heat maps of one step may be together, before they go on in another row."""
 _LEAST = 190.0  # how wide a header is at least
+_COLUMNS = 28  # of text, that a header has at least
 _LINE = 18.0
 
 
-def fit(count: int) -> Fit:
-    """How large each of so many matrices may be that are drawn in one picture.
+def fit(shapes: Iterable[Shape]) -> Fit:
+    """How large matrices of these shapes (…, rows, columns) may be, all drawn in one picture.
 
-    >>> fit(1), fit(36)
-    (Fit(rows=1024, columns=1024), Fit(rows=241, columns=241))
+    >>> fit([(12, 9, 9), (9, 384)]), fit([(12, 4000, 4000)])
+    (Fit(rows=1024, columns=1024), Fit(rows=384, columns=384))
     """
-    side = min(isqrt(_POINTS // max(count, 1)), *FIT)
+    known = list(shapes)
+    for side in _SIDES:
+        sizes = (prod(s[:-2]) * min(s[-2], side) * min(s[-1], side) for s in known)
+        if sum(sizes) <= _POINTS:
+            break
     return Fit(side, side)
 
 
@@ -64,8 +71,9 @@ def picture(found: Sequence[Patches], theme: str = "light", digits: int | None =
     """
     if theme not in THEMES:
         raise UsageError(f"theme {theme!r} is none of {', '.join(THEMES)}")
-    drawn = [_bounded(one, fit(_matrices(found))) for one in found]
-    look = _Look(THEMES[theme], digits, _matrices(drawn), _as_cells(drawn))
+    most = fit(one.view.array.shape for one in found)
+    drawn = [_bounded(one, most) for one in found]
+    look = _Look(THEMES[theme], digits, _as_cells(drawn))
     groups = [
         _Group(list(run), look)
         for _, run in groupby(drawn, key=lambda one: (one.view.array.ndim > 2, one.view.axes))
@@ -109,23 +117,11 @@ class _Look(NamedTuple):
 
     theme: Theme
     asked: int | None
-    matrices: int
     as_cells: bool
 
     @property
     def digits(self) -> int:
         return DIGITS if self.asked is None else self.asked
-
-
-def _matrices(found: Sequence[Patches]) -> int:
-    return sum(_count(one.view.array.shape[:-2]) for one in found)
-
-
-def _count(leading: tuple[int, ...]) -> int:
-    count = 1
-    for size in leading:
-        count *= size
-    return count
 
 
 def _bounded(one: Patches, most: Fit) -> Patches:
@@ -160,7 +156,7 @@ class _Group:
     def __init__(self, found: Sequence[Patches], look: _Look) -> None:
         self.theme, self.look = look.theme, look
         self.found = found
-        count = _count(found[0].view.array.shape[:-2])
+        count = prod(found[0].view.array.shape[:-2])
         shown = min(count, max(_MOST // len(found), 1))
         self.left_out = count - shown
         measure = Measure(
@@ -204,11 +200,10 @@ class _Group:
         if self.left_out:
             kind = "heads and batches" if len(self.found[0].view.axes) > 1 else "heads"
             yield f"{self.left_out:,} more {kind} are not drawn: --head chooses others"
-        columns = max(int(self.columns[-1] / (PLAIN * 0.7)), 40)
         for one in self.found:
             if one.strongest:
                 of = "strongest" if one.sample is None else "strongest of these queries"
-                yield from folded(f"{of}: {', '.join(pairs(one, self.look.digits))}", columns, "  ")
+                yield from _lines(f"{of}:", pairs(one, self.look.digits), self.columns[-1])
 
     @property
     def width(self) -> float:
@@ -225,7 +220,7 @@ class _Group:
     def draw(self, x: float, y: float) -> Iterator[str]:
         """Its elements, from its upper left corner."""
         for place, header in zip(self.columns, self.headers, strict=False):
-            yield from header.draw(x + place, y + self.top - header.height)
+            yield from header.draw(x + place, y)
         y += self.top
         for row in self.rows:
             y += self.above
@@ -248,6 +243,18 @@ class _Group:
         return label(x + plate.left, above, name, PLAIN, self.theme.ink, font_weight="bold")
 
 
+def _lines(first: str, parts: Iterable[str], width: float) -> Iterator[str]:
+    """Parts after a first word, with commas between them, in as many lines as they need."""
+    line, comma = first, ""
+    for part in parts:
+        longer = f"{line}{comma} {part}"
+        if comma and wide(longer, PLAIN) > max(width, _LEAST):
+            yield line + comma
+            longer = part
+        line, comma = longer, ","
+    yield line
+
+
 def _beside(width: float, count: int) -> int:
     """How many heat maps of one step stand in a row; the last row is as full as it can be."""
     most = max(int((_WIDE + _GAP) // (width + _GAP)), 1)
@@ -260,12 +267,12 @@ class _Header:
     def __init__(self, plate: Plate, look: _Look) -> None:
         self.plate, self.theme = plate, look.theme
         words = title_of_step(plate)
-        columns = max(int(max(plate.width, _LEAST) / (PLAIN * 0.7)), 20)
+        columns = max(int(plate.width / (PLAIN * 0.6)), _COLUMNS)
         self.name = words[0]
         self.lines = [(line, PLAIN, look.theme.ink) for line in folded(words[1], columns, "  ")]
         for note in (words[2], *plate.notes()):
             self.lines += [
-                (line, QUIET, look.theme.quiet) for line in folded(note, columns + 4, "  ")
+                (line, QUIET, look.theme.quiet) for line in folded(note, columns + 2, "  ")
             ]
         self.legend = plate.legend(look.digits)
         widths = [wide(line, size, bold=size == PLAIN) for line, size, _ in self.lines]

@@ -38,7 +38,7 @@ def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:
 
 def _by_step(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
-    heat = _heat(view, room)
+    heat = heat_of(view, room)
     yield from _title(view, room, heat)
     for matrix in view.matrices():
         if matrix.place:
@@ -48,7 +48,7 @@ def _by_step(view: View, room: Room) -> Iterator[Block]:
 
 def _by_matrix(group: Sequence[View], room: Room) -> Iterator[Block]:
     """Several steps of the same heads and batches: for each of those, all the steps."""
-    heats = [_heat(view, room) for view in group]
+    heats = [heat_of(view, room) for view in group]
     for matrices in zip(*(view.matrices() for view in group), strict=True):
         yield matrix_line(group[0].step, matrices[0].place)
         for view, matrix, heat in zip(group, matrices, heats, strict=True):
@@ -65,13 +65,13 @@ def _tables(view: View, matrix: Matrix, room: Room, heat: Heat | None) -> Iterat
     """The tables of one matrix, and what there is to say of it."""
     for grid in grids(view, matrix, room, ends=True):
         yield Block(_table(grid, room, heat), grid.width)
-        facts = _facts(view, matrix, room) if grid.ends else ""
+        facts = facts_line(view, matrix, room) if grid.ends else ""
         if facts:
             yield _line(Text(facts, style=_QUIET))
         yield Block("")
 
 
-def _heat(view: View, room: Room) -> Heat | None:
+def heat_of(view: View, room: Room) -> Heat | None:
     """The scale of colours for a step's cells, where they have any."""
     warm = room.heat is not None and view.step.name in (*SCORES, "weights")
     return Heat.of(view.step.name, view.array) if warm else None
@@ -137,7 +137,7 @@ def _cell(grid: Grid, place: tuple[int, int], text: str, room: Room, heat: Heat 
     return Text(text, style)
 
 
-def _facts(view: View, matrix: Matrix, room: Room) -> str:
+def facts_line(view: View, matrix: Matrix, room: Room) -> str:
     """What is said below a matrix of weights; where it is too long, on several lines."""
     facts = Facts.of(matrix.array)
     if facts is None:
