@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qkvcli.api import Explanation, Steps, attend, attention, output, scores, softmax
+    from qkvcli.api import Explanation, Page, Steps, attend, attention, output, scores, softmax
     from qkvcli.core.config import AttentionConfig
     from qkvcli.core.steps import Step
     from qkvcli.errors import (
@@ -28,6 +28,7 @@ __all__ = [
     "DataError",
     "DtypeError",
     "Explanation",
+    "Page",
     "QkvError",
     "ShapeError",
     "Step",

@@ -14,13 +14,14 @@ from qkvcli.core.masks import Visibility, places_of
 from qkvcli.core.operands import Array, Labels, Operand
 from qkvcli.core.problem import Problem
 from qkvcli.core.score_steps import Mask, Scale, Softcap
-from qkvcli.core.views import Selection
+from qkvcli.core.views import Selection, outlines
 from qkvcli.errors import ShapeError, UsageError
 from qkvcli.render.heat import CIVIDIS, DIVERGING
 from qkvcli.render.text import DIGITS
 
 TOKENS, MEGABYTES = 2048, 16
 """How many queries or keys a page may have, and how large its matrices may be together."""
+_SHOWN = (*SCORES, "weights", "output")
 _EXACT = 2**53
 """Up to here the page's numbers hold every whole number."""
 
@@ -45,7 +46,7 @@ def data_of(
     work = working_dtype(chosen.dtype)
     softmax = chosen.config.softmax_dtype
     return {
-        "steps": [name for name in (*SCORES, "weights", "output") if name in names],
+        "steps": [name for name in _steps(chosen, stage) if name in names],
         "until": stage,
         "digits": DIGITS if digits is None else digits,
         "shape": list(chosen.shape[-2:]),
@@ -80,9 +81,13 @@ def _stage(names: Sequence[str]) -> Stage:
     if "weights" in names:
         return "weights"
     if not any(name in SCORES for name in names):
-        what = ", ".join((*SCORES, "weights", "output"))
-        raise UsageError(f"a page shows {what}, and not {' and '.join(names)} alone")
+        raise UsageError(f"a page shows {', '.join(_SHOWN)}, and not {' and '.join(names)} alone")
     return "scores"
+
+
+def _steps(problem: Problem, until: Stage) -> list[str]:
+    """The steps that a page can go through, in their order."""
+    return [step.name for step in outlines(problem, until, Selection()) if step.name in _SHOWN]
 
 
 def _check_size(problem: Problem) -> None:

@@ -768,7 +768,9 @@ function tellOutput(found, column) {
     rows.map(([name, numbers]) => [name, ...columns.map((c) => write(numbers[c])), ...(more ? [""] : [])]),
     column === null ? -1 : columns.indexOf(column) + 1,
   );
-  table.querySelector("tbody tr:last-child").classList.add("total");
+  const lines = table.querySelectorAll("tbody tr");
+  lines[rows.length - 1].classList.add("total");
+  lines[picked.indexOf(found.key)]?.classList.add("chosen");
   const sum = picked.slice(0, 2).map((j, n) => [n ? " + " : "", term(j)]);
   return element("section", { "data-part": "output" },
     element("h3", {}, element("b", {}, "3"), " output(", query(found), ") = ", sum, dots, madeBy("value")),
@@ -1346,6 +1348,7 @@ function onPaper() {
     const looked = { weights: "weights", output: "output" }[step] ?? "score";
     const kept = told.filter((child) => child.tagName === "H2" || child.dataset.part === looked);
     return element("section", { class: "sheet" },
+      element("p", { class: "hint" }, `${document.title}: ${wholeFormula()}`),
       element("h2", {}, titled(state.place, ": "), stepTitle(step)),
       element("div", { class: "legend" }, legend(step, state.place)),
       heatMap(step, state.place), element("div", { class: "told" }, kept));

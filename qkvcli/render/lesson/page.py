@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from qkvcli import __version__
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Selection
 from qkvcli.render.lesson.data import data_of
@@ -43,7 +42,6 @@ def lesson(
         theme="" if theme is None else f' data-theme="{theme}"',
         scheme=theme or "light dark",
         hash=f"sha256-{b64encode(sha256(f'{chr(10)}{script}'.encode()).digest()).decode()}",
-        version=__version__,
         title=html_text(told),
         style=_read("lesson.css").replace("$dark", _dark(theme)),
         formula=html_text(_formula(problem, held)),
