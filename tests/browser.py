@@ -156,6 +156,7 @@ class Page:
 
     def __init__(self, browser: Browser, session: str, context: str) -> None:
         self._browser, self._session, self._context = browser, session, context
+        self._been = False
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.command(f"{domain}.enable")
 
@@ -170,9 +171,15 @@ class Page:
 
     def go(self, file: Path, link: str = "") -> None:
         """Open a file, and wait until it has loaded."""
-        self.command("Page.navigate", url="about:blank")
-        self._browser.until("Page.loadEventFired", self._session)
-        self.command("Page.navigate", url=file.as_uri() + link)
+        if self._been:  # or another link to the same file would load nothing
+            self._load("about:blank")
+        self._been = True
+        self._load(file.as_uri() + link)
+
+    def _load(self, address: str) -> None:
+        self.command("Page.getFrameTree")
+        self.forget("Page.loadEventFired")
+        self.command("Page.navigate", url=address)
         self._browser.until("Page.loadEventFired", self._session)
 
     def js(self, expression: str) -> Any:
@@ -265,12 +272,30 @@ class Page:
 
     def events(self, method: str) -> list[dict[str, Any]]:
         """The events of a name that came so far: each one's parameters."""
-        self.js("new Promise(done => setTimeout(done))")  # those on their way have arrived
+        self.command("Page.getFrameTree")  # those on their way have arrived
         return [
             event["params"]
             for event in self._browser.events
             if event.get("method") == method and event.get("sessionId") == self._session
         ]
+
+    def frame(self) -> "Page":
+        """The page within this one, in a frame that is kept apart (``sandbox``)."""
+        found: list[str] = []
+
+        def there() -> list[str]:
+            targets = self._browser.command("Target.getTargets")["targetInfos"]
+            found[:] = [one["targetId"] for one in targets if one["type"] == "iframe"]
+            return found
+
+        self.waited(there)
+        attached = self._browser.command("Target.attachToTarget", targetId=found[0], flatten=True)
+        return Page(self._browser, attached["sessionId"], self._context)
+
+    def forget(self, method: str) -> None:
+        """Drop the events of a name: they were looked at."""
+        events = self._browser.events
+        events[:] = [event for event in events if event.get("method") != method]
 
     def waited(self, holds: Callable[[], object]) -> None:
         """Wait until something holds. Raises BrowserError where it does not."""

@@ -1,7 +1,7 @@
 "use strict";
 // Attention, computed and explained in the page. Labels come from files: they reach the page as
 // text alone (textContent), never as HTML.
-(() => {
+function lesson() {
 const data = JSON.parse(document.getElementById("data").textContent);
 const [QUERIES, KEYS] = data.shape;
 const MINUS = -Infinity;
@@ -1385,13 +1385,19 @@ function start() {
   document.documentElement.classList.add("computes");
 }
 
+start();
+}
+
 try {
-  start();
+  lesson();
 } catch (fault) {
   // what qkvcli wrote stays readable
-  part("lesson").hidden = true;
-  part("static").hidden = false;
-  part("static").prepend(line(`This browser cannot compute the page (${fault.message}); here is what qkvcli computed.`));
+  const told = document.createElement("p");
+  told.className = "wrong";
+  told.textContent = `This browser cannot compute the page (${fault.message}); here is what qkvcli computed.`;
+  document.getElementById("static").prepend(told);
+  document.getElementById("static").hidden = false;
+  document.getElementById("lesson").hidden = true;
+  document.documentElement.classList.remove("computes");
   throw fault;
 }
-})();

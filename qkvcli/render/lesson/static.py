@@ -62,8 +62,9 @@ def static(problem: Problem, held: dict[str, Any], selection: Selection) -> Iter
 
 
 def _pictures(problem: Problem, held: dict[str, Any]) -> Iterator[str]:
-    """A small picture of each head's weights, or of its scores where those are all."""
-    name = "weights" if held["until"] != "scores" else held["steps"][-1]
+    """A small picture of each head's weights, or of the last step where none are computed."""
+    known = {step.name for step in problem.outlines(held["until"])}
+    name = "weights" if "weights" in known else held["steps"][-1]
     found = patches(problem, held["until"], (name,), Selection(), _FIT)
     [view] = [one.view for one in found]
     heat = Heat.of(name, view.array)
