@@ -17,7 +17,7 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.pages import Page, pages
 from qkvcli.cli.typer_app import program
 from qkvcli.core.config import PRESETS
-from qkvcli.formats.registry import FORMATS, PAGES
+from qkvcli.formats.registry import FORMATS, PAGES, PICTURES
 from tests.conftest import ROOT, Program, environment
 from tests.test_terminal import on_terminal
 
@@ -365,8 +365,9 @@ def test_every_option_with_words_or_files_is_completed() -> None:
 
 def test_the_endings_are_those_of_the_formats() -> None:
     assert set(ENDINGS) == {f".{name}" for name in FORMATS}
-    assert set(OPTIONS["output"].endings) == {*ENDINGS, *(e for e in PAGES if len(e) == 3)}
-    assert set(options.SHOWN_AS) >= {*FORMATS, *PAGES.values()}
+    assert set(OPTIONS["output"].endings) == {*ENDINGS, ".md", ".svg", ".html"}
+    assert set(OPTIONS["output"].endings) <= {*ENDINGS, *PAGES}
+    assert set(options.SHOWN_AS) == {*FORMATS, *PAGES.values(), "table", "heatmap"} - {*PICTURES}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

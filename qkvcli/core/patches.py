@@ -30,7 +30,7 @@ _PER_SCORE = 64
 _TOGETHER = 8
 """Rows that are computed together at least, or each would read all keys for itself."""
 _STRONGEST = 5
-_FEWEST = 64
+_FEWEST = 40
 """Rows that a picture keeps, however long one query takes."""
 _INPUTS = frozenset({"query", "key", "value"})
 """The steps that are held: they were given, or projected already."""

@@ -90,7 +90,7 @@ def text(shown: Shown, width: int | None = None) -> str:
     for block in step_tables(shown.views, _TEXT._replace(width=width)):
         console.width = max(block.width, 1)
         console.print(block.content)
-    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    lines = [line.rstrip() for line in file.getvalue().splitlines()] or _titles(shown)
     return "\n".join([*lines, *_more(shown)]).rstrip()
 
 
@@ -110,9 +110,15 @@ def page(shown: Shown) -> str:
             for matrix in view.matrices():
                 parts += [_place(view, matrix)] if matrix.place else []
                 parts += _matrix(view, matrix)
+    parts = parts or [f"<div>{escaped(line)}</div>" for line in _titles(shown)]
     parts += [f"<div>{escaped(line)}</div>" for line in _more(shown)]
     inner = "\n".join(parts)
     return f'<div style="overflow-x:auto;max-width:100%;color:inherit">\n{inner}\n</div>'
+
+
+def _titles(shown: Shown) -> list[str]:
+    """What is there to be said where there is no head to be shown."""
+    return [str(title(view.step)) for view in shown.views]
 
 
 def _more(shown: Shown) -> Iterator[str]:

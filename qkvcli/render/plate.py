@@ -41,13 +41,9 @@ _SWATCH = 11.0
 
 
 class Measure(NamedTuple):
-    """How large heat maps are drawn.
-
-    ``large`` where there are few, ``numbers`` where cells may have theirs, with ``digits``.
-    """
+    """How large heat maps are drawn: ``large`` where there are few, whose cells have numbers."""
 
     large: bool
-    numbers: bool
     digits: int | None
     theme: Theme
 
@@ -111,7 +107,8 @@ class Plate:
     def notes(self) -> Iterator[str]:
         """What is said of a picture that does not show every number."""
         if not self.view.array.size:
-            yield f"nothing to draw: the shape is {self.step.shape}"
+            shape = (*self.view.array.shape[:-2], *self.extent)
+            yield f"nothing to draw: the shape is {shape}"
             return
         if self.heat is None:
             yield "no number to colour"
@@ -142,7 +139,7 @@ class Plate:
         if not self.as_cells:
             square = columns * self.tall / max(rows, 1)
             return min(max(square, measure.most / 3, self.tall / 3), measure.most)
-        if measure.numbers and rows * measure.cell <= self.tall and self.view.array.size:
+        if measure.large and rows * measure.cell <= self.tall and self.view.array.size:
             texts = formatted(self.view.array.reshape(-1, columns), self.digits)
             longest = max(len(text) for row in texts for text in row)
             cell = max(longest * _IN_CELLS * MONO_EM + 8, measure.cell)

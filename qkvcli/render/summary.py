@@ -11,7 +11,7 @@ from qkvcli.render.grids import Room, cut
 from qkvcli.render.text import matrix_title, percent, share, title
 
 _ROOM = Room(80)
-_LONGEST = 24
+_LONGEST = 40
 """How much of a label is said."""
 _ROWS, _MATRICES = 24, 4
 """How many rows, and of how many heads, are said one by one."""

@@ -25,7 +25,8 @@ from qkvcli.render.text import DIGITS, matrix_title
 FIT = Fit(1024, 1024)
 """How large a matrix may be that is drawn; what is larger is reduced to it."""
 
-_SIDES = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
+_SIDES = (FIT.rows, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
+"""How many rows and columns are drawn, fewer where there are many matrices."""
 _POINTS = 2**21
 """How many numbers all the matrices of a picture may have together."""
 _CELLS, _SIDE = 2**14, 64
@@ -159,9 +160,7 @@ class _Group:
         count = prod(found[0].view.array.shape[:-2])
         shown = min(count, max(_MOST // len(found), 1))
         self.left_out = count - shown
-        measure = Measure(
-            large=count <= _FEW, numbers=count <= _FEW, digits=look.asked, theme=look.theme
-        )
+        measure = Measure(count <= _FEW, look.asked, look.theme)
         self.plates = [
             Plate(one, extent(one), look.as_cells and small(one), measure) for one in found
         ]
@@ -266,11 +265,12 @@ class _Header:
 
     def __init__(self, plate: Plate, look: _Look) -> None:
         self.plate, self.theme = plate, look.theme
-        words = title_of_step(plate)
+        words = plate.title
         columns = max(int(plate.width / (PLAIN * 0.6)), _COLUMNS)
-        self.name = words[0]
-        self.lines = [(line, PLAIN, look.theme.ink) for line in folded(words[1], columns, "  ")]
-        for note in (words[2], *plate.notes()):
+        self.name = words.name
+        formula = f"{words.name} = {words.formula}"
+        self.lines = [(line, PLAIN, look.theme.ink) for line in folded(formula, columns, "  ")]
+        for note in (words.shapes, *plate.notes()):
             self.lines += [
                 (line, QUIET, look.theme.quiet) for line in folded(note, columns + 2, "  ")
             ]
@@ -288,12 +288,6 @@ class _Header:
                 text = name + marked_up(line[len(self.name) :])
             yield element("text", text, x=x, y=y + 13 + n * _LINE, font_size=size, fill=fill)
         yield from self.legend.draw(x, y + len(self.lines) * _LINE + 4)
-
-
-def title_of_step(plate: Plate) -> tuple[str, str, str]:
-    """A step's name, its name with its formula, and its shapes."""
-    words = plate.title
-    return words.name, f"{words.name} = {words.formula}", words.shapes
 
 
 def _joint(plate: Plate, before: Plate) -> tuple[str, float]:

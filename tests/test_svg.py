@@ -1,0 +1,592 @@
+"""Pictures in SVG: what each cell says and shows, what is embedded, and what stands around."""
+
+import base64
+import html
+import json
+import math
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qkvcli
+from qkvcli.core.compute import steps_of
+from qkvcli.core.patches import Fit, affordable, patches, patches_of
+from qkvcli.core.steps import Step
+from qkvcli.core.views import Selection
+from qkvcli.errors import UsageError
+from qkvcli.render.heat import CIVIDIS, DIVERGING, Heat, contrast, hexadecimal
+from qkvcli.render.png import png
+from qkvcli.render.svg import FIT, fit, picture
+from tests.conftest import SAMPLES, Program
+from tests.test_long import fitted
+from tests.test_models import problems
+
+TOKENS = "The cat sat on the mat".split()
+Element = ElementTree.Element
+ALL = ("scores", "scaled", "capped", "masked", "weights", "output")
+
+
+def local(found: Element) -> str:
+    return found.tag.removeprefix("{http://www.w3.org/2000/svg}")
+
+
+def all_of(root: Element, name: str) -> list[Element]:
+    return [found for found in root.iter() if local(found) == name]
+
+
+def texts(root: Element) -> list[str]:
+    return ["".join(found.itertext()) for found in all_of(root, "text")]
+
+
+def said_by(root: Element) -> list[tuple[str, str]]:
+    """What each cell says, and its colour."""
+    return [
+        (child.text or "", rect.attrib["fill"])
+        for rect in all_of(root, "rect")
+        for child in rect
+        if local(child) == "title"
+    ]
+
+
+def cells(root: Element) -> dict[str, str]:
+    """The colours of cells by what they say, which but for hidden ones is of one alone."""
+    pairs = said_by(root)
+    shown = [text for text, _ in pairs if not text.endswith(": hidden")]
+    assert len(set(shown)) == len(shown)
+    return dict(pairs)
+
+
+def images(root: Element) -> Iterator[tuple[Any, list[tuple[int, ...]]]]:
+    """Each embedded picture: indexes (height, width), and the palette, with its opacity."""
+    for image in all_of(root, "image"):
+        kind, _, data = image.attrib["href"].partition(",")
+        assert kind == "data:image/png;base64"
+        yield decoded(base64.b64decode(data, validate=True))
+
+
+def decoded(data: bytes) -> tuple[Any, list[tuple[int, ...]]]:
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks: dict[bytes, bytes] = {}
+    at = 8
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", data, at + 8 + length)[0] == zlib.crc32(kind + body)
+        chunks[kind] = body
+        at += 12 + length
+    assert next(iter(chunks)) == b"IHDR"
+    assert [*chunks][-1] == b"IEND"
+    width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert (depth, colour, rest) == (8, 3, [0, 0, 0])
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    assert not rows[:, 0].any()  # no filters
+    plain = chunks[b"PLTE"]
+    opacity = chunks.get(b"tRNS", b"").ljust(len(plain) // 3, b"\xff")
+    palette = [(*plain[3 * i : 3 * i + 3], opacity[i]) for i in range(len(plain) // 3)]
+    return rows[:, 1:], palette
+
+
+def drawn(qkv: Program, folder: Path, *words: object) -> Element:
+    """The picture that a command saves; it prints nothing beside it."""
+    done = qkv(*words, "--quiet", "-o", "steps.svg")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    return checked((folder / "steps.svg").read_text(encoding="utf-8"))
+
+
+def checked(document: str) -> Element:
+    """A picture, which holds to what all of them do."""
+    root = ElementTree.fromstring(document)
+    assert local(root) == "svg"
+    assert root.attrib["role"] == "img"
+    width, height = int(root.attrib["width"]), int(root.attrib["height"])
+    assert root.attrib["viewBox"] == f"0 0 {width} {height}"
+    title, description = root[0], root[1]
+    assert (local(title), local(description)) == ("title", "desc")
+    assert title.text
+    assert description.text
+    fetched = document.replace('xmlns="http://www.w3.org/2000/svg"', "", 1)
+    assert not re.search(r"""https?://|url\(|@import|<script|<style|<foreignObject""", fetched)
+    for found in root.iter():
+        assert not any(name.startswith("on") for name in found.attrib)
+        where = [float(found.attrib[name]) for name in ("x", "y") if name in found.attrib]
+        assert all(0 <= at <= size for at, size in zip(where, (width, height), strict=False))
+    return root
+
+
+def of_steps(*steps: Step, **settings: Any) -> Element:
+    return checked(picture(patches_of(steps, None, FIT), **settings))
+
+
+def test_every_cell_says_what_it_is_and_has_its_colour(qkv: Program, folder: Path) -> None:
+    root = drawn(qkv, folder, "run", "--example", "cat", "--preset", "gpt")
+    query, key, value = (
+        np.genfromtxt(SAMPLES / "cat_sat_mat" / f"{n}.csv", delimiter=",", skip_header=1)[:, 1:]
+        for n in ("query", "key", "value")
+    )
+    scores = query @ key.T
+    masked = np.where(np.tri(6, dtype=bool), scores / 2, -np.inf)
+    weights = np.exp(masked) / np.exp(masked).sum(axis=-1, keepdims=True)
+    expected = []
+    for name, array in (("scores", scores), ("scaled", scores / 2), ("masked", masked)):
+        expected += keyed(name, array, " → ", TOKENS)
+    expected += keyed("weights", np.where(np.isinf(masked), -np.inf, weights), " → ", TOKENS)
+    expected += keyed("output", weights @ value, ", ", ["animal", "action", "place"])
+    assert said_by(root) == expected
+
+
+def keyed(name: str, array: Any, between: str, columns: list[str]) -> list[tuple[str, str]]:
+    """What the cells of a step say, and their colours, by plain loops."""
+    heat = Heat.of(name, array)
+    assert heat is not None
+    found = []
+    for i, j in np.ndindex(*array.shape):
+        level = heat.level(array[i, j])
+        said = "hidden" if level is None else f"{name} {array[i, j]:.4f}"
+        fill = "none" if level is None else hexadecimal(heat.paints[level].background)
+        found.append((f"{TOKENS[i]}{between}{columns[j]}: {said}", fill))
+    return found
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes(qkv: Program, folder: Path, theme: str) -> None:
+    root = drawn(qkv, folder, "run", "--example", "cat", "--theme", theme)
+    page = all_of(root, "rect")[0].attrib["fill"]
+    ground = tuple(bytes.fromhex(page[1:]))
+    assert (sum(ground) > 600) == (theme == "light")
+    assert all_of(root, "rect")[0].attrib["width"] == root.attrib["width"]
+    plain = [found for found in all_of(root, "text") if "font-size" in found.attrib]
+    for found in plain:
+        red, green, blue = bytes.fromhex(found.attrib["fill"][1:])
+        assert contrast((red, green, blue), (ground[0], ground[1], ground[2])) >= 4.5
+    other = drawn(qkv, folder, "run", "--example", "cat", "--theme", "dark")
+    assert cells(root) == cells(other)  # numbers have the same colours on both
+
+
+def test_light_is_the_default(qkv: Program, folder: Path) -> None:
+    drawn(qkv, folder, "softmax", "--example", "cat")
+    before = (folder / "steps.svg").read_bytes()
+    drawn(qkv, folder, "softmax", "--example", "cat", "--theme", "light")
+    assert (folder / "steps.svg").read_bytes() == before
+
+
+@pytest.mark.parametrize("more", [(), ("-o", "steps.csv")])
+def test_a_theme_wants_a_picture(qkv: Program, folder: Path, more: tuple[str, ...]) -> None:
+    done = qkv("run", "--theme", "dark", *more)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("qkvcli: --theme is for a picture; add -o FILE.svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("run",), ["scores", "weights", "output"]),
+        (("softmax",), ["weights"]),
+        (("scores", "--causal"), ["scores", "masked"]),
+        (("run", "--show", "query,key,value,weights"), ["query", "key", "value", "weights"]),
+    ],
+)
+def test_the_steps_that_are_shown_from_left_to_right(
+    qkv: Program, folder: Path, words: tuple[str, ...], names: list[str]
+) -> None:
+    root = drawn(qkv, folder, *words, "--example", "cat")
+    heads = [
+        (found[0].text, float(found.attrib["x"]))
+        for found in all_of(root, "text")
+        if len(found) and found[0].attrib.get("font-weight") == "bold"
+    ]
+    assert [name for name, _ in heads] == names
+    places = [x for _, x in heads]
+    assert places == sorted(set(places))
+    assert "Q·Kᵀ" in (root[1].text or "") or "scores" not in names
+    shown = qkv(*words, "--example", "cat", "-f", "markdown").out
+    for name, formula, shapes in re.findall(r"\*\*(\w+)\*\* = (\S.*?)   (\(.*\))", shown):
+        assert f"{name} = {formula}" in texts(root)
+        assert shapes in " ".join(texts(root))
+
+
+def test_numbers_stand_in_the_cells_of_small_matrices(qkv: Program, folder: Path) -> None:
+    root = drawn(qkv, folder, "softmax", "--example", "cat")
+    numbers = [text for text in texts(root) if re.fullmatch(r"0\.\d\d", text)]
+    assert len(numbers) == 36
+    root = drawn(qkv, folder, "softmax", "--example", "cat", "--digits", "3")
+    assert len([text for text in texts(root) if re.fullmatch(r"0\.\d{3}", text)]) >= 36
+    assert "cat → sat: weights 0.629" in cells(root)
+
+
+def marks(root: Element) -> list[tuple[float, float]]:
+    """The middles of what marks the largest weights."""
+    outlines = [
+        (
+            float(found.attrib["x"]) + float(found.attrib["width"]) / 2,
+            float(found.attrib["y"]) + float(found.attrib["height"]) / 2,
+        )
+        for group in all_of(root, "g")
+        if group.attrib.get("pointer-events") == "none"
+        for found in group
+        if local(found) == "rect"
+    ]
+    dots = [
+        (float(found.attrib["cx"]), float(found.attrib["cy"])) for found in all_of(root, "circle")
+    ]
+    return outlines + dots
+
+
+@pytest.mark.parametrize("length", [6, 40])
+def test_the_largest_weight_of_each_row_is_marked(length: int) -> None:
+    rng = np.random.default_rng(length)
+    weights = rng.dirichlet(np.ones(length), length)
+    root = of_steps(Step.held("weights", weights, "softmax(scores)"))
+    spots = {
+        (title.text or "").partition(":")[0]: rect
+        for rect in all_of(root, "rect")
+        for title in rect
+    }
+    found = set()
+    for x, y in marks(root):
+        for name, rect in spots.items():
+            left, top, width, height = (
+                float(rect.attrib[key]) for key in ("x", "y", "width", "height")
+            )
+            if left < x < left + width and top < y < top + height:
+                found.add(name)
+    assert found == {f"{i} → {row.argmax()}" for i, row in enumerate(weights)}
+
+
+def test_a_grid_of_heads_and_a_row_for_each_head(qkv: Program, folder: Path) -> None:
+    one = drawn(qkv, folder, "softmax", "--example", "bert")
+    assert len(said_by(one)) == 12 * 9 * 9
+    names = [text for text in texts(one) if re.fullmatch(r"head \d+", text)]
+    assert names == [f"head {n}" for n in range(12)]
+    assert "head 11, cat → cat: weights 0.9261" in cells(one)
+    several = drawn(qkv, folder, "run", "--example", "bert", "--head", "6,2")
+    names = [text for text in texts(several) if re.fullmatch(r"head \d+", text)]
+    assert names == [*["head 6"] * 4, *["head 2"] * 4]
+    assert len(cells(several)) == 2 * (3 * 9 * 9 + 9 * 32)
+    assert int(one.attrib["width"]) < 1300
+
+
+def test_rows_are_those_that_were_chosen(qkv: Program, folder: Path) -> None:
+    root = drawn(qkv, folder, "softmax", "--example", "cat", "--rows", "cat,4")
+    assert {text.split()[0] for text in cells(root)} == {"cat", "the"}
+    assert "cat → sat: weights 0.6291" in cells(root)
+
+
+def test_large_matrices_are_embedded(qkv: Program, folder: Path) -> None:
+    words = ("softmax", "--seed", 1, "--length", 80, "--dim", 8, "--causal")
+    root = drawn(qkv, folder, *words)
+    assert not cells(root)
+    qkv(*words, "--quiet", "-o", "weights.npy")
+    weights = np.load(folder / "weights.npy")
+    heat = Heat.of("weights", weights)
+    assert heat is not None
+    [(indexes, palette)] = images(root)
+    assert indexes.shape == weights.shape
+    for i, j in np.ndindex(*weights.shape):
+        red, green, blue, opacity = palette[indexes[i, j]]
+        assert opacity == (0 if j > i else 255)
+        if j <= i:
+            level = heat.level(weights[i, j])
+            assert level is not None
+            assert (red, green, blue) == heat.paints[level // 2 * 2].background
+    [image] = all_of(root, "image")
+    assert image.attrib["style"] == "image-rendering:pixelated"
+
+
+def test_the_scale_around_zero_keeps_its_centre_and_ends() -> None:
+    array = np.linspace(-3, 3, 65 * 65).reshape(65, 65)
+    array[0, 1] = np.nan
+    root = of_steps(Step.held("scores", array, "Q·Kᵀ"))
+    [(indexes, palette)] = images(root)
+    assert hexadecimal(palette[indexes[0, 0]][:3]) == DIVERGING[0]
+    assert hexadecimal(palette[indexes[32, 32]][:3]) == DIVERGING[5]
+    assert hexadecimal(palette[indexes[-1, -1]][:3]) == DIVERGING[-1]
+    assert hexadecimal(palette[indexes[0, 1]][:3]) not in DIVERGING
+    assert "NaN" in texts(root)
+
+
+def test_many_tokens_are_reduced_and_it_says_so(longer: list[str], qkv: Program) -> None:
+    root = drawn(qkv, Path(), "run", *longer, "--rows", "0:10000")
+    assert len(list(images(root))) == 4
+    for indexes, _ in images(root):
+        assert max(indexes.shape) <= FIT.rows
+    said = " ".join(texts(root))
+    assert re.search(r"each point: the peak of \d+ × about \d+ numbers", said)
+    assert re.search(r"\d+ of (about )?[\d,]+ queries for each row", said)
+    assert "strongest of these queries:" in said
+    assert Path("steps.svg").stat().st_size < 4e6
+
+
+@pytest.mark.parametrize(
+    ("shapes", "side"),
+    [([(5, 5)], 1024), ([(12, 9, 9), (9, 384)], 1024), ([(64, 2000, 2000)], 128), ([], 1024)],
+)
+def test_how_large_matrices_are_drawn(shapes: list[tuple[int, ...]], side: int) -> None:
+    assert fit(shapes) == Fit(side, side)
+
+
+def test_a_picture_of_more_than_fits_is_reduced_again() -> None:
+    array = np.zeros((16, 500, 500))
+    array[3, 250, 250] = 7
+    root = of_steps(Step.held("scores", array, "Q·Kᵀ"))
+    found = [indexes for indexes, _ in images(root)]
+    assert sum(indexes.size for indexes in found) <= 2**21
+    assert [int((indexes == 128).sum()) for indexes in found] == [0, 0, 0, 1, *[0] * 12]
+    assert "each point: the peak of about   2 × about 2 numbers" in " ".join(texts(root))
+
+
+def test_too_many_heads_are_said(qkv: Program, folder: Path) -> None:
+    np.save("s.npy", np.zeros((500, 2, 2)))
+    root = drawn(qkv, folder, "softmax", "s.npy")
+    assert len(cells(root)) == 400 * 4
+    assert "100 more heads are not drawn: --head chooses others" in texts(root)
+
+
+NASTY = [
+    "<script>alert(1)</script>",
+    "a & \"b\" 'c'",
+    "]]>",
+    "日本語のラベル",
+    "👩‍👩‍👧",
+    "שלום",
+    "\x00\x1b[31m\ud800\ufffe",
+    "W" * 200,
+    "",
+    "a\nb\tc",
+    "\u202eevil",
+]
+
+
+def test_labels_are_shown_and_not_obeyed(folder: Path) -> None:
+    count = len(NASTY)
+    steps = qkvcli.attend(*np.eye(count)[None].repeat(3, 0), labels=NASTY)
+    steps.save("nasty.svg")
+    root = checked((folder / "nasty.svg").read_text(encoding="utf-8"))
+    assert len(cells(root)) == 3 * count * count
+    assert "<script>alert(1)</script> → a & \"b\" 'c': scores 0.0000" in cells(root)
+    assert "'' → ]]>: scores 0.0000" in cells(root)
+    assert any(text.startswith("\\x00\\x1b[31m") for text in texts(root))
+    assert all(len(text) <= 16 for text in texts(root) if text.startswith("W"))
+    assert not [text for text in texts(root) if not text]
+    assert "\u202e" not in ElementTree.tostring(root, "unicode")
+    label = next(text for text in cells(root) if text.startswith("\u2068שלום"))
+    assert label.startswith("\u2068שלום\u2069 → ")
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text(max_size=12), min_size=2, max_size=2))
+def test_any_label_makes_a_picture_that_can_be_read(labels: list[str]) -> None:
+    weights = Step.held("weights", np.eye(2), rows=tuple(labels), columns=tuple(labels))
+    of_steps(weights)
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "value", "said"),
+    [
+        ((0, 3), (4, 3), (4, 2), "(0, 4)"),
+        ((3, 3), (0, 3), (0, 2), "(3, 0)"),
+        ((3, 3), (4, 3), (4, 0), "(3, 0)"),
+        ((0, 2, 2), (0, 2, 2), (0, 2, 2), "(0, 2, 2)"),
+    ],
+)
+def test_what_has_no_number_is_said(
+    folder: Path, query: Any, key: Any, value: Any, said: str
+) -> None:
+    qkvcli.attend(np.ones(query), np.ones(key), np.ones(value)).save("empty.svg")
+    root = checked((folder / "empty.svg").read_text())
+    assert "nothing to draw: the shape is" in " ".join(texts(root))
+    assert said in " ".join(texts(root))
+
+
+def test_rows_that_are_none(qkv: Program, folder: Path) -> None:
+    done = qkv("softmax", "--example", "cat", "--rows", "3:3", "--quiet", "-o", "none.svg")
+    assert done.code == 0
+    root = checked((folder / "none.svg").read_text())
+    assert "nothing to draw: the shape is (0, 6)" in re.sub(" +", " ", " ".join(texts(root)))
+
+
+def test_one_number() -> None:
+    root = of_steps(Step.held("weights", np.ones((1, 1)), "softmax(scores)"))
+    assert cells(root) == {"0 → 0: weights 1.0000": CIVIDIS[-1]}
+    assert "largest of its row" not in texts(root)  # of one there is nothing to choose
+
+
+def test_what_is_no_number(folder: Path) -> None:
+    query = np.array([[np.nan, 1], [np.inf, 0], [1, 1]])
+    mask = np.array([[True] * 3, [True] * 3, [False] * 3])
+    qkvcli.attend(query, np.eye(3, 2) + 1, np.ones((3, 1)), mask=mask).save("odd.svg")
+    root = checked((folder / "odd.svg").read_text())
+    found = cells(root)
+    assert found["0 → 0: scores nan"] != "none"
+    assert found["2 → 0: hidden"] == "none"
+    assert {"NaN", "hidden"} <= set(texts(root))
+    nothing = of_steps(Step.held("scores", np.full((2, 2), np.nan), "Q·Kᵀ"))
+    assert "no number to colour" in texts(nothing)
+
+
+def test_a_row_that_sees_no_key_marks_none(qkv: Program, folder: Path) -> None:
+    np.save("m.npy", np.array([[False] * 6] + [[True] * 6] * 5))
+    root = drawn(qkv, folder, "softmax", "--example", "cat", "--mask", "m.npy")
+    assert len(marks(root)) == 5
+    assert "The → no key, cat → sat 63%" in (root[1].text or "")
+
+
+def test_the_description_says_who_looks_at_whom(qkv: Program, folder: Path) -> None:
+    root = drawn(qkv, folder, "run", "--example", "cat")
+    said = root[1].text or ""
+    assert "weights = softmax(scores)   (6, 6) → (6, 6)." in said
+    assert "The → cat 60%, cat → sat 63%, sat → cat 68%, on → mat 61%" in said
+    assert "Strongest: the → mat 0.7494" in said
+    assert root[0].text == "Attention: scores, weights and output"
+
+
+@pytest.mark.parametrize("array", [np.arange(12).reshape(3, 4) % 5, np.zeros((1, 300), int)])
+def test_a_png_holds_what_went_in(array: Any) -> None:
+    colours = [(i, 2 * i, 255 - i) for i in range(5)]
+    indexes, palette = decoded(png(array, colours, clear=2))
+    assert (indexes == array).all()
+    assert palette == [(*c, 0 if i == 2 else 255) for i, c in enumerate(colours)]
+
+
+ODD = st.one_of(st.floats(width=32), st.just(-math.inf), st.just(math.nan))
+
+
+@given(st.lists(ODD, min_size=1, max_size=9), st.sampled_from(["weights", "scores"]))
+def test_levels_of_many_numbers_are_those_of_each(numbers: list[float], name: str) -> None:
+    array = np.array(numbers)
+    heat = Heat.of(name, array)
+    if heat is None:
+        return
+    each = [heat.level(number) for number in numbers]
+    assert heat.levels(array).tolist() == [-1 if level is None else level for level in each]
+
+
+@given(problems())
+def test_held_steps_are_reduced_as_computed_ones(asked: dict[str, Any]) -> None:
+    problem = fitted(asked)
+    selection, most = Selection(), Fit(3, 3)
+    streamed = {one.view.step.name: one for one in patches(problem, "output", ALL, selection, most)}
+    steps = [step for step in steps_of(problem) if step.name in ALL]
+    for one in patches_of(steps, problem.hidden, most):
+        name = one.view.step.name
+        other = streamed[name]
+        np.testing.assert_allclose(one.view.array, other.view.array, rtol=1e-5, atol=1e-6)
+        weights = [pair.weight for pair in one.strongest]
+        np.testing.assert_allclose(
+            weights, [pair.weight for pair in other.strongest], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_pictures_from_python(qkv: Program, folder: Path) -> None:
+    query, key, value = np.random.default_rng(3).normal(size=(3, 5, 4))
+    steps = qkvcli.attend(query, key, value, causal=True)
+    steps.save("all.svg")
+    before = cells(checked((folder / "all.svg").read_text()))
+    query *= 0  # the steps are held
+    steps.save("again.svg", theme="light")
+    assert (folder / "again.svg").read_bytes() == (folder / "all.svg").read_bytes()
+    shown = f"1 → 0: weights {steps.weights[1, 0]:.4f}"
+    assert shown in before
+    steps[2:3].save("one.svg", theme="dark")
+    root = checked((folder / "one.svg").read_text())
+    assert root[0].text == "Attention: weights"
+    assert "1 → 2: hidden" in cells(root)
+
+
+def test_a_picture_of_steps_that_are_not_held(folder: Path) -> None:
+    """A large step is reduced while it is computed, and not held afterwards."""
+    arrays = np.random.default_rng(3).normal(size=(3, 1100, 4)).astype(np.float32)
+    steps = qkvcli.attend(*arrays, scale="sqrt")
+    steps.save("large.svg")
+    assert not any("array" in vars(step) for step in steps)
+    root = checked((folder / "large.svg").read_text())
+    weights = [indexes for indexes, _ in images(root)][2]
+    assert weights.shape == (768, 768)
+    peak = np.unravel_index(steps.weights.argmax(), (1100, 1100))
+    begins = np.arange(768) * 1100 // 768
+    row, column = (np.flatnonzero(begins <= place)[-1] for place in peak)
+    assert weights[row, column] == weights.max() == 127
+
+
+MEASURE = """<script>
+const out = [];
+for (const svg of document.querySelectorAll("svg")) {
+  const page = svg.getBoundingClientRect();
+  const found = [...svg.querySelectorAll("text")];
+  const texts = found.map(text => [text.textContent, text.getBoundingClientRect()]);
+  texts.forEach(([text, one], i) => {
+    if (one.left < page.left || one.right > page.right || one.top < page.top
+        || one.bottom > page.bottom) out.push(["cut", text]);
+    for (const [other, two] of texts.slice(i + 1)) {
+      const across = Math.min(one.right, two.right) - Math.max(one.left, two.left);
+      const down = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
+      if (across > 1 && down > 4) out.push([text, other]);
+    }
+  });
+}
+const count = document.querySelectorAll("svg text").length;
+document.body.textContent = "";
+document.title = "measured " + JSON.stringify([count, out]);
+</script>"""
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is here")
+def test_no_text_is_cut_or_covered_in_a_browser(qkv: Program, folder: Path) -> None:
+    assert BROWSER is not None
+    rng = np.random.default_rng(0)
+    nasty = qkvcli.attend(*rng.normal(size=(3, len(NASTY), 8)), causal=True, labels=NASTY)
+    heads = qkvcli.attend(*rng.normal(size=(3, 5, len(NASTY), 8)), labels=NASTY, scale="sqrt")
+    long = qkvcli.attend(*rng.normal(size=(3, 700, 8)), mask=np.arange(700) < 600)
+    for name, steps in (("nasty", nasty), ("heads", heads), ("one", heads[2:3]), ("long", long)):
+        steps.save(f"{name}.svg")
+    for example in ("cat", "article", "bert", "gpt"):
+        qkv("run", "--example", example, "--quiet", "-o", f"{example}.svg")
+    drawings = "\n".join(f"<p>{path.read_text()}" for path in sorted(folder.glob("*.svg")))
+    (folder / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{drawings}{MEASURE}")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-quic"]
+    words = [BROWSER, *options, f"--user-data-dir={folder / 'browser'}", "--dump-dom"]
+    ended = subprocess.run(
+        [*words, (folder / "page.html").as_uri()], capture_output=True, text=True, timeout=60
+    )
+    found = re.search(r"<title>measured (.*?)</title>", ended.stdout)
+    assert found is not None, ended.stderr
+    count, faults = json.loads(html.unescape(found[1]))
+    assert count > 500
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("name", "theme", "said"),
+    [
+        ("x.svg", "blue", "theme 'blue' is none of light, dark"),
+        ("x.npz", "dark", "a theme is for pictures, which end in .svg"),
+        ("x.html", None, "pages are written by the program"),
+    ],
+)
+def test_what_python_refuses(folder: Path, name: str, theme: Any, said: str) -> None:
+    steps = qkvcli.attend([[1.0]], [[1.0]], [[1.0]])
+    with pytest.raises(UsageError, match=re.escape(said)):
+        steps.save(name, theme=theme)
+    assert not list(folder.iterdir())
+
+
+def test_what_would_take_too_long_has_fewer_rows() -> None:
+    array = np.zeros((200_000, 64), np.float32)
+    problem = fitted({"query": array, "key": array, "value": array})
+    most = affordable(problem, "output", ("scores", "weights", "output"), Selection(), FIT)
+    assert most.columns == FIT.columns
+    assert 40 <= most.rows < FIT.rows
+    small = fitted(dict.fromkeys(("query", "key", "value"), array[:100]))
+    assert affordable(small, "output", ("weights",), Selection(), FIT) == FIT
