@@ -8,7 +8,7 @@ from base64 import b64decode
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -285,7 +285,7 @@ def test_where_queries_stand_is_known_without_a_mask() -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_theme_is_forced(qkv: Program, folder: Path, theme: str) -> None:
+def test_a_theme_is_forced(qkv: Program, folder: Path, theme: Literal["light", "dark"]) -> None:
     qkv("run", "--theme", theme, "--quiet", "-o", "lesson.html")
     page = (folder / "lesson.html").read_text("utf-8")
     assert f'<html lang="en" data-theme="{theme}">' in page

@@ -75,8 +75,10 @@ def given(name: str) -> tuple[Any, Any, Any]:
         files = [
             np.genfromtxt(folder / f"{n}.csv", delimiter=",") for n in ("query", "key", "value")
         ]
-        return tuple(array[1:, 1:] for array in files)  # type: ignore[return-value]
-    return tuple(np.load(folder / f"{n}.npy") for n in ("query", "key", "value"))  # type: ignore[return-value]
+        query, key, value = (array[1:, 1:] for array in files)
+    else:
+        query, key, value = (np.load(folder / f"{n}.npy") for n in ("query", "key", "value"))
+    return query, key, value
 
 
 def cells(page: Page) -> Any:
@@ -595,19 +597,19 @@ def test_a_script_that_fails_leaves_the_tables(lesson: Callable[..., Page], tmp_
     page.forget("Runtime.exceptionThrown")
 
 
-def test_it_follows_the_readers_light_or_dark(lesson: Callable[..., Page]) -> None:
+def test_it_follows_the_readers_light_or_dark(lesson: Callable[..., Page], page: Page) -> None:
     def ground() -> list[int]:
         told = page.js("getComputedStyle(document.documentElement).backgroundColor")
         return [int(part) for part in re.findall(r"\d+", told)][:3]
 
-    page = lesson("run", "--example", "cat")
+    lesson("run", "--example", "cat")
     page.media("", "light")
     assert min(ground()) > 240
     page.media("", "dark")
     assert max(ground()) < 40
-    page = lesson("run", "--example", "cat", "--theme", "light")
+    lesson("run", "--example", "cat", "--theme", "light")
     assert min(ground()) > 240
-    page = lesson("run", "--example", "cat", "--theme", "dark")
+    lesson("run", "--example", "cat", "--theme", "dark")
     page.media("", "light")
     assert max(ground()) < 40
 

@@ -21,7 +21,16 @@ from qkvcli.render.text import DIGITS
 
 TOKENS, MEGABYTES = 2048, 16
 """How many queries or keys a page may have, and how large its matrices may be together."""
-_SHOWN = (*SCORES, "weights", "output")
+ABOUT = {
+    "scores": "How well each query (a row) matches each key (a column): their dot product.",
+    "scaled": "The scores times one number, which brings them to another range.",
+    "capped": "The scores bent so that none is beyond the cap; small ones stay as they are.",
+    "masked": "The scores, and -inf where a query may not see a key.",
+    "weights": "The share that each query (a row) gives to each key (a column). A row sums to 1.",
+    "output": "For each query (a row) the values of all keys, each times its weight, added up.",
+}
+"""What each step is, in a sentence."""
+_SHOWN = tuple(ABOUT)
 _EXACT = 2**53
 """Up to here the page's numbers hold every whole number."""
 
@@ -48,6 +57,7 @@ def data_of(
     return {
         "steps": [name for name in _steps(chosen, stage) if name in names],
         "until": stage,
+        "about": ABOUT,
         "digits": DIGITS if digits is None else digits,
         "shape": list(chosen.shape[-2:]),
         "leading": _leading(chosen, selection),

@@ -118,7 +118,6 @@ function steps() {
 }
 
 function formulaOf(name) {
-  if (name === given?.name) return "as given";
   if (name === "scores") return "Q·Kᵀ";
   if (name === "weights") return `softmax(${lastScore()})` + inDtype(" in ");
   if (name === "output") return "weights·V";
@@ -260,7 +259,7 @@ let held = new Map();
 function matrix(place, name) {
   const key = place.join() + name;
   if (held.has(key)) return held.get(key);
-  if (held.size > 8) held = new Map();
+  if (held.size * QUERIES * KEYS > 2 ** 23) held = new Map();
   const columns = name === "output" ? valueWidth : KEYS;
   const found = { rows: QUERIES, columns, numbers: new Float64Array(QUERIES * columns) };
   found.visible = new Uint8Array(QUERIES * KEYS);
@@ -975,7 +974,8 @@ function stepTitle(step) {
     shapes = `${pair(QUERIES, width)}·${pair(width, KEYS)} → ${shapes}`;
   }
   if (step === "output") shapes = `${pair(QUERIES, KEYS)}·${pair(KEYS, valueWidth)} → ${shapes}`;
-  return [strong(step), ` = ${formulaOf(step)} `, element("small", {}, shapes)];
+  const formula = step === given?.name ? " as given " : ` = ${formulaOf(step)} `;
+  return [strong(step), formula, element("small", {}, shapes)];
 }
 
 // ---- The page --------------------------------------------------------------------------------
@@ -1003,6 +1003,7 @@ function draw() {
     return n ? [element("span", { "aria-hidden": "true" }, "→"), button] : [button];
   }).flat());
   part("step-title").replaceChildren(...stepTitle(state.step));
+  part("about").textContent = data.about[state.step];
   part("legend").replaceChildren(...legend(state.step, state.place));
   part("heat").replaceChildren(heatMap(state.step, state.place));
   for (const button of part("controls").querySelectorAll("[data-axis]")) {
@@ -1350,7 +1351,7 @@ function onPaper() {
     return element("section", { class: "sheet" },
       element("p", { class: "hint" }, `${document.title}: ${wholeFormula()}`),
       element("h2", {}, titled(state.place, ": "), stepTitle(step)),
-      element("div", { class: "legend" }, legend(step, state.place)),
+      line(data.about[step]), element("div", { class: "legend" }, legend(step, state.place)),
       heatMap(step, state.place), element("div", { class: "told" }, kept));
   }));
 }

@@ -58,7 +58,7 @@ def static(problem: Problem, held: dict[str, Any], selection: Selection) -> Iter
     place = tuple(axis["numbers"][0] for axis in held["leading"])
     for view in views(apart, held["until"], names, first):
         [matrix] = view.matrices()
-        yield from _step(view, matrix, place, held["digits"])
+        yield from _step(view, matrix, place, held)
 
 
 def _pictures(problem: Problem, held: dict[str, Any]) -> Iterator[str]:
@@ -95,7 +95,9 @@ def _cut(count: int) -> Array | None:
     return None if len(kept) == count else np.array(kept, np.intp)
 
 
-def _step(view: View, matrix: Matrix, place: tuple[int, ...], digits: int) -> Iterator[str]:
+def _step(
+    view: View, matrix: Matrix, place: tuple[int, ...], held: dict[str, Any]
+) -> Iterator[str]:
     """A step as a table of HTML, with its title."""
     step, numbers = view.step, matrix.array
     words = title(step)
@@ -103,10 +105,11 @@ def _step(view: View, matrix: Matrix, place: tuple[int, ...], digits: int) -> It
     yield '<section class="step">\n'
     yield f"<h2>{of}<strong>{words.name}</strong> = {html_text(words.formula)} "
     yield f"<small>{html_text(words.shapes)}</small></h2>\n"
+    yield f"<p>{html_text(held['about'][step.name])}</p>\n"
     heat = Heat.of(step.name, numbers)
     columns = edges(numbers.shape[-1], _EDGE)
     rows = list(range(step.shape[-2])) if view.rows is None else view.rows.tolist()
-    texts = formatted(numbers, digits)
+    texts = formatted(numbers, held["digits"])
     header = "".join(
         "<td>…</td>" if c is None else f'<th scope="col">{label(step.column_names[c])}</th>'
         for c in columns
