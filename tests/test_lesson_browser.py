@@ -515,8 +515,8 @@ def test_checks_know_how_the_program_rounds(
     qkvcli.attend(*inputs, preset="gpt", **options).page().save(tmp_path / "lesson.html")
     page.go(tmp_path / "lesson.html")
     checked(page)
-    narrow = "it took the softmax in float16" in page.text("#check")
-    assert narrow == ("softmax_dtype" in options)
+    go(page, "#h=1&q=8&s=weights")
+    assert ("in float16" in page.text("#step-title")) == ("softmax_dtype" in options)
 
 
 def test_numbers_that_are_no_numbers_are_shown(page: Page, tmp_path: Path) -> None:

@@ -143,8 +143,23 @@ function wholeFormula() {
 
 // ---- Attention -------------------------------------------------------------------------------
 
-// Numbers end where those of qkvcli do: float32 overflows at 3.4e38.
-const rounded = data.eps.work < 1e-10 ? (number) => number : Math.fround;
+// The nearest number that float16 holds; of two that are as near, the even one.
+function half(number) {
+  const size = Math.abs(number);
+  if (!Number.isFinite(number) || size === 0) return number;
+  if (size >= 65520) return number * Infinity;
+  const power = (new Uint32Array(new Float64Array([size]).buffer)[1] >> 20) - 1023;
+  const unit = 2 ** (Math.max(power, -14) - 10);
+  const whole = Math.floor(size / unit), over = size / unit - whole;
+  const up = over > 0.5 || (over === 0.5 && whole % 2 === 1);
+  return Math.sign(number) * (whole + up) * unit;
+}
+
+// What qkvcli works in, what the softmax is taken in, and what the results are rounded to.
+const ROUND = { float16: half, float32: Math.fround, float64: (number) => number };
+const rounded = ROUND[data.eps.work < 1e-10 ? "float64" : "float32"];
+const narrowed = data.softmaxDtype === null ? null : ROUND[data.softmaxDtype];
+const asResult = ROUND[data.dtype];
 
 // The first and the last key that a query sees by its position.
 function span(place, query) {
@@ -192,7 +207,10 @@ function row(place, query) {
   if (givenScores !== null) {
     for (let j = 0; j < KEYS; j++) if (found[firstScore][j] === MINUS) found.visible[j] = 0;
   }
-  if (hasWeights) found.weights = softmax(scores);
+  if (hasWeights) {
+    found.weights = narrowed === null ? softmax(scores) :
+      softmax(scores.map(narrowed)).map(narrowed);
+  }
   return found;
 }
 
@@ -230,11 +248,11 @@ function masked(place, query, before, visible) {
 
 function softmax(scores) {
   let peak = MINUS;
-  for (const score of scores) if (!(score <= peak)) peak = score; // NaN stays
+  for (const score of scores) peak = Math.max(peak, score); // NaN stays
   if (peak === MINUS) return new Float64Array(scores.length);
   const powers = scores.map((score) => Math.exp(score - peak));
   const total = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / total);
+  return powers.map((power) => rounded(power / total));
 }
 
 const valueWidth = hasOutput ? made.value.shape.at(-1) : 0;
@@ -277,6 +295,10 @@ function matrix(place, name) {
 
 const asNumber = (held) => ({ inf: Infinity, "-inf": MINUS, nan: NaN })[held] ?? Number(held);
 
+// The smallest steps between numbers near 0, where no number of digits is promised.
+const TINY = { float16: 6e-8, float32: 3e-45, float64: 1e-323 };
+const tiny = Math.max(TINY[data.dtype], TINY[data.softmaxDtype ?? data.dtype], 1e-38);
+
 // How far scores of a row may lie apart, since each is summed in an order of its own, and
 // rounded to the type of the results.
 function slack(place, query, parts) {
@@ -301,12 +323,10 @@ function slack(place, query, parts) {
   return { score: ofSum + result * score, power: 2 * ofPower + 16 * work + 2 * (narrow + result) };
 }
 
-function near(one, other, allowed) {
-  if (Object.is(one, other) || one === other) return true;
-  if (data.eps.result > 1e-4 && Math.abs(one) >= 65504 && Math.abs(other) >= 65504) {
-    return one > 0 === other > 0; // float16 ends here
-  }
-  return Math.abs(one - other) <= allowed + 1e-300;
+// Whether a number is the one that qkvcli has, which is rounded to the type of the results.
+function near(own, known, allowed) {
+  const result = asResult(own);
+  return Object.is(result, known) || result === known || Math.abs(result - known) <= allowed;
 }
 
 // The first number that differs, and how many were compared.
@@ -316,12 +336,11 @@ function compared() {
     const { place, query } = check, parts = row(place, query);
     const allowed = givenWeights === null ? slack(place, query, parts) :
       { score: 0, power: 16 * data.eps.work + data.eps.result };
-    const tiny = data.eps.result > 1e-4 || data.eps.softmax > 1e-4 ? 1e-6 : 1e-38;
     const pairs = [];
     check.keys.forEach((key, n) => {
       const pair = `${titled(place, ": ")}${nameOf("query", query)} → ${nameOf("key", key)}`;
       if (check.scores.length) {
-        pairs.push([`score of ${pair}`, parts[lastScore()][key], check.scores[n], allowed.score]);
+        pairs.push([`score of ${pair}`, parts[lastScore()][key], check.scores[n], allowed.score + TINY[data.dtype]]);
       }
       if (check.weights.length) {
         const weight = parts.weights[key];
@@ -763,7 +782,7 @@ function tellOutput(found, column) {
   }
   const more = valueWidth - columns.length;
   const table = sheet(
-    [data.valueColumns === null ? "column" : "", ...columns.map((c) => bdi(valueColumn(c))), ...(more ? [`… ${more} more`] : [])],
+    [data.valueColumns === null ? "column" : "", ...columns.map((c) => bdi(valueColumn(c))), ...(more ? [`${more} more`] : [])],
     rows.map(([name, numbers]) => [name, ...columns.map((c) => write(numbers[c])), ...(more ? [""] : [])]),
     column === null ? -1 : columns.indexOf(column) + 1,
   );
@@ -871,7 +890,7 @@ function grid(step, place, found, heat) {
   const { rows, columns, numbers } = found;
   const showNumbers = columns <= GRID.numbers;
   const whole = isWhole(Array.from(numbers).filter((value) => value !== MINUS));
-  const write = formatted(numbers, step === "weights" || !whole ? columns > (innerWidth < 500 ? 4 : 7) ? Math.min(DIGITS, 2) : DIGITS : 0);
+  const write = formatted(numbers, step === "weights" || !whole ? columns > (innerWidth < 500 ? 4 : 6) ? Math.min(DIGITS, 2) : DIGITS : 0);
   const longest = Math.max(...Array.from({ length: columns }, (_, c) => columnLabel(step, c).length));
   const every = Math.ceil(columns / 32); // of many, some have their label
   const upright = longest > (columns > 8 ? 4 : 9) || (columns > GRID.numbers && longest > 2);
@@ -1066,10 +1085,8 @@ function check() {
     return;
   }
   const { count, what, own, known } = compared();
-  const narrow = data.softmaxDtype !== null && data.eps.softmax > data.eps.work ?
-    `; it took the softmax in ${data.softmaxDtype}, the page does not round there` : "";
   if (what === null) {
-    told.textContent = `The page's numbers equal those that qkvcli computed (${counted(count)} checked${narrow})`;
+    told.textContent = `The page's numbers equal those that qkvcli computed (${counted(count)} checked)`;
     return;
   }
   told.className = "wrong";
