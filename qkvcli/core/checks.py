@@ -11,7 +11,7 @@ from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
 
-_MATRICES, _ROWS, _CHECKS = 256, 8, 512
+_MATRICES, _ROWS, _CHECKS = 256, 8, 256
 """How many matrices, queries of each, and queries of all together are looked at, at most."""
 _COLUMNS = 4
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from qkvcli.core.checks import Check, checks
 from qkvcli.core.config import SCORES, Stage
-from qkvcli.core.dtypes import working_dtype
+from qkvcli.core.dtypes import Float, working_dtype
 from qkvcli.core.masks import Visibility, places_of
 from qkvcli.core.operands import Array, Labels, Operand
 from qkvcli.core.problem import Problem
@@ -79,7 +79,7 @@ def data_of(
         "given": None if given is None else {"name": given.name, **_packed(given.array)},
         "groups": chosen.groups._asdict(),
         "options": _options(chosen, problem, selection),
-        "checks": list(map(_check, checks(chosen, stage))),
+        "checks": [_check(found, chosen.dtype) for found in checks(chosen, stage)],
         "colours": {"weights": CIVIDIS, "aroundZero": DIVERGING},
     }
 
@@ -223,8 +223,17 @@ def _whole(array: Array) -> dict[str, Any]:
     return {"shape": list(array.shape), "numbers": numbers}
 
 
-def _check(found: Check) -> dict[str, Any]:
+def _check(found: Check, dtype: Float) -> dict[str, Any]:
     parts = found._asdict()
     for name in ("scores", "weights", "output"):
-        parts[name] = [number if math.isfinite(number) else str(number) for number in parts[name]]
+        parts[name] = [_number(number, dtype) for number in parts[name]]
     return parts
+
+
+def _number(number: float, dtype: Float) -> float | str:
+    """The shortest decimals that are the same number in its own type; JSON has no infinity.
+
+    >>> _number(float(np.float32(0.1)), np.dtype(np.float32)), _number(-math.inf, np.dtype(float))
+    (0.1, '-inf')
+    """
+    return float(str(dtype.type(number))) if math.isfinite(number) else str(number)

@@ -495,7 +495,8 @@ const power = (exponent) => element("span", { class: "power" }, "e",
 // ---- One weight explained --------------------------------------------------------------------
 
 const SPOKEN = 3, WRITTEN_OUT = 8, FAR = 20;
-const WIDE = 8; // of wider vectors only the largest numbers are shown
+// Of vectors that are wider only the largest numbers are shown.
+const isWide = (width, numbers) => width > (innerWidth < 500 ? 3 : isWhole(numbers) ? 8 : 5);
 const shownOf = () => (innerWidth < 500 ? 2 : 4);
 const DIGITS = Math.max(data.digits, 1), EXACT = Math.max(data.digits, 4);
 const SLACK = { float32: 1e-5, float64: 1e-12 };
@@ -679,7 +680,7 @@ function products(found) {
   const write = texts([...q, ...k, ...each], DIGITS);
   const size = (c) => (Number.isNaN(each[c]) ? Infinity : Math.abs(each[c]));
   let picked = Array.from({ length: width }, (_, c) => c);
-  if (width > WIDE) picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+  if (isWide(width, each)) picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
   const rest = each.reduce((sum, x, c) => (picked.includes(c) ? sum : sum + x), 0);
   const more = width - picked.length;
   const last = (text) => (more ? [text] : []);
@@ -775,7 +776,7 @@ function tellOutput(found, column) {
   rows.push([["output(", query(found), ")"], output]);
   const write = texts(rows.flatMap(([, numbers]) => [...numbers]), DIGITS);
   let columns = Array.from({ length: valueWidth }, (_, c) => c);
-  if (valueWidth > WIDE) {
+  if (isWide(valueWidth, output)) {
     const size = (c) => (c === column ? Infinity : Number.isNaN(output[c]) ? Infinity : Math.abs(output[c]));
     columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
     if (column !== null) columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf());
@@ -788,7 +789,7 @@ function tellOutput(found, column) {
   );
   const lines = table.querySelectorAll("tbody tr");
   lines[rows.length - 1].classList.add("total");
-  lines[picked.indexOf(found.key)]?.classList.add("chosen");
+  lines[picked.indexOf(found.key)]?.classList.add("looked");
   const sum = picked.slice(0, 2).map((j, n) => [n ? " + " : "", term(j)]);
   return element("section", { "data-part": "output" },
     element("h3", {}, element("b", {}, "3"), " output(", query(found), ") = ", sum, dots, madeBy("value")),
@@ -966,7 +967,7 @@ function canvas(step, place, found, heat) {
     "aria-label": `${step}${place.length ? ` of ${titled(place)}` : ""}: ${rows} rows, ${columns} columns; the arrow keys move`,
     "aria-describedby": "readout", "data-rows": rows, "data-columns": columns,
   }, picture, element("div", { class: "marker" }));
-  frame.style.aspectRatio = `${Math.max(wide, 1)} / ${Math.max(Math.min(high, 2 * wide), wide / 8)}`;
+  frame.style.aspectRatio = `${Math.max(wide, 1)} / ${Math.max(Math.min(high, wide), wide / 8)}`;
   const note = each > 1 ? line(`each dot is the largest of up to ${by[0]} × ${by[1]} cells`) : null;
   note?.classList.add("hint");
   return element("div", { class: "framed" },
