@@ -75,6 +75,7 @@ TEXTS = {
     "TEXT": ["The cat", "", "  a\tb ", "--seed"],
     "ROWS": ["0:3", "cat,-1", "::2"],
     "FORMAT": ["csv", "json", "table"],
+    "THEME": ["light", "dark"],
 }
 
 

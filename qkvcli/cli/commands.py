@@ -93,7 +93,7 @@ class Command(NamedTuple):
 
 _OF_EXPLAIN = frozenset({"scores"})
 """What the commands that show steps lack: there, scores are an operand of `softmax`."""
-_OF_STEPS = frozenset({"rows", "full", "heat", "show", "top"})
+_OF_STEPS = frozenset({"rows", "full", "heat", "show", "theme", "top"})
 """What `explain` lacks."""
 _OF_WEIGHTS = frozenset({"top"})
 """What the commands that show no weights lack."""
