@@ -43,7 +43,7 @@ def lesson(
         scheme=theme or "light dark",
         hash=f"sha256-{b64encode(sha256(f'{chr(10)}{script}'.encode()).digest()).decode()}",
         title=html_text(told),
-        style=_read("lesson.css").replace("$dark", _dark(theme)),
+        style=_read("lesson.css").replace("/* dark */", _dark(theme)),
         formula=html_text(_formula(problem, held)),
         static="".join(static(problem, held, selection)),
         data=embedded(held),
