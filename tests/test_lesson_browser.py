@@ -151,6 +151,7 @@ CASES = {
         groups=3,
     ),
     "batches, heads that share": Case(HEADS, {"scale": 0.5}, lambda _: {"scale": 0.5}, groups=2),
+    "batches share keys": Case((HEADS[0], drawn((4, 6, 3), 2), drawn((4, 6, 2), 3)), {}),
     "window and offset": Case(
         SMALL,
         {"window": (1, 2), "offset": 2},
@@ -197,6 +198,7 @@ def test_it_computes_what_a_plain_loop_does(page: Page, tmp_path: Path, name: st
     places = list(np.ndindex(leading))
     for place in {places[0], places[len(places) // 2], places[-1]}:
         shared = (*place[:-1], place[-1] // case.groups) if place else ()
+        shared = shared[len(place) - (key.ndim - 2) :]  # what lacks an axis is shared along it
         weights, output = attention(query[place], key[shared], value[shared], **case.oracle(place))
         link = f"h={place[-1]}&b={place[0]}&s=" if place else "s="
         slack = 1e-9 if query.dtype == np.float64 else 1e-5
@@ -501,7 +503,9 @@ def test_it_is_loud_where_numbers_differ(
     assert spoilt != text
     file.write_text(spoilt, "utf-8")
     page.go(file)
-    assert page.text("#check").startswith("This page computes something else than qkvcli did.")
+    told = page.text("#check")
+    assert told.startswith("This page computes something else than qkvcli did.")
+    assert re.search(r"The (masked score|weight) of .* is \S+ here, and was \S+: do not", told)
     assert (
         page.js("getComputedStyle(document.getElementById('check')).color") == "rgb(255, 255, 255)"
     )
@@ -612,6 +616,8 @@ def test_it_follows_the_readers_light_or_dark(lesson: Callable[..., Page], page:
     lesson("run", "--example", "cat", "--theme", "dark")
     page.media("", "light")
     assert max(ground()) < 40
+    page.media("print", "dark")
+    assert min(ground()) == 255  # paper is white
 
 
 @pytest.mark.parametrize("link", ["#s=scores", "#s=weights", "#s=output"])

@@ -362,7 +362,7 @@ function lesson() {
         const pair = `${titled(place, ": ")}${nameOf("query", query)} → ${nameOf("key", key)}`;
         if (check.scores.length) {
           pairs.push([
-            `score of ${pair}`,
+            `${lastScore() === "scores" ? "score" : `${lastScore()} score`} of ${pair}`,
             parts[lastScore()][key],
             check.scores[n],
             allowed.score + TINY[data.dtype],

@@ -60,7 +60,7 @@ def _dark(theme: str | None) -> str:
     if theme == "light":
         return ":root { color-scheme: light; }"
     if theme == "dark":
-        return f":root {{\n{_DARK}}}"
+        return f"@media screen {{ :root {{\n{_DARK}}} }}"
     return (
         ":root { color-scheme: light dark; }\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{\n{_DARK}}} }}"
