@@ -14,6 +14,7 @@ import pytest
 import qkvcli
 from qkvcli.render.explanation import PAPER, parts
 from qkvcli.render.paper import Bars, Line
+from qkvcli.render.text import formatted
 from tests.conftest import SAMPLES, Program
 from tests.oracle import attention
 from tests.test_lesson import HOSTILE
@@ -247,6 +248,24 @@ def test_weights_that_were_given_are_taken_from_there(
     assert not page.js("document.getElementById('causal')")
 
 
+def says_what_explain_says(page: Page, explained: qkvcli.Explanation) -> None:
+    """Hold the lines and the bars beside the heat map against those of the terminal."""
+    told = list(parts(explained, PAPER))
+    lines = [" ".join(part.text.split()) for part in told if isinstance(part, Line)]
+    shown = page.texts("#panel h2, #panel h3, #panel p")
+    assert [line for line in shown if not line.startswith("sum ")] == [
+        line for line in lines if not line.startswith("sum ")
+    ]
+    bars = [line for part in told if isinstance(part, Bars) for line in part.lines]
+    rows = page.js(
+        "[...document.querySelectorAll('#panel .bars tr')].map(row => "
+        "[...row.children].map(cell => cell.textContent))"
+    )
+    assert [(name, weight, part) for name, weight, _, part in rows] == [
+        (name, weight, part) for name, weight, _, part in bars
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "options", "pairs"),
     [
@@ -282,20 +301,25 @@ def test_it_says_what_explain_says(
     steps = qkvcli.attend(*inputs, **options, labels=labels)
     for query, key in pairs:
         go(page, f"#q={query}&k={key}&s=weights" + ("" if head is None else f"&h={head}"))
-        told = list(parts(steps.explain(query, key, head=head), PAPER))
-        lines = [" ".join(part.text.split()) for part in told if isinstance(part, Line)]
-        shown = page.texts("#panel h2, #panel h3, #panel p")
-        assert [line for line in shown if not line.startswith("sum ")] == [
-            line for line in lines if not line.startswith("sum ")
-        ]
-        bars = [line for part in told if isinstance(part, Bars) for line in part.lines]
-        rows = page.js(
-            "[...document.querySelectorAll('#panel .bars tr')].map(row => "
-            "[...row.children].map(cell => cell.textContent))"
-        )
-        assert [(name, weight, part) for name, weight, _, part in rows] == [
-            (name, weight, part) for name, weight, _, part in bars
-        ]
+        says_what_explain_says(page, steps.explain(query, key, head=head))
+
+
+@pytest.mark.parametrize("digits", [2, 4])
+def test_halves_and_small_shares_are_rounded_alike(page: Page, tmp_path: Path, digits: int) -> None:
+    query = np.array([[0.03125], [0.09375], [1.0], [-0.03125], [0.625], [1e-7], [1e9]])
+    steps = qkvcli.attend(query, [[1.0], [-8.0], [0.5]], [[1.0], [1.0], [2e-4]], scale=1)
+    file = tmp_path / "lesson.html"
+    file.write_text(str(steps.page()).replace('"digits":4', f'"digits":{digits}'), "utf-8")
+    page.go(file)
+    if digits == 4:
+        for i in range(len(query)):
+            go(page, f"#q={i}&k=0&s=weights")
+            says_what_explain_says(page, steps.explain(i, 0))
+    small = qkvcli.attend(query[:4], [[1.0], [-8.0]], [[1.0], [1.0]])
+    file.write_text(str(small.page()).replace('"digits":4', f'"digits":{digits}'), "utf-8")
+    page.go(file, "#s=scores")
+    texts = np.reshape(page.texts("#heat [data-row]"), (4, 2)).tolist()
+    assert texts == formatted(small.scores, digits)
 
 
 def test_a_click_explains_and_makes_a_link(lesson: Callable[..., Page]) -> None:
@@ -351,6 +375,8 @@ def test_keys_move_and_step(lesson: Callable[..., Page]) -> None:
         page.press(key)
         assert link() == after, key
         assert page.text('[aria-current="step"]') == after.split("s=")[1].split("&")[0]
+    page.press("ArrowDown", modifiers=2)  # with Ctrl a key is the browser's
+    assert link() == "#q=1&k=0&s=scores"
     page.press(" ", modifiers=8)
     assert link() == "#q=1&k=0&s=output&c=2"
     assert page.js("document.querySelectorAll('#heat [tabindex=\"0\"]').length") == 1
@@ -377,6 +403,7 @@ def test_a_link_leads_to_a_view(
     assert page.text("#panel h2").startswith("head 0: [CLS] → [CLS]")
     go(page, link)
     assert page.text('[aria-current="step"]') == step
+    assert page.js("location.hash") == link  # as the reader wrote it
 
 
 def test_heads_are_chosen(lesson: Callable[..., Page]) -> None:
@@ -530,6 +557,13 @@ def test_numbers_that_are_no_numbers_are_shown(page: Page, tmp_path: Path) -> No
     page.go(tmp_path / "lesson.html", "#q=3&k=0")
     checked(page)
     assert "weight nan, since there is a NaN among the scores" in page.text("#panel h2")
+    value[3] = np.inf  # of a key that the others do not see
+    qkvcli.attend(drawn((4, 3)), drawn((4, 3)), value, causal=True).page().save(
+        tmp_path / "lesson.html"
+    )
+    page.go(tmp_path / "lesson.html", "#s=output")
+    checked(page)
+    assert np.isfinite(cells(page)).sum(axis=1).tolist() == [3, 3, 2, 0]
 
 
 def test_hostile_labels_run_nothing(page: Page, tmp_path: Path) -> None:
