@@ -179,6 +179,9 @@ CASES = {
         {"mask": SEEN[:, :5]},
         lambda _: {"seen": lambda i, j: j < 5 and SEEN[i, j]},
     ),
+    "mask of one column": Case(
+        SMALL, {"mask": SEEN[:, :1]}, lambda _: {"seen": lambda i, j: SEEN[i, 0]}
+    ),
     "softcap": Case(SMALL, {"softcap": 1.5, "scale": 2}, lambda _: {"scale": 2.0, "cap": 1.5}),
     "negative scale": Case(SMALL, {"scale": -1.5}, lambda _: {"scale": -1.5}),
     "float32": Case(tuple(map(np.float32, SMALL)), {"preset": "bert"}, lambda _: {"scale": 0.5}),  # type: ignore[arg-type]
@@ -733,7 +736,7 @@ def test_of_several_cells_a_dot_is_the_largest(page: Page, tmp_path: Path) -> No
     query = np.zeros((1300, 1))
     query[701] = 40
     keys = np.zeros((1300, 1))
-    keys[100] = 1
+    keys[100], keys[300] = 1, -1
     qkvcli.attend(query, keys, np.ones((1300, 1))).page().save(tmp_path / "lesson.html")
     page.go(tmp_path / "lesson.html", "#s=weights")
     wide, place = page.js(
@@ -744,6 +747,12 @@ def test_of_several_cells_a_dot_is_the_largest(page: Page, tmp_path: Path) -> No
     )
     by = math.ceil(1300 / wide)
     assert divmod(place, wide) == (701 // by, 100 // by)
+    go(page, "#s=scores")
+    at = f"{300 // by}, {701 // by}, 1, 1"
+    red, _, blue, _ = page.js(
+        f"[...document.querySelector('canvas').getContext('2d').getImageData({at}).data]"
+    )
+    assert blue > red  # -40 is larger than the zeros beside it
 
 
 def test_a_notebook_shows_the_page(page: Page, tmp_path: Path) -> None:
