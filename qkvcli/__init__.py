@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qkvcli.api import (
         Comparison,
         Explanation,
+        Page,
         Steps,
         attend,
         attention,
@@ -39,6 +40,7 @@ __all__ = [
     "DataError",
     "DtypeError",
     "Explanation",
+    "Page",
     "QkvError",
     "ShapeError",
     "Step",

@@ -9,6 +9,7 @@ from __future__ import annotations  # help() shows the types by their names
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from html import escape
 from operator import index
 from pathlib import Path
 from typing import (
@@ -214,9 +215,10 @@ class Steps:
         """Write a file, whole or not at all, in the format of its ending, with every digit.
 
         .npz, .json and .md hold every step, .npy, .csv, .tsv and .txt the last one. .svg is a
-        picture of every step, on a page of ``theme`` "light" (the default) or "dark". Large
-        steps are computed while they are written. Raises WriteError where the system
-        refuses, UsageError for an ending or a theme that does not exist.
+        picture of every step, on a page of ``theme`` "light" (the default) or "dark"; .html is
+        a page that explains them (`page`). Large steps are computed while they are written.
+        Raises WriteError where the system refuses, UsageError for an ending or a theme that
+        does not exist.
         """
         from qkvcli.formats.files import saved
         from qkvcli.formats.registry import FORMATS, name_by_ending
@@ -227,9 +229,10 @@ class Steps:
         target = Path(path)
         name = name_by_ending(target, str(path))
         if name == "html":
-            raise UsageError(f"{path}: pages are written by the program: qkvcli run -o FILE.html")
+            self.page(theme).save(path)
+            return
         if theme is not None and name != "svg":
-            raise UsageError(f"{path}: a theme is for pictures, which end in .svg")
+            raise UsageError(f"{path}: a theme is for pictures and pages: .svg, .html")
         picture = self._picture(theme) if name == "svg" else ""
         with saved(target) as stream:
             if name in FORMATS:
@@ -238,6 +241,26 @@ class Steps:
                 stream.write(picture.encode())
             else:
                 write_markdown(map(View.whole, self), stream)
+
+    def page(self, theme: Theme | None = None) -> Page:
+        """A page of HTML that computes the steps again, and explains each number in a browser.
+
+        It holds Q, K and V, and no step; a ``theme`` of "light" or "dark" is the page's, else
+        the reader's own. The inputs are read again: leave them as they are until then. Raises
+        UsageError for what is too large for a page, for a theme that does not exist, and for
+        steps that `attend` did not give; ShapeError where there is no cell to show.
+
+        >>> page = attend([[1, 2]], [[3, 1], [0, 1]], [[1], [5]]).page()
+        >>> str(page).startswith("<!DOCTYPE html>"), "https://" in str(page)
+        (True, False)
+        """
+        from qkvcli.render.lesson.page import lesson
+
+        if self._problem is None:
+            raise UsageError("only the steps that attend gives make a page")
+        if theme not in (None, "light", "dark"):
+            raise UsageError(f"theme {theme!r} is none of light, dark")
+        return Page(lesson(self._problem, self.names, theme=theme))
 
     @property
     def _held(self) -> bool:
@@ -283,6 +306,32 @@ class Steps:
             for names, selection in chosen(problem, self.names)
             for view in views(problem, "output", names, selection)
         )
+
+
+class Page:
+    """What `Steps.page` gives: a page, as text of HTML. In a notebook it shows itself."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return f"Page({len(self._text):,} characters)"
+
+    def __str__(self) -> str:
+        return self._text
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page, whole or not at all. Raises WriteError where the system refuses."""
+        from qkvcli.formats.files import saved
+
+        with saved(Path(path)) as stream:
+            stream.write(self._text.encode())
+
+    def _repr_html_(self) -> str:
+        held = escape(self._text)
+        style = "width:100%;height:46rem;border:0"
+        frame = f'sandbox="allow-scripts" title="Attention" style="{style}"'
+        return f'<iframe {frame} srcdoc="{held}"></iframe>'
 
 
 class Explanation(Explained):

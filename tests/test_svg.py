@@ -571,8 +571,8 @@ def test_no_text_is_cut_or_covered_in_a_browser(qkv: Program, folder: Path) -> N
     ("name", "theme", "said"),
     [
         ("x.svg", "blue", "theme 'blue' is none of light, dark"),
-        ("x.npz", "dark", "a theme is for pictures, which end in .svg"),
-        ("x.html", None, "pages are written by the program"),
+        ("x.npz", "dark", "a theme is for pictures and pages: .svg, .html"),
+        ("x.html", "blue", "theme 'blue' is none of light, dark"),
     ],
 )
 def test_what_python_refuses(folder: Path, name: str, theme: Any, said: str) -> None:

@@ -1,0 +1,1 @@
+"""A page to keep: one file of HTML that computes attention again, and explains it."""

@@ -1,0 +1,1871 @@
+"use strict";
+// Attention, computed and explained in the page. Labels come from files: they reach the page as
+// text alone (textContent), never as HTML.
+function lesson() {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const [QUERIES, KEYS] = data.shape;
+  const MINUS = -Infinity;
+
+  // ---- What the page holds ---------------------------------------------------------------------
+
+  function bytes(text) {
+    const raw = atob(text);
+    const found = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
+    return found.buffer;
+  }
+
+  // An array from base64: its numbers in one typed array, row after row, and its shape.
+  function unpacked(held) {
+    if (held === null) return null;
+    const buffer = bytes(held.data);
+    const { shape, dtype } = held;
+    if (dtype === "bits") {
+      const packed = new Uint8Array(buffer);
+      const count = shape.reduce((a, b) => a * b, 1);
+      const numbers = Uint8Array.from({ length: count }, (_, i) => (packed[i >> 3] >> (i & 7)) & 1);
+      return { shape, numbers, boolean: true };
+    }
+    const numbers = dtype === "float64" ? new Float64Array(buffer) : new Float32Array(buffer);
+    return { shape, numbers, boolean: false };
+  }
+
+  const made = {
+    query: unpacked(data.query),
+    key: unpacked(data.key),
+    value: unpacked(data.value),
+  };
+  const given = data.given === null ? null : { name: data.given.name, ...unpacked(data.given) };
+  const mask = unpacked(data.options.mask);
+  const givenScores = given !== null && given.name !== "weights" ? given : null;
+  const givenWeights = given !== null && given.name === "weights" ? given : null;
+  const hasWeights = data.until !== "scores";
+  const hasOutput = made.value !== null;
+
+  // Where the matrix of a place begins in an array whose leading axes broadcast; each index of
+  // the last of them may serve a group of heads.
+  function begin(array, place, group = 1) {
+    const shape = array.shape,
+      leading = shape.length - 2;
+    let at = 0;
+    for (let axis = 0; axis < leading; axis++) {
+      let i = place[place.length - leading + axis];
+      if (axis === leading - 1) i = Math.floor(i / group);
+      at = at * shape[axis] + (shape[axis] === 1 ? 0 : i);
+    }
+    return at * shape[leading] * shape[leading + 1];
+  }
+
+  // The same for whole numbers, such as the offset of each batch, whose last axes are (1, 1).
+  const numberAt = (held, place) => held.numbers[begin(held, place)];
+
+  // ---- The options, which the reader may change ------------------------------------------------
+
+  const asked = data.options;
+  const options = { scale: asked.scale, causal: asked.causal };
+  let edited = false;
+  const isChanged = () =>
+    edited || options.causal !== asked.causal || options.scale !== asked.scale;
+
+  // The names of the masks, as a formula has them.
+  function masks() {
+    const found = [];
+    if (options.causal) found.push("causal mask");
+    if (asked.window.some((side) => side !== null)) found.push("window");
+    if (found.length) {
+      const offsets = [...new Set(asked.offset.numbers)].sort((a, b) => a - b);
+      if (offsets.length > 1) found[0] += ` (offset ${offsets[0]} to ${offsets.at(-1)})`;
+      else if (offsets[0]) found[0] += ` (offset ${offsets[0]})`;
+    }
+    if (asked.lengths !== null) found.push("valid length");
+    if (mask !== null) found.push("mask");
+    return found;
+  }
+
+  // The steps up to the softmax: each with its name, its formula and what it does to one number.
+  function scoreSteps() {
+    const found = [];
+    if (options.scale !== null) {
+      const { factor, written } = options.scale;
+      const wide = factor !== 0 && !(Math.abs(factor) > 1e-30 && Math.abs(factor) < 1e30);
+      found.push({
+        name: "scaled",
+        formula: (before) => `${before} × ${written}`,
+        one: (score) => (wide ? score * factor : rounded(score * factor)),
+      });
+    }
+    if (asked.softcap !== null) {
+      const cap = asked.softcap,
+        said = general(cap, 6);
+      found.push({
+        name: "capped",
+        formula: (before) => `${said}·tanh(${before} / ${said})`,
+        one: (score) => rounded(cap * Math.tanh(score / cap)),
+      });
+    }
+    if (masks().length) {
+      found.push({ name: "masked", formula: (before) => [before, ...masks()].join(" + ") });
+    }
+    return found;
+  }
+
+  const firstScore = givenScores === null ? "scores" : givenScores.name;
+  const lastScore = () => scoreSteps().at(-1)?.name ?? firstScore;
+
+  // The steps to look at: those that were asked for, and those that the reader switched on.
+  function steps() {
+    const there =
+      givenWeights === null ? [firstScore, ...scoreSteps().map((step) => step.name)] : [];
+    if (hasWeights) there.push("weights");
+    if (hasOutput) there.push("output");
+    const before = new Set(["scaled", "masked"]);
+    const wanted = there.filter(
+      (name) =>
+        data.steps.includes(name) || (before.has(name) && isChanged()) || name === given?.name,
+    );
+    return wanted.length ? wanted : there;
+  }
+
+  function formulaOf(name) {
+    if (name === "scores") return "Q·Kᵀ";
+    if (name === "weights") return `softmax(${lastScore()})` + inDtype(" in ");
+    if (name === "output") return "weights·V";
+    let before = firstScore;
+    for (const step of scoreSteps()) {
+      if (step.name === name) return step.formula(before);
+      before = step.name;
+    }
+    return "";
+  }
+
+  const inDtype = (before) => (data.softmaxDtype === null ? "" : before + data.softmaxDtype);
+
+  // All of it in one line.
+  function wholeFormula() {
+    let inner = givenScores === null ? "Q·Kᵀ" : givenScores.name;
+    for (const step of scoreSteps()) inner = step.formula(inner);
+    if (givenWeights !== null) inner = "weights";
+    else if (hasWeights) inner = `softmax(${inner})`;
+    if (hasOutput) return `output = ${inner}·V`;
+    return hasWeights ? `weights = ${inner}` : `scores = ${inner}`;
+  }
+
+  // ---- Attention -------------------------------------------------------------------------------
+
+  // The nearest number that float16 holds; of two that are as near, the even one.
+  function half(number) {
+    const size = Math.abs(number);
+    if (!Number.isFinite(number) || size === 0) return number;
+    if (size >= 65520) return number * Infinity;
+    const power = (new Uint32Array(new Float64Array([size]).buffer)[1] >> 20) - 1023;
+    const unit = 2 ** (Math.max(power, -14) - 10);
+    const whole = Math.floor(size / unit),
+      over = size / unit - whole;
+    const up = over > 0.5 || (over === 0.5 && whole % 2 === 1);
+    return Math.sign(number) * (whole + up) * unit;
+  }
+
+  // What qkvcli works in, what the softmax is taken in, and what the results are rounded to.
+  const ROUND = { float16: half, float32: Math.fround, float64: (number) => number };
+  const rounded = ROUND[data.eps.work < 1e-10 ? "float64" : "float32"];
+  const narrowed = data.softmaxDtype === null ? null : ROUND[data.softmaxDtype];
+  const asResult = ROUND[data.dtype];
+
+  // The first and the last key that a query sees by its position.
+  function span(place, query) {
+    const position = positionOf(place, query);
+    const [left, right] = asked.window;
+    let last = KEYS - 1;
+    if (options.causal) last = Math.min(last, position);
+    if (right !== null) last = Math.min(last, position + right);
+    if (asked.lengths !== null) last = Math.min(last, numberAt(asked.lengths, place) - 1);
+    return [left === null ? 0 : Math.max(position - left, 0), last];
+  }
+
+  const positionOf = (place, query) => asked.rows[query] + numberAt(asked.offset, place);
+
+  // What the mask has for a query and a key: a number to add, −∞ for a key that it hides.
+  function biasAt(place, query, key) {
+    if (mask === null) return 0;
+    const [rows, columns] = mask.shape.slice(-2);
+    if (columns === 1 && KEYS !== 1) key = 0;
+    if (key >= columns) return MINUS;
+    const at = begin(mask, place) + (rows === 1 ? 0 : query) * columns + key;
+    return mask.boolean ? (mask.numbers[at] ? 0 : MINUS) : mask.numbers[at];
+  }
+
+  // One query's steps, by their names, and which keys it sees.
+  function row(place, query) {
+    const found = { visible: new Uint8Array(KEYS).fill(1) };
+    if (givenWeights !== null) {
+      const at = begin(givenWeights, place) + query * KEYS;
+      found.weights = Float64Array.from(givenWeights.numbers.subarray(at, at + KEYS));
+      return found;
+    }
+    let scores = firstScores(place, query);
+    found[firstScore] = scores;
+    for (const step of scoreSteps()) {
+      const before = scores;
+      scores =
+        step.name === "masked" ? masked(place, query, before, found.visible) : before.map(step.one);
+      if (givenScores !== null) {
+        // a −∞ that was given hides its key, whatever is done to it
+        for (let j = 0; j < KEYS; j++) if (before[j] === MINUS) scores[j] = MINUS;
+      }
+      found[step.name] = scores;
+    }
+    if (givenScores !== null) {
+      for (let j = 0; j < KEYS; j++) if (found[firstScore][j] === MINUS) found.visible[j] = 0;
+    }
+    if (hasWeights) {
+      found.weights =
+        narrowed === null ? softmax(scores) : softmax(scores.map(narrowed)).map(narrowed);
+    }
+    return found;
+  }
+
+  // A query's dot product with every key, or its scores as they were given.
+  function firstScores(place, query) {
+    const scores = new Float64Array(KEYS);
+    if (givenScores !== null) {
+      const at = begin(givenScores, place) + query * KEYS;
+      scores.set(givenScores.numbers.subarray(at, at + KEYS));
+      return scores;
+    }
+    const width = made.query.shape.at(-1);
+    const q = made.query.numbers,
+      k = made.key.numbers;
+    const first = begin(made.query, place) + query * width;
+    let at = begin(made.key, place, data.groups.key);
+    for (let j = 0; j < KEYS; j++, at += width) {
+      let sum = 0;
+      for (let c = 0; c < width; c++) sum += q[first + c] * k[at + c];
+      scores[j] = rounded(sum);
+    }
+    return scores;
+  }
+
+  function masked(place, query, before, visible) {
+    const [first, last] = span(place, query);
+    return before.map((score, j) => {
+      const bias = biasAt(place, query, j);
+      if (j < first || j > last || bias === MINUS) {
+        visible[j] = 0;
+        return MINUS;
+      }
+      return mask === null ? score : rounded(score + bias);
+    });
+  }
+
+  function softmax(scores) {
+    let peak = MINUS;
+    for (const score of scores) peak = Math.max(peak, score); // NaN stays
+    if (peak === MINUS) return new Float64Array(scores.length);
+    const powers = scores.map((score) => Math.exp(score - peak));
+    const total = powers.reduce((a, b) => a + b, 0);
+    return powers.map((power) => rounded(power / total));
+  }
+
+  const valueWidth = hasOutput ? made.value.shape.at(-1) : 0;
+  const valueBegin = (place) => begin(made.value, place, data.groups.value);
+
+  // What some keys add to the output; a key of weight 0 adds nothing.
+  function mixed(place, weights, keys) {
+    const sums = new Float64Array(valueWidth);
+    const v = made.value.numbers,
+      first = valueBegin(place);
+    for (const j of keys) {
+      const weight = weights[j];
+      if (weight === 0) continue;
+      for (let c = 0, at = first + j * valueWidth; c < valueWidth; c++)
+        sums[c] += weight * v[at + c];
+    }
+    return sums;
+  }
+
+  const ALL_KEYS = Array.from({ length: KEYS }, (_, j) => j);
+
+  // A whole matrix of one step, row after row: held until something changes.
+  let held = new Map();
+  function matrix(place, name) {
+    const key = place.join() + name;
+    if (held.has(key)) return held.get(key);
+    if (held.size * QUERIES * KEYS > 2 ** 23) held = new Map();
+    const columns = name === "output" ? valueWidth : KEYS;
+    const found = { rows: QUERIES, columns, numbers: new Float64Array(QUERIES * columns) };
+    found.visible = new Uint8Array(QUERIES * KEYS);
+    for (let i = 0; i < QUERIES; i++) {
+      const parts = row(place, i);
+      const line = name === "output" ? mixed(place, parts.weights, ALL_KEYS) : parts[name];
+      found.numbers.set(line, i * columns);
+      found.visible.set(parts.visible, i * KEYS);
+    }
+    held.set(key, found);
+    return found;
+  }
+
+  // ---- Checked against the numbers that qkvcli computed ----------------------------------------
+
+  const asNumber = (held) => ({ inf: Infinity, "-inf": MINUS, nan: NaN })[held] ?? Number(held);
+
+  // The smallest steps between numbers near 0, where no number of digits is promised.
+  const TINY = { float16: 6e-8, float32: 3e-45, float64: 1e-323 };
+  const tiny = Math.max(TINY[data.dtype], TINY[data.softmaxDtype ?? data.dtype], 1e-38);
+
+  // How far scores of a row may lie apart, since each is summed in an order of its own, and
+  // rounded to the type of the results.
+  function slack(place, query, parts) {
+    const { work, result, softmax: narrow } = data.eps;
+    let largest = 0,
+      score = 0;
+    const last = parts[lastScore()];
+    if (givenScores === null) {
+      const width = made.query.shape.at(-1),
+        factor = Math.abs(options.scale?.factor ?? 1);
+      const first = begin(made.query, place) + query * width;
+      let at = begin(made.key, place, data.groups.key);
+      for (let j = 0; j < KEYS; j++, at += width) {
+        let sum = 0;
+        for (let c = 0; c < width; c++) {
+          sum += Math.abs(made.query.numbers[first + c] * made.key.numbers[at + c]);
+        }
+        if (sum * factor > largest) largest = sum * factor;
+      }
+    }
+    for (const s of last) if (Number.isFinite(s)) score = Math.max(score, Math.abs(s));
+    const ofSum = 8 * work * (largest + score);
+    const ofPower = ofSum + (narrow > work ? 2 * narrow * score : 0);
+    return {
+      score: ofSum + result * score,
+      power: 2 * ofPower + 16 * work + 2 * (narrow + result),
+    };
+  }
+
+  // Whether a number is the one that qkvcli has, which is rounded to the type of the results.
+  function near(own, known, allowed) {
+    const result = asResult(own);
+    return Object.is(result, known) || result === known || Math.abs(result - known) <= allowed;
+  }
+
+  // The first number that differs, and how many were compared.
+  function compared() {
+    let count = 0;
+    for (const check of data.checks) {
+      const { place, query } = check,
+        parts = row(place, query);
+      const allowed =
+        givenWeights === null
+          ? slack(place, query, parts)
+          : { score: 0, power: 16 * data.eps.work + data.eps.result };
+      const pairs = [];
+      check.keys.forEach((key, n) => {
+        const pair = `${titled(place, ": ")}${nameOf("query", query)} → ${nameOf("key", key)}`;
+        if (check.scores.length) {
+          pairs.push([
+            `${lastScore() === "scores" ? "score" : `${lastScore()} score`} of ${pair}`,
+            parts[lastScore()][key],
+            check.scores[n],
+            allowed.score + TINY[data.dtype],
+          ]);
+        }
+        if (check.weights.length) {
+          const weight = parts.weights[key];
+          pairs.push([
+            `weight of ${pair}`,
+            weight,
+            check.weights[n],
+            weight * allowed.power + tiny,
+          ]);
+        }
+      });
+      if (check.output.length) {
+        const output = mixed(place, parts.weights, ALL_KEYS);
+        const sizes = new Float64Array(valueWidth),
+          first = valueBegin(place);
+        for (let j = 0; j < KEYS; j++) {
+          for (let c = 0; c < valueWidth; c++) {
+            const size = Math.abs(
+              parts.weights[j] * made.value.numbers[first + j * valueWidth + c],
+            );
+            if (Number.isFinite(size)) sizes[c] += size;
+          }
+        }
+        check.columns.forEach((c, n) => {
+          const what = `output of ${titled(place, ": ")}${nameOf("query", query)}, column ${valueColumn(c)}`;
+          pairs.push([
+            what,
+            output[c],
+            check.output[n],
+            sizes[c] * allowed.power + tiny * (1 + sizes[c]),
+          ]);
+        });
+      }
+      for (const [what, own, number, most] of pairs) {
+        count += 1;
+        const known = asNumber(number);
+        if (!near(own, known, most)) return { count, what, own, known };
+      }
+    }
+    return { count, what: null };
+  }
+
+  // ---- Numbers as text, as qkvcli writes them --------------------------------------------------
+
+  // Decimals as Python writes them: an exact half goes to the even digit.
+  function fixed(value, digits) {
+    if (Math.abs(value) >= 1e21) return general(value, 6);
+    const text = value.toFixed(digits);
+    const [, after = ""] = value.toFixed(Math.min(digits + 60, 100)).split(".");
+    if (!/^50*$/.test(after.slice(digits))) return text;
+    const last = Number(text.at(-1));
+    if (last % 2 === 0) return text;
+    const size = Math.abs(value);
+    return (value < 0 ? "-" : "") + (size - 0.5 * 10 ** -digits).toFixed(digits);
+  }
+
+  // So many digits that count, as short as it can be: Python's "g".
+  function general(value, digits) {
+    if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
+    if (value === 0) return "0";
+    const count = Math.max(digits, 1);
+    const [base, power] = value.toExponential(count - 1).split("e");
+    const exponent = Number(power);
+    const trimmed = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
+    if (exponent >= -4 && exponent < count) return trimmed(value.toFixed(count - 1 - exponent));
+    const sign = exponent < 0 ? "-" : "+";
+    return `${trimmed(base)}e${sign}${String(Math.abs(exponent)).padStart(2, "0")}`;
+  }
+
+  const withoutMinusZero = (text) =>
+    text.startsWith("-") && !/[1-9]/.test(text) ? text.slice(1) : text;
+
+  // A number as it is written on paper: a whole one without decimals.
+  function number(value, digits, whole = Number.isInteger(value)) {
+    const size = Math.abs(value);
+    if (!Number.isFinite(value)) return general(value, 6);
+    if (size >= 1e8 || (size > 0 && size < 0.5 * 10 ** -digits)) return general(value, digits);
+    return withoutMinusZero(fixed(value, whole ? 0 : digits));
+  }
+
+  // All the numbers of a table in one notation.
+  function formatted(numbers, digits) {
+    let largest = 0;
+    for (const value of numbers)
+      if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
+    const scientific = largest >= 1e8 || (largest > 0 && largest < 0.5 * 10 ** -digits);
+    return (value) => {
+      if (!Number.isFinite(value)) return general(value, 6);
+      if (!scientific) return withoutMinusZero(fixed(value, digits));
+      return value.toExponential(digits).replace(/e([+-])(\d)$/, "e$10$2");
+    };
+  }
+
+  const isWhole = (numbers) =>
+    Array.from(numbers).every(
+      (value) => Number.isInteger(value) || (!Number.isFinite(value) && !Number.isNaN(value)),
+    );
+  const texts = (numbers, digits) => formatted(numbers, isWhole(numbers) ? 0 : digits);
+
+  function share(weight, digits) {
+    if (weight > 0 && weight < 10 ** (1 - digits) && digits > 2) return general(weight, 3);
+    return Number.isFinite(weight) ? fixed(weight, digits) : general(weight, 3);
+  }
+
+  function percent(part) {
+    const hundredths = 100 * part;
+    if (hundredths > 0 && hundredths < 0.01) return "<0.01%";
+    const whole = fixed(hundredths, 0);
+    if (part && (whole === "0" || (whole === "100" && hundredths < 99.995))) {
+      return whole === "0" ? `${general(hundredths, 2)}%` : `${fixed(hundredths, 2)}%`;
+    }
+    return `${whole}%`;
+  }
+
+  // A number with four digits that count.
+  function four(value) {
+    if (value === 0 || !Number.isFinite(value) || value < 1e-3 || value >= 1e6)
+      return general(value, 4);
+    return fixed(value, Math.max(3 - Math.floor(Math.log10(value)), 0));
+  }
+
+  function ordinal(count) {
+    const teens = [11, 12, 13].includes(count % 100);
+    return count + ((!teens && { 1: "st", 2: "nd", 3: "rd" }[count % 10]) || "th");
+  }
+
+  const counted = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+
+  // ---- Names -----------------------------------------------------------------------------------
+
+  const labelOf = (side, i) => (side === null ? String(i) : side.labels[i]);
+  const nameOf = (kind, i) => {
+    const side = kind === "query" ? data.queries : data.keys;
+    return side === null ? String(i) : (side.names ?? side.labels)[i];
+  };
+  const valueColumn = (c) => (data.valueColumns === null ? String(c) : data.valueColumns[c]);
+
+  // Which matrix it is: "batch 0, head 3".
+  function titled(place, after = "") {
+    if (!place.length) return "";
+    const numbers = place.map((i, axis) => data.leading[axis].numbers[i]);
+    const batches = numbers.slice(0, -1);
+    const parts = batches.length ? [`batch ${batches.join(" ")}`] : [];
+    return [...parts, `head ${numbers.at(-1)}`].join(", ") + after;
+  }
+
+  // ---- Elements --------------------------------------------------------------------------------
+
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === null || value === false) continue;
+      made.setAttribute(name, value === true ? "" : value);
+    }
+    made.append(...children.flat(Infinity).filter((child) => child !== null));
+    return made;
+  }
+
+  // A label: text that keeps its direction to itself, and its length within bounds.
+  const bdi = (text) => element("bdi", {}, text);
+  // The same within an attribute: between signs that isolate its direction.
+  const isolated = (text) => `\u2068${text}\u2069`;
+  const query = (found) => bdi(found.queryName);
+  const key = (j) => bdi(nameOf("key", j));
+
+  // A power of e: the "^" is for those who copy or hear it.
+  const power = (exponent) =>
+    element(
+      "span",
+      { class: "power" },
+      "e",
+      element("span", { class: "unseen" }, "^"),
+      element("sup", {}, exponent),
+    );
+
+  // ---- One weight explained --------------------------------------------------------------------
+
+  const SPOKEN = 3,
+    WRITTEN_OUT = 8,
+    FAR = 20;
+  // Of vectors that are wider only the largest numbers are shown.
+  const isWide = (width, numbers) => width > (innerWidth < 500 ? 3 : isWhole(numbers) ? 8 : 5);
+  const shownOf = () => (innerWidth < 500 ? 2 : 4);
+  const DIGITS = Math.max(data.digits, 1),
+    EXACT = Math.max(data.digits, 4);
+  const SLACK = { float32: 1e-5, float64: 1e-12 };
+
+  // Where a row of weights is largest; several keys where they weigh the same.
+  function largest(weights) {
+    let peak = 0;
+    for (const weight of weights) if (weight > peak) peak = weight;
+    if (!peak) return [];
+    return ALL_KEYS.filter((j) => weights[j] >= peak * (1 - (SLACK[data.dtype] ?? 0)));
+  }
+
+  // The keys that weigh most, the largest first; of equals, the first key first.
+  function top(weights, count) {
+    const order = (a, b) => weights[b] - weights[a] || a - b;
+    return ALL_KEYS.filter((j) => !Number.isNaN(weights[j]))
+      .sort(order)
+      .slice(0, count);
+  }
+
+  // What part of the output each key adds: the length of its weighted value, over their sum.
+  function sharesOf(place, weights) {
+    const first = valueBegin(place),
+      v = made.value.numbers;
+    const added = new Float64Array(KEYS);
+    for (let j = 0; j < KEYS; j++) {
+      if (weights[j] === 0) continue;
+      const parts = v.subarray(first + j * valueWidth, first + (j + 1) * valueWidth);
+      added[j] = Math.abs(weights[j]) * Math.hypot(...parts);
+    }
+    const total = added.reduce((a, b) => a + b, 0);
+    return total ? added.map((part) => part / total) : added;
+  }
+
+  function explained(place, i, j) {
+    const parts = row(place, i);
+    const found = {
+      place,
+      query: i,
+      key: j,
+      queryName: nameOf("query", i),
+      keyName: nameOf("key", j),
+      weights: parts.weights ?? null,
+      visible: parts.visible,
+      scores: parts[lastScore()] ?? null,
+    };
+    found.seen = parts.visible.reduce((a, b) => a + b, 0);
+    found.isSeen = parts.visible[j] === 1;
+    found.hidden = hiding(place, i, j);
+    if (found.scores !== null) {
+      found.score = parts[firstScore][j];
+      found.links = [];
+      let before = firstScore;
+      for (const step of scoreSteps()) {
+        const link = { ...step, before: parts[before][j], after: parts[step.name][j] };
+        const moved = link.after !== link.before && link.after !== MINUS;
+        if (step.name !== "masked" || moved) found.links.push(link);
+        before = step.name;
+      }
+      powersOf(found);
+    }
+    if (found.weights !== null) {
+      found.weight = found.weights[j];
+      const above = found.weights.reduce((a, weight) => a + (weight > found.weight), 0);
+      found.rank =
+        !found.isSeen || Number.isNaN(found.weight)
+          ? null
+          : largest(found.weights).includes(j)
+            ? 1
+            : above + 1;
+      found.shares = hasOutput ? sharesOf(place, found.weights) : null;
+    }
+    return found;
+  }
+
+  // e^(score − shift) of each key: scores far from 0 have the largest taken off first.
+  function powersOf(found) {
+    let peak = MINUS;
+    found.scores.forEach((score, j) => {
+      if (found.visible[j] && score > peak) peak = score;
+    });
+    found.shift = Number.isFinite(peak) && Math.abs(peak) > FAR ? peak : 0;
+    found.powers = found.scores.map((s, j) => (found.visible[j] ? Math.exp(s - found.shift) : 0));
+  }
+
+  // The masks that hide a key.
+  function hiding(place, i, j) {
+    const found = [],
+      position = positionOf(place, i),
+      [left, right] = asked.window;
+    if (givenWeights !== null) return found;
+    if (options.causal && j > position) found.push("causal mask");
+    if ((left !== null && j < position - left) || (right !== null && j > position + right)) {
+      found.push("window");
+    }
+    if (asked.lengths !== null && j >= numberAt(asked.lengths, place)) found.push("valid length");
+    if (biasAt(place, i, j) === MINUS) found.push("mask");
+    return found;
+  }
+
+  // Why a mask hides the key, where its name does not say it.
+  function reason(found, hides) {
+    const position = positionOf(found.place, found.query),
+      apart = found.key - position;
+    const moved =
+      position !== found.query ? ["; ", query(found), ` stands at position ${position}`] : [];
+    if (hides === "causal mask")
+      return [": ", key(found.key), " stands after ", query(found), moved];
+    if (hides === "window") {
+      const [left, right] = asked.window.map((side) => side ?? "any");
+      const side = `${Math.abs(apart)} ${apart > 0 ? "after" : "before"} `;
+      return [
+        ": ",
+        key(found.key),
+        ` is ${side}`,
+        query(found),
+        `, and the window reaches ${left} before and ${right} after`,
+        moved,
+      ];
+    }
+    if (hides === "valid length") {
+      return [`: keys from ${numberAt(asked.lengths, found.place)} on are padding`];
+    }
+    return [];
+  }
+
+  // The keys that weigh most, the one explained, and the one that adds most.
+  function strongest(found) {
+    const picked = top(found.weights, SPOKEN).filter((j) => found.weights[j] !== 0);
+    if (found.shares?.some((part) => part > 0)) {
+      picked.push(
+        found.shares.reduce((best, part, j) => (part > found.shares[best] ? j : best), 0),
+      );
+    }
+    const order = (a, b) => found.weights[b] - found.weights[a];
+    return [...new Set([...picked, found.key])].sort((a, b) => a - b).sort(order);
+  }
+
+  function ranked(found) {
+    if (found.rank > 1)
+      return found.rank === found.seen ? "the smallest" : `the ${ordinal(found.rank)} largest`;
+    const alike = largest(found.weights).length;
+    if (alike === found.seen) return "as large as any";
+    return alike === 1 ? "the largest" : `one of the ${alike} largest`;
+  }
+
+  // The heading: what the weight is, and how it compares.
+  function headline(found) {
+    const where = titled(found.place, ": ");
+    const pair = [where, query(found), " → ", key(found.key)];
+    if (found.weights === null) {
+      return [
+        ...pair,
+        `: ${lastScore() === "scores" ? "score" : lastScore()} `,
+        strong(number(found.scores[found.key], DIGITS)),
+      ];
+    }
+    if (!found.seen)
+      return [where, query(found), " sees no key: its weights and its output are zeros"];
+    if (Number.isNaN(found.weight)) {
+      const lost = found.scores?.some((score) => Number.isNaN(score));
+      return [
+        ...pair,
+        `: weight nan, since ${lost ? "there is a NaN among the scores" : "an infinite score has no share"}`,
+      ];
+    }
+    if (found.rank === null) return [...pair, ": weight 0, since ", key(found.key), " is hidden"];
+    const weight = [": weight ", strong(share(found.weight, DIGITS))];
+    if (found.seen === 1) return [...pair, ...weight, ", the only key that it sees"];
+    const of = found.seen === KEYS ? `${KEYS}` : `the ${found.seen} that it sees`;
+    const equal = share(1 / found.seen, DIGITS);
+    return [...pair, ...weight, `, ${ranked(found)} of ${of}; equal shares would be ${equal}`];
+  }
+
+  // The heading of a number of the output.
+  function outputLine(found, column) {
+    const value = mixed(found.place, found.weights, ALL_KEYS)[column];
+    const of = [
+      titled(found.place, ": "),
+      "output(",
+      query(found),
+      "), column ",
+      bdi(valueColumn(column)),
+    ];
+    return [...of, ": ", strong(number(value, DIGITS, false))];
+  }
+
+  const strong = (text) => element("strong", {}, text);
+  const line = (...parts) => element("p", {}, ...parts);
+
+  function madeBy(...names) {
+    return names
+      .filter((name) => name in data.madeBy)
+      .map((name) => `, ${name[0].toUpperCase()} = ${data.madeBy[name]}`)
+      .join("");
+  }
+
+  // 1: the dot product, and what is done to it.
+  function tellScore(found) {
+    const parts = [];
+    const said = number(found.score, DIGITS);
+    if (givenScores !== null) {
+      parts.push(element("h3", {}, element("b", {}, "1"), " ", `score = ${said}, as given`));
+    } else {
+      parts.push(
+        element(
+          "h3",
+          {},
+          element("b", {}, "1"),
+          " ",
+          "score = q(",
+          query(found),
+          ")·k(",
+          key(found.key),
+          ")",
+          madeBy("query", "key"),
+        ),
+      );
+      parts.push(products(found), line("sum ", strong(said)));
+    }
+    for (const link of found.links) {
+      const before = number(link.before, DIGITS);
+      parts.push(
+        line(`${link.name} ${link.formula(before)} = `, strong(number(link.after, DIGITS))),
+      );
+    }
+    for (const hides of found.hidden) {
+      parts.push(line(`hidden by the ${hides}`, reason(found, hides)));
+    }
+    if (!found.isSeen && found.seen && !found.hidden.length && !Number.isNaN(found.weight)) {
+      parts.push(line("hidden: its score is -inf"));
+    }
+    return element("section", { "data-part": "score" }, ...parts);
+  }
+
+  // Two vectors above their products: of wide ones the largest products, and the rest as one.
+  function products(found) {
+    const width = made.query.shape.at(-1);
+    const q = vector("query", found.query, found.place),
+      k = vector("key", found.key, found.place);
+    const each = q.map((x, c) => x * k[c]);
+    const write = texts([...q, ...k, ...each], DIGITS);
+    const size = (c) => (Number.isNaN(each[c]) ? Infinity : Math.abs(each[c]));
+    let picked = Array.from({ length: width }, (_, c) => c);
+    if (isWide(width, each))
+      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+    const rest = each.reduce((sum, x, c) => (picked.includes(c) ? sum : sum + x), 0);
+    const more = width - picked.length;
+    const last = (text) => (more ? [text] : []);
+    return sheet(
+      [
+        data.columns === null ? "column" : "",
+        ...picked.map((c) => bdi(columnName(c))),
+        ...last(`${more} more`),
+      ],
+      [
+        [["q(", query(found), ")"], ...picked.map((c) => write(q[c])), ...last("")],
+        [["k(", key(found.key), ")"], ...picked.map((c) => write(k[c])), ...last("")],
+        ["q×k", ...picked.map((c) => write(each[c])), ...last(number(rest, DIGITS))],
+      ],
+    );
+  }
+
+  const columnName = (c) => (data.columns === null ? String(c) : data.columns[c]);
+
+  // A row of Q, K or V of one matrix.
+  function vector(side, i, place) {
+    const width = made[side].shape.at(-1);
+    const at = begin(made[side], place, data.groups[side] ?? 1) + i * width;
+    return Float64Array.from(made[side].numbers.subarray(at, at + width));
+  }
+
+  function sheet(header, lines, bold = -1) {
+    const cell = (tag, child, n, scope) =>
+      element(tag, { class: n === bold ? "chosen" : null, scope }, child);
+    return element(
+      "div",
+      { class: "scroll" },
+      element(
+        "table",
+        {},
+        element(
+          "thead",
+          {},
+          element(
+            "tr",
+            {},
+            header.map((child, n) => cell("th", child, n, "col")),
+          ),
+        ),
+        element(
+          "tbody",
+          {},
+          lines.map(([first, ...others]) =>
+            element(
+              "tr",
+              {},
+              element("th", { scope: "row" }, first),
+              others.map((child, n) => cell("td", child, n + 1, null)),
+            ),
+          ),
+        ),
+      ),
+    );
+  }
+
+  // 2: the share, as a fraction, and the keys that weigh most.
+  function tellWeight(found) {
+    const parts = [element("b", {}, "2"), " "];
+    const kind = inDtype(", in ");
+    const weight = share(found.weight, DIGITS);
+    if (found.scores === null) {
+      parts.push(`weight = ${weight}, as given`);
+    } else if (!found.isSeen) {
+      parts.push("weight = 0: a hidden key has ", power("-inf"), ` = 0${kind}`);
+    } else {
+      const shifted = found.scores.map((score) => score - found.shift);
+      const seen = ALL_KEYS.filter((j) => found.visible[j]);
+      const whole = seen.every((j) => Number.isInteger(shifted[j]));
+      const exponent = (j) => power(shifted[j] === 0 ? "0" : number(shifted[j], EXACT, whole));
+      const spoken =
+        seen.length > WRITTEN_OUT ? strongest(found).filter((j) => found.visible[j]) : seen;
+      const more = seen.length - spoken.length;
+      const sum = spoken.map((j, n) => [
+        n ? " + " : "",
+        j === found.key ? element("mark", {}, exponent(j)) : exponent(j),
+      ]);
+      const total = found.powers.reduce((a, b) => a + b, 0);
+      parts.push(
+        "weight = ",
+        element("mark", {}, exponent(found.key)),
+        " / (",
+        sum,
+        more ? ` + … ${counted(more)} more)` : ")",
+        ` = ${four(found.powers[found.key])} / ${four(total)} = `,
+        strong(weight),
+        kind,
+      );
+    }
+    const made = [element("h3", {}, ...parts)];
+    if (found.shift) {
+      const fate = found.shift > 0 ? "overflow" : "vanish";
+      made.push(
+        line(
+          `the exponents are the scores less the largest, ${number(found.shift, DIGITS)}: `,
+          power("score"),
+          ` itself may ${fate}, and the shares are the same`,
+        ),
+      );
+    }
+    made.push(bars(found));
+    return element("section", { "data-part": "weights" }, ...made);
+  }
+
+  function bars(found) {
+    const picked = strongest(found);
+    const rest = ALL_KEYS.filter((j) => found.visible[j] && !picked.includes(j));
+    const lines = picked.map((j) => [key(j), found.weights[j], [j]]);
+    if (rest.length) lines.push([`${counted(rest.length)} more`, sumOf(found.weights, rest), rest]);
+    return element(
+      "div",
+      { class: "scroll" },
+      element(
+        "table",
+        { class: "bars" },
+        element(
+          "tbody",
+          {},
+          lines.map(([name, weight, keys]) => {
+            const bar = element("i", { "aria-hidden": "true" });
+            bar.style.width = `${Math.min(Math.max(weight, 0) || 0, 1) * 100}%`;
+            const chosen = keys.length === 1 && keys[0] === found.key;
+            return element(
+              "tr",
+              { class: chosen ? "chosen" : null },
+              element("th", { scope: "row" }, name),
+              element("td", {}, share(weight, DIGITS)),
+              element("td", { class: "bar" }, bar),
+              element("td", {}, ofOutput(found, keys)),
+            );
+          }),
+        ),
+      ),
+    );
+  }
+
+  const sumOf = (numbers, at) => at.reduce((sum, j) => sum + numbers[j], 0);
+
+  function ofOutput(found, keys) {
+    if (found.shares === null || keys.some((j) => !Number.isFinite(found.shares[j]))) return "";
+    return `${percent(sumOf(found.shares, keys))} of output`;
+  }
+
+  // 3: the output, as a sum of weighted values; the column looked at comes first.
+  function tellOutput(found, column) {
+    const picked = strongest(found).filter((j) => found.weights[j] !== 0);
+    const term = (j) => [`${share(found.weights[j], DIGITS)}·v(`, key(j), ")"];
+    const others = ALL_KEYS.filter((j) => found.weights[j] !== 0 && !picked.includes(j));
+    const dots = others.length || picked.length > 2 ? " + …" : "";
+    const output = mixed(found.place, found.weights, ALL_KEYS);
+    const rows = picked.map((j) => [term(j), mixed(found.place, found.weights, [j])]);
+    if (others.length)
+      rows.push([`${counted(others.length)} more`, mixed(found.place, found.weights, others)]);
+    rows.push([["output(", query(found), ")"], output]);
+    const write = texts(
+      rows.flatMap(([, numbers]) => [...numbers]),
+      DIGITS,
+    );
+    let columns = Array.from({ length: valueWidth }, (_, c) => c);
+    if (isWide(valueWidth, output)) {
+      const size = (c) =>
+        c === column ? Infinity : Number.isNaN(output[c]) ? Infinity : Math.abs(output[c]);
+      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+      if (column !== null)
+        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf());
+    }
+    const more = valueWidth - columns.length;
+    const table = sheet(
+      [
+        data.valueColumns === null ? "column" : "",
+        ...columns.map((c) => bdi(valueColumn(c))),
+        ...(more ? [`${more} more`] : []),
+      ],
+      rows.map(([name, numbers]) => [
+        name,
+        ...columns.map((c) => write(numbers[c])),
+        ...(more ? [""] : []),
+      ]),
+      column === null ? -1 : columns.indexOf(column) + 1,
+    );
+    const lines = table.querySelectorAll("tbody tr");
+    lines[rows.length - 1].classList.add("total");
+    lines[picked.indexOf(found.key)]?.classList.add("looked");
+    const sum = picked.slice(0, 2).map((j, n) => [n ? " + " : "", term(j)]);
+    return element(
+      "section",
+      { "data-part": "output" },
+      element(
+        "h3",
+        {},
+        element("b", {}, "3"),
+        " output(",
+        query(found),
+        ") = ",
+        sum,
+        dots,
+        madeBy("value"),
+      ),
+      table,
+      unlike(found),
+    );
+  }
+
+  // A key that weighs less than another, and adds more.
+  function unlike(found) {
+    const { weights, shares } = found;
+    if (
+      shares.some((part) => !Number.isFinite(part)) ||
+      weights.every((weight) => Number.isNaN(weight))
+    )
+      return null;
+    const best = (numbers) => numbers.reduce((at, x, j) => (x > numbers[at] ? j : at), 0);
+    const heavy = best(weights),
+      long = best(shares);
+    const digits = Math.max(Math.min(DIGITS, 2), 1);
+    const [mine, its] = [heavy, long].map((j) => fixed(weights[j], digits));
+    const [some, more] = [heavy, long].map((j) => percent(shares[j]));
+    if (!(Number(mine) > Number(its) && some !== more)) return null;
+    return line(
+      key(heavy),
+      ` has the largest weight (${mine}) and ${some} of the output, `,
+      key(long),
+      ` ${its} and ${more}: a key adds its weight times its value, and the values are not equally long`,
+    );
+  }
+
+  // All that there is to say of one cell.
+  function tell(found, column) {
+    const parts = [
+      element("h2", {}, column === null ? headline(found) : outputLine(found, column)),
+    ];
+    if (found.scores !== null) parts.push(tellScore(found));
+    if (found.weights !== null && found.seen) {
+      parts.push(tellWeight(found));
+      if (hasOutput) parts.push(tellOutput(found, column));
+    }
+    return parts;
+  }
+
+  // ---- Colours ---------------------------------------------------------------------------------
+
+  const rgb = (text) => [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16));
+  const ANCHORS = {
+    weights: data.colours.weights.map(rgb),
+    aroundZero: data.colours.aroundZero.map(rgb),
+  };
+
+  // The scale for the numbers of a matrix: from 0 up for weights, around 0 for all else.
+  function heatOf(name, numbers) {
+    let most = 0;
+    const weights = name === "weights";
+    for (const value of numbers) {
+      if (Number.isFinite(value)) most = Math.max(most, weights ? value : Math.abs(value));
+    }
+    const anchors = ANCHORS[weights ? "weights" : "aroundZero"];
+    const lowest = weights ? 0 : -most;
+    return {
+      lowest,
+      most,
+      anchors,
+      colour(value) {
+        if (Number.isNaN(value) || value === MINUS) return null;
+        if (!most) return weights ? anchors[0] : anchors[(anchors.length - 1) / 2];
+        const part = (Math.min(Math.max(value, lowest), most) - lowest) / (most - lowest);
+        const at = part * (anchors.length - 1),
+          i = Math.min(Math.floor(at), anchors.length - 2);
+        return anchors[i].map((x, n) => Math.round(x + (anchors[i + 1][n] - x) * (at - i)));
+      },
+    };
+  }
+
+  // Black or white, whichever stands out more.
+  function ink(colour) {
+    const [red, green, blue] = colour
+      .map((part) => part / 255)
+      .map((s) => (s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+  }
+
+  const css = (colour) => `rgb(${colour.join(" ")})`;
+
+  // ---- Heat maps -------------------------------------------------------------------------------
+
+  const GRID = { cells: 1024, columns: 64, numbers: 16 };
+
+  // What is said of a cell, in words.
+  function cellText(step, place, i, column, value, visible) {
+    if (step === "output")
+      return `output of ${isolated(nameOf("query", i))}, column ${isolated(valueColumn(column))}: ${number(value, DIGITS, false)}`;
+    const pair = `${isolated(nameOf("query", i))} → ${isolated(nameOf("key", column))}`;
+    const said =
+      step === "weights"
+        ? `weight ${share(value, DIGITS)}`
+        : `${step === "scores" ? "score" : step} ${number(value, DIGITS)}`;
+    const before = step === "scores" || step === "scaled" || step === "capped";
+    if (visible || before) return `${pair}: ${said}`;
+    const by = hiding(place, i, column);
+    return `${pair}: hidden${by.length ? ` by the ${by.join(" and the ")}` : ""}`;
+  }
+
+  const isHidden = (step, found, i, j) =>
+    (step === "weights" || step === "masked") && !found.visible[i * KEYS + j];
+
+  const fitsGrid = (found) =>
+    found.columns <= GRID.columns && found.rows * found.columns <= GRID.cells;
+
+  // The heat map of a step: a table where the cells are few, else a picture of pixels.
+  function heatMap(step, place) {
+    const found = matrix(place, step),
+      heat = heatOf(step, found.numbers);
+    return (fitsGrid(found) ? grid : canvas)(step, place, found, heat);
+  }
+
+  const columnLabel = (step, c) => (step === "output" ? valueColumn(c) : labelOf(data.keys, c));
+
+  function grid(step, place, found, heat) {
+    const { rows, columns, numbers } = found;
+    const showNumbers = columns <= GRID.numbers;
+    const whole = isWhole(Array.from(numbers).filter((value) => value !== MINUS));
+    const write = formatted(
+      numbers,
+      step === "weights" || !whole
+        ? columns > (innerWidth < 500 ? 4 : 6)
+          ? Math.min(DIGITS, 2)
+          : DIGITS
+        : 0,
+    );
+    const longest = Math.max(
+      ...Array.from({ length: columns }, (_, c) => columnLabel(step, c).length),
+    );
+    const every = Math.ceil(columns / 32); // of many, some have their label
+    const upright = longest > (columns > 8 ? 4 : 9) || (columns > GRID.numbers && longest > 2);
+    const ends = step === "weights" && showNumbers;
+    const head = element(
+      "tr",
+      { role: "row" },
+      element("td", { role: "presentation" }),
+      Array.from({ length: columns }, (_, c) =>
+        element(
+          "th",
+          { role: "columnheader", scope: "col" },
+          c % every ? "" : bdi(columnLabel(step, c)),
+        ),
+      ),
+      ends ? element("th", { class: "end" }) : null,
+    );
+    const body = Array.from({ length: rows }, (_, i) => {
+      const line = numbers.subarray(i * columns, (i + 1) * columns);
+      const peaks = step === "weights" ? largest(line) : [];
+      const cells = Array.from(line, (value, c) => {
+        const hidden = isHidden(step, found, i, c);
+        const text = !showNumbers ? "" : hidden ? "·" : write(value);
+        const cell = element(
+          "td",
+          {
+            role: "gridcell",
+            tabindex: "-1",
+            "data-row": i,
+            "data-column": c,
+            class: hidden ? "hidden" : peaks.includes(c) ? "peak" : null,
+            "aria-label":
+              cellText(step, place, i, c, value, !hidden) +
+              (peaks.includes(c) && peaks.length === 1 ? ", the largest of its row" : ""),
+          },
+          text,
+        );
+        const colour = hidden ? null : heat.colour(value);
+        if (colour !== null) {
+          cell.style.background = css(colour);
+          cell.style.color = ink(colour);
+        }
+        return cell;
+      });
+      const end = !ends
+        ? null
+        : element(
+            "td",
+            { class: "end", role: "presentation" },
+            peaks.length === 1
+              ? ["→ ", bdi(labelOf(data.keys, peaks[0])), ` ${percent(line[peaks[0]])}`]
+              : "",
+          );
+      return element(
+        "tr",
+        { role: "row" },
+        element("th", { role: "rowheader", scope: "row" }, bdi(labelOf(data.queries, i))),
+        cells,
+        end,
+      );
+    });
+    const table = element(
+      "table",
+      {
+        role: "grid",
+        class: [
+          "map",
+          upright ? "upright" : "",
+          showNumbers ? "" : "small",
+          columns > 7 ? "narrow" : "",
+        ]
+          .join(" ")
+          .trim(),
+        "aria-label": `${step}${place.length ? ` of ${titled(place)}` : ""}: a row for each query, a column for each ${step === "output" ? "number" : "key"}`,
+      },
+      element("thead", {}, head),
+      element("tbody", {}, body),
+    );
+    return element("div", { class: "scroll" }, table);
+  }
+
+  const SIDE = 640; // pixels of a picture, at most
+
+  // A picture with one dot for each cell, or for the largest of several.
+  function canvas(step, place, found, heat) {
+    const { rows, columns, numbers } = found;
+    const by = [Math.ceil(rows / SIDE), Math.ceil(columns / SIDE)];
+    const high = Math.ceil(rows / by[0]),
+      wide = Math.ceil(columns / by[1]);
+    const picture = element("canvas", { width: wide, height: high, "aria-hidden": "true" });
+    const dots = new ImageData(wide, high);
+    const size = step === "weights" ? (x) => x : Math.abs;
+    for (let y = 0; y < high; y++) {
+      for (let x = 0; x < wide; x++) {
+        let peak = MINUS;
+        for (let i = y * by[0]; i < Math.min((y + 1) * by[0], rows); i++) {
+          for (let j = x * by[1]; j < Math.min((x + 1) * by[1], columns); j++) {
+            const value = isHidden(step, found, i, j) ? MINUS : numbers[i * columns + j];
+            if (value !== MINUS && (peak === MINUS || size(value) > size(peak))) peak = value;
+          }
+        }
+        const colour = heat.colour(peak),
+          at = 4 * (y * wide + x);
+        if (colour !== null) dots.data.set([...colour, 255], at);
+      }
+    }
+    picture.getContext("2d").putImageData(dots, 0, 0);
+    const each = Math.max(by[0], by[1]);
+    const labels = (axis, count, label) => {
+      const every = Math.ceil(count / (axis === "down" ? 32 : 16));
+      const ticks = Array.from({ length: Math.ceil(count / every) }, (_, n) => {
+        const tick = element("span", {}, bdi(label(n * every)));
+        tick.style[axis === "down" ? "top" : "left"] = `${((n * every + 0.5) / count) * 100}%`;
+        return tick;
+      });
+      return element("div", { class: axis, "aria-hidden": "true" }, ticks);
+    };
+    const frame = element(
+      "div",
+      {
+        class: "picture",
+        role: "application",
+        tabindex: "0",
+        "aria-roledescription": "heat map",
+        "aria-label": `${step}${place.length ? ` of ${titled(place)}` : ""}: ${rows} rows, ${columns} columns; the arrow keys move`,
+        "aria-describedby": "readout",
+        "data-rows": rows,
+        "data-columns": columns,
+      },
+      picture,
+      element("div", { class: "marker" }),
+    );
+    frame.style.aspectRatio = `${Math.max(wide, 1)} / ${Math.max(Math.min(high, wide), wide / 8)}`;
+    const note =
+      each > 1 ? line(`each dot is the largest of up to ${by[0]} × ${by[1]} cells`) : null;
+    note?.classList.add("hint");
+    return element(
+      "div",
+      { class: "framed" },
+      labels("across", columns, (c) => columnLabel(step, c)),
+      labels("down", rows, (i) => labelOf(data.queries, i)),
+      frame,
+      note,
+    );
+  }
+
+  // The scale of colours, with its two ends.
+  function legend(step, place) {
+    const heat = heatOf(step, matrix(place, step).numbers);
+    const bar = element("i", { "aria-hidden": "true" });
+    bar.style.background = `linear-gradient(to right, ${heat.anchors.map(css).join()})`;
+    const ends = [heat.lowest, heat.most].map((value) =>
+      value === 0 ? "0" : number(value, DIGITS),
+    );
+    return [ends[0], bar, ends[1]];
+  }
+
+  // The title of a step: its name, its formula, and its shapes for one head.
+  function stepTitle(step) {
+    const columns = step === "output" ? valueWidth : KEYS;
+    const pair = (a, b) => `(${a}, ${b})`;
+    let shapes = pair(QUERIES, columns);
+    if (step === "scores" && made.query !== null) {
+      const width = made.query.shape.at(-1);
+      shapes = `${pair(QUERIES, width)}·${pair(width, KEYS)} → ${shapes}`;
+    }
+    if (step === "output") shapes = `${pair(QUERIES, KEYS)}·${pair(KEYS, valueWidth)} → ${shapes}`;
+    const formula = step === given?.name ? " as given " : ` = ${formulaOf(step)} `;
+    return [strong(step), formula, element("small", {}, shapes)];
+  }
+
+  // ---- The page --------------------------------------------------------------------------------
+
+  const part = (id) => document.getElementById(id);
+  const state = {
+    place: data.leading.map(() => 0),
+    step: "",
+    query: 0,
+    key: 0,
+    column: 0,
+    open: true,
+  };
+
+  const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
+  const across = () => (state.step === "output" ? "column" : "key");
+
+  // What is where the marker stands: the value, and the text that is said of it.
+  function current() {
+    const found = matrix(state.place, state.step),
+      column = state[across()];
+    const value = found.numbers[state.query * found.columns + column];
+    const visible = state.step === "output" || !isHidden(state.step, found, state.query, column);
+    return {
+      found,
+      column,
+      text: cellText(state.step, state.place, state.query, column, value, visible),
+    };
+  }
+
+  // Everything anew: after another head, another step, or other numbers.
+  function draw() {
+    if (!steps().includes(state.step))
+      state.step = steps().includes("weights") ? "weights" : steps().at(-1);
+    part("formula").textContent = wholeFormula();
+    part("steps").replaceChildren(
+      ...steps()
+        .map((name, n) => {
+          const button = element(
+            "button",
+            {
+              type: "button",
+              "data-step": name,
+              "aria-current": name === state.step ? "step" : null,
+            },
+            name,
+          );
+          return n ? [element("span", { "aria-hidden": "true" }, "→"), button] : [button];
+        })
+        .flat(),
+    );
+    part("step-title").replaceChildren(...stepTitle(state.step));
+    part("about").textContent = data.about[state.step];
+    part("legend").replaceChildren(...legend(state.step, state.place));
+    part("heat").replaceChildren(heatMap(state.step, state.place));
+    for (const button of part("controls").querySelectorAll("[data-axis]")) {
+      const [axis, i] = [Number(button.dataset.axis), Number(button.dataset.index)];
+      button.setAttribute("aria-pressed", state.place[axis] === i);
+    }
+    move(false);
+  }
+
+  // The marker to where it belongs, and what is said of the cell there.
+  function move(focus) {
+    const { found, column, text } = current();
+    part("readout").textContent = text;
+    const old = part("heat").querySelector('[aria-selected="true"]');
+    old?.setAttribute("aria-selected", "false");
+    old?.setAttribute("tabindex", "-1");
+    const cell = part("heat").querySelector(`[data-row="${state.query}"][data-column="${column}"]`);
+    const frame = part("heat").querySelector(".picture");
+    part("readout").setAttribute("aria-live", frame === null ? "off" : "polite"); // a cell says it itself
+    if (cell !== null) {
+      cell.setAttribute("aria-selected", "true");
+      cell.setAttribute("tabindex", "0");
+    } else if (frame !== null) {
+      const marker = frame.querySelector(".marker");
+      marker.style.left = `${((column + 0.5) / found.columns) * 100}%`;
+      marker.style.top = `${((state.query + 0.5) / found.rows) * 100}%`;
+    }
+    if (focus) (cell ?? frame)?.focus({ preventScroll: cell === null });
+    explain();
+    remember();
+  }
+
+  function explain() {
+    const panel = part("panel");
+    panel.classList.toggle("closed", !state.open);
+    if (!state.open) {
+      panel.replaceChildren(line("Click a cell: how its number came about is explained here."));
+      return;
+    }
+    const close = element(
+      "button",
+      { type: "button", class: "close", "aria-label": "Close the explanation" },
+      "×",
+    );
+    close.addEventListener("click", () => shut());
+    const column = state.step === "output" ? state.column : null;
+    panel.replaceChildren(close, ...tell(explained(state.place, state.query, state.key), column));
+    const looked = { weights: "weights", output: "output" }[state.step] ?? "score";
+    panel.querySelector(`[data-part="${looked}"]`)?.classList.add("now");
+  }
+
+  function shut() {
+    state.open = false;
+    explain();
+    remember();
+  }
+
+  // The check line: quiet where all is equal, loud where not.
+  function check() {
+    const told = part("check");
+    told.className = "";
+    if (isChanged()) {
+      told.textContent = "Changed here: not compared with what qkvcli computed";
+      return;
+    }
+    const { count, what, own, known } = compared();
+    if (what === null) {
+      told.textContent = `The page's numbers equal those that qkvcli computed (${counted(count)} checked)`;
+      return;
+    }
+    told.className = "wrong";
+    told.textContent = `This page computes something else than qkvcli did. The ${what} is ${general(own, 9)} here, and was ${general(known, 9)}: do not trust its numbers.`;
+  }
+
+  // ---- Links: #q=1&k=2&h=6 ---------------------------------------------------------------------
+
+  let silent = false; // while a link is read, none is written
+
+  function remember() {
+    if (silent) return;
+    const parts = state.open ? [`q=${state.query}`, `k=${state.key}`] : [];
+    const numbers = state.place.map((i, axis) => data.leading[axis].numbers[i]);
+    if (numbers.length) parts.push(`h=${numbers.at(-1)}`);
+    if (numbers.length > 1) parts.push(`b=${numbers.slice(0, -1).join(",")}`);
+    parts.push(`s=${state.step}`);
+    if (state.step === "output" && state.open) parts.push(`c=${state.column}`);
+    try {
+      history.replaceState(null, "", `#${parts.join("&")}`);
+    } catch {
+      // a frame within a notebook has no address
+    }
+  }
+
+  function recall() {
+    const told = new URLSearchParams(location.hash.slice(1));
+    const whole = (name, count) => {
+      const text = told.get(name);
+      return text !== null && /^\d{1,9}$/.test(text) && Number(text) < count ? Number(text) : null;
+    };
+    const last = data.leading.length - 1;
+    const batches = (told.get("b") ?? "").split(",");
+    data.leading.forEach(({ numbers }, axis) => {
+      const at = numbers.indexOf(Number((axis === last ? told.get("h") : batches[axis]) || NaN));
+      if (at >= 0) state.place[axis] = at;
+    });
+    if (steps().includes(told.get("s"))) state.step = told.get("s");
+    const i = whole("q", QUERIES),
+      j = whole("k", KEYS),
+      c = whole("c", valueWidth);
+    if (i !== null) state.query = i;
+    if (i !== null && j === null && hasWeights) state.key = heaviest(row(state.place, i).weights);
+    if (j !== null) state.key = j;
+    if (c !== null) state.column = c;
+    if (i !== null || j !== null || c !== null) state.open = true;
+  }
+
+  // The key that weighs most.
+  function heaviest(weights) {
+    let best = 0;
+    weights.forEach((weight, j) => {
+      if (weight > weights[best]) best = j;
+    });
+    return best;
+  }
+
+  // Where to begin: at the largest weight of a query that sees several keys.
+  function begins() {
+    const name = hasWeights ? "weights" : lastScore();
+    const found = matrix(state.place, name);
+    let best = MINUS;
+    for (let i = 0; i < QUERIES; i++) {
+      const visible = found.visible.subarray(i * KEYS, (i + 1) * KEYS);
+      const seen = visible.reduce((a, b) => a + b, 0);
+      for (let j = 0; j < KEYS; j++) {
+        const value = found.numbers[i * KEYS + j];
+        if (visible[j] && (seen > 1 || KEYS === 1) && value > best) {
+          best = value;
+          [state.query, state.key] = [i, j];
+        }
+      }
+    }
+  }
+
+  // ---- Keys and clicks -------------------------------------------------------------------------
+
+  function stepBy(count) {
+    const names = steps();
+    state.step = names[(names.indexOf(state.step) + count + names.length) % names.length];
+    state.open = true;
+    draw();
+    move(true);
+  }
+
+  const MOVES = {
+    ArrowUp: [-1, 0],
+    ArrowDown: [1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1],
+    Home: [0, -Infinity],
+    End: [0, Infinity],
+    PageUp: [-10, 0],
+    PageDown: [10, 0],
+  };
+
+  function pressed(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.closest("input, select, textarea, button, summary, a")) return;
+    if (event.key === " ") stepBy(event.shiftKey ? -1 : 1);
+    else if (event.key === "Escape") shut();
+    else if (event.key === "Enter" && event.target.closest("#heat")) select();
+    else if (event.key in MOVES) {
+      const [down, right] = MOVES[event.key],
+        found = matrix(state.place, state.step);
+      state.query = clamp(state.query + down, found.rows);
+      state[across()] = clamp(state[across()] + right, found.columns);
+      state.open = true;
+      move(true);
+    } else return;
+    event.preventDefault();
+  }
+
+  function select() {
+    state.open = true;
+    move(true);
+  }
+
+  // The cell under the pointer, or null.
+  function pointed(event) {
+    const cell = event.target.closest("[data-row]");
+    if (cell !== null) return [Number(cell.dataset.row), Number(cell.dataset.column)];
+    const frame = event.target.closest(".picture");
+    if (frame === null) return null;
+    const box = frame.getBoundingClientRect();
+    const rows = Number(frame.dataset.rows),
+      columns = Number(frame.dataset.columns);
+    return [
+      clamp(Math.floor(((event.clientY - box.top) / box.height) * rows), rows),
+      clamp(Math.floor(((event.clientX - box.left) / box.width) * columns), columns),
+    ];
+  }
+
+  function clicked(event) {
+    const at = pointed(event);
+    if (at === null) return;
+    [state.query, state[across()]] = at;
+    select();
+  }
+
+  // What is under the pointer is said below the heat map, until it leaves.
+  function hovered(event) {
+    const at = event.type === "pointerleave" ? null : pointed(event);
+    if (at === null) {
+      part("readout").textContent = current().text;
+      return;
+    }
+    const found = matrix(state.place, state.step),
+      [i, column] = at;
+    const visible = state.step === "output" || !isHidden(state.step, found, i, column);
+    part("readout").textContent = cellText(
+      state.step,
+      state.place,
+      i,
+      column,
+      found.numbers[i * found.columns + column],
+      visible,
+    );
+  }
+
+  // ---- Controls --------------------------------------------------------------------------------
+
+  // After something was changed: all anew.
+  function changed() {
+    held = new Map();
+    draw();
+    check();
+    part("reset").hidden = !isChanged();
+  }
+
+  // Another head, or another batch.
+  function place(axis, index) {
+    state.place[axis] = index;
+    draw();
+    inputs();
+  }
+
+  const MANY = 24; // heads that have a button each
+
+  function chooser({ kind, numbers }, axis) {
+    const name = axis < data.leading.length - 2 ? `axis ${axis}` : kind;
+    if (numbers.length > MANY) {
+      const select = element(
+        "select",
+        { "aria-label": name },
+        numbers.map((n, i) => element("option", { value: i }, String(n))),
+      );
+      select.value = state.place[axis];
+      select.addEventListener("change", () => place(axis, Number(select.value)));
+      return element("label", {}, `${name} `, select);
+    }
+    const buttons = numbers.map((n, i) =>
+      element(
+        "button",
+        {
+          type: "button",
+          "data-axis": axis,
+          "data-index": i,
+          "aria-pressed": false,
+          "aria-label": `${name} ${n}`,
+        },
+        String(n),
+      ),
+    );
+    const group = element(
+      "span",
+      { role: "group", "aria-label": name, class: "choice" },
+      `${name} `,
+      buttons,
+    );
+    group.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button === null) return;
+      place(axis, Number(button.dataset.index));
+      if (event.detail) move(true); // by a pointer: the arrow keys go on in the map
+    });
+    return group;
+  }
+
+  // The scales to choose from: none, 1/√d, and the number that was given.
+  function scales() {
+    const found = [["none", null]];
+    const given = asked.scale;
+    if (asked.width) {
+      const written = `1/√${asked.width}`;
+      found.push([
+        written,
+        given?.written === written ? given : { factor: 1 / Math.sqrt(asked.width), written },
+      ]);
+    }
+    if (given !== null && !found.some(([, scale]) => scale === given))
+      found.push([given.written, given]);
+    return found;
+  }
+
+  function controls() {
+    const made = data.leading.map((axis, n) => (axis.numbers.length > 1 ? chooser(axis, n) : null));
+    if (givenWeights === null) {
+      const known = scales();
+      if (known.length > 1 && firstScore === "scores") {
+        const select = element(
+          "select",
+          { id: "scale" },
+          known.map(([name], n) => element("option", { value: n }, name)),
+        );
+        const now = () => {
+          select.value = known.findIndex(([, scale]) => scale === options.scale);
+        };
+        select.addEventListener("change", () => {
+          options.scale = known[Number(select.value)][1];
+          changed();
+        });
+        now();
+        made.push(element("label", {}, "scale ", select));
+      }
+      const causal = element("input", { type: "checkbox", id: "causal" });
+      causal.checked = options.causal;
+      causal.addEventListener("change", () => {
+        options.causal = causal.checked;
+        changed();
+      });
+      made.push(element("label", {}, causal, " causal mask"));
+    }
+    const reset = element("button", { type: "button", id: "reset", hidden: true }, "as given");
+    reset.addEventListener("click", restore);
+    part("controls").replaceChildren(...made.filter((child) => child !== null), reset);
+  }
+
+  // Everything back to what qkvcli computed.
+  function restore() {
+    Object.assign(options, { scale: asked.scale, causal: asked.causal });
+    for (const side of ["query", "key", "value"]) made[side] = unpacked(data[side]);
+    edited = false;
+    controls();
+    changed();
+    inputs();
+  }
+
+  // ---- Q, K and V, to be edited where they are small -------------------------------------------
+
+  const SMALL = { tokens: 12, width: 16 };
+  const SIDES = [
+    ["query", "Q", "q"],
+    ["key", "K", "k"],
+    ["value", "V", "v"],
+  ];
+
+  function inputs() {
+    const small = Math.max(QUERIES, KEYS) <= SMALL.tokens;
+    const sides = SIDES.filter(([side]) => made[side] !== null);
+    const details = part("inputs");
+    details.hidden =
+      !small || !sides.length || sides.some(([side]) => made[side].shape.at(-1) > SMALL.width);
+    if (details.hidden) return;
+    const names = sides.map(([, letter]) => letter);
+    const said =
+      names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
+    const summary = element(
+      "summary",
+      {},
+      `${said}${titled(state.place) && ` of ${titled(state.place)}`}: change a number, and all is computed anew`,
+    );
+    details.replaceChildren(summary, element("div", { class: "sides" }, sides.map(editable)));
+  }
+
+  function editable([side, letter, small]) {
+    const { shape } = made[side],
+      [rows, width] = shape.slice(-2);
+    const kind = side === "query" ? "query" : "key";
+    const column = (c) => (side === "value" ? valueColumn(c) : columnName(c));
+    const lines = Array.from({ length: rows }, (_, i) =>
+      element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, bdi(nameOf(kind, i))),
+        Array.from({ length: width }, (_, c) =>
+          element(
+            "td",
+            {},
+            field(
+              side,
+              i,
+              c,
+              `${small}(${isolated(nameOf(kind, i))}), column ${isolated(column(c))}`,
+            ),
+          ),
+        ),
+      ),
+    );
+    return element(
+      "table",
+      { "data-side": side },
+      element("caption", {}, `${letter} (${rows}, ${width})`),
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          element("td", {}),
+          Array.from({ length: width }, (_, c) => element("th", { scope: "col" }, bdi(column(c)))),
+        ),
+      ),
+      element("tbody", {}, lines),
+    );
+  }
+
+  function field(side, i, c, label) {
+    const { numbers, shape } = made[side];
+    const at = begin(made[side], state.place, data.groups[side] ?? 1) + i * shape.at(-1) + c;
+    const shown =
+      numbers instanceof Float32Array
+        ? String(Number(numbers[at].toPrecision(7)))
+        : String(numbers[at]);
+    const input = element("input", {
+      type: "text",
+      inputmode: "decimal",
+      size: 6,
+      value: shown,
+      "aria-label": label,
+    });
+    input.addEventListener("input", () => {
+      const text = input.value.trim().replace("−", "-").replace(",", ".");
+      const value = text === "" ? NaN : Number(text);
+      input.setAttribute("aria-invalid", !Number.isFinite(value));
+      if (!Number.isFinite(value)) return;
+      numbers[at] = value;
+      edited = true;
+      changed();
+    });
+    return input;
+  }
+
+  // ---- Paper: every step, each on a page of its own --------------------------------------------
+
+  function onPaper() {
+    const found = explained(state.place, state.query, state.key);
+    part("print").replaceChildren(
+      ...steps().map((step) => {
+        const told = tell(found, step === "output" ? state.column : null);
+        const looked = { weights: "weights", output: "output" }[step] ?? "score";
+        const kept = told.filter(
+          (child) => child.tagName === "H2" || child.dataset.part === looked,
+        );
+        return element(
+          "section",
+          { class: "sheet" },
+          element("p", { class: "hint" }, `${document.title}: ${wholeFormula()}`),
+          element("h2", {}, titled(state.place, ": "), stepTitle(step)),
+          line(data.about[step]),
+          element("div", { class: "legend" }, legend(step, state.place)),
+          heatMap(step, state.place),
+          element("div", { class: "told" }, kept),
+        );
+      }),
+    );
+  }
+
+  // ---- Begin -----------------------------------------------------------------------------------
+
+  function start() {
+    state.step = hasWeights && steps().includes("weights") ? "weights" : steps().at(-1);
+    recall();
+    if (!/[#&][qk]=/.test(location.hash)) begins();
+    controls();
+    draw();
+    inputs();
+    check();
+    part("heat").addEventListener("click", clicked);
+    part("heat").addEventListener("pointermove", hovered);
+    part("heat").addEventListener("pointerleave", hovered);
+    part("steps").addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button === null) return;
+      state.step = button.dataset.step;
+      draw();
+      move(event.detail > 0);
+      if (!event.detail) part("steps").querySelector('[aria-current="step"]').focus();
+    });
+    document.addEventListener("keydown", pressed);
+    addEventListener("hashchange", () => {
+      silent = true;
+      recall();
+      draw();
+      inputs();
+      silent = false;
+    });
+    addEventListener("beforeprint", onPaper);
+    addEventListener("afterprint", () => part("print").replaceChildren());
+    part("static").hidden = true;
+    part("lesson").hidden = false;
+    document.documentElement.classList.add("computes");
+  }
+
+  start();
+}
+
+try {
+  lesson();
+} catch (fault) {
+  // what qkvcli wrote stays readable
+  const told = document.createElement("p");
+  told.className = "wrong";
+  told.textContent = `This browser cannot compute the page (${fault.message}); here is what qkvcli computed.`;
+  document.getElementById("static").prepend(told);
+  document.getElementById("static").hidden = false;
+  document.getElementById("lesson").hidden = true;
+  document.documentElement.classList.remove("computes");
+  throw fault;
+}

@@ -1,0 +1,135 @@
+"""What a page shows where no JavaScript runs: a picture of each head, and tables of the first."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from qkvcli.core.config import SCORES
+from qkvcli.core.operands import Array
+from qkvcli.core.patches import Fit, patches
+from qkvcli.core.problem import Problem
+from qkvcli.core.views import Matrix, Selection, View, edges, views
+from qkvcli.render.heat import Heat
+from qkvcli.render.png import data_uri, png
+from qkvcli.render.summary import summary
+from qkvcli.render.text import formatted, matrix_title, title
+
+_EDGE = 12
+"""How many rows and columns of a table are shown."""
+_PICTURES, _FIT = 24, Fit(96, 96)
+"""Of how many heads there are pictures, and how many dots each may have."""
+
+
+def html_text(text: str) -> str:
+    r"""A text as HTML: signs of HTML escaped, and those that it has no place for shown as such.
+
+    >>> html_text("<b>&\0")
+    '&lt;b&gt;&amp;\ufffd'
+    """
+    kept = "".join(c if c.isprintable() or c == "\n" or ord(c) > 0x9F else "\ufffd" for c in text)
+    return escape(kept.encode("utf-8", "replace").decode())
+
+
+def label(text: str) -> str:
+    """A token's label as HTML, which keeps its direction to itself."""
+    return f"<bdi>{html_text(text)}</bdi>"
+
+
+def static(problem: Problem, held: dict[str, Any], selection: Selection) -> Iterator[str]:
+    """A picture of all heads, and of the first a table of each step; large ones by their edges.
+
+    ``held`` is the page's data (`qkvcli.render.lesson.data.data_of`).
+    """
+    apart = replace(selection.of(problem).apart(), given=())
+    yield from _pictures(apart, held)
+    first = Selection(
+        _cut(apart.shape[-2]),
+        (0,) if apart.leading else None,
+        (0,) if len(apart.leading) > 1 else None,
+    )
+    if len(apart.leading) > 2:  # the rows are chosen first, and then one of the matrices
+        apart, first = apart.with_matrix((0,) * len(apart.leading)), first._replace(heads=None)
+        first = first._replace(batches=None)
+    names = tuple(name for name in (*SCORES, "weights", "output") if name in held["steps"])
+    place = tuple(axis["numbers"][0] for axis in held["leading"])
+    for view in views(apart, held["until"], names, first):
+        [matrix] = view.matrices()
+        yield from _step(view, matrix, place, held)
+
+
+def _pictures(problem: Problem, held: dict[str, Any]) -> Iterator[str]:
+    """A small picture of each head's weights, or of the last step where none are computed."""
+    known = {step.name for step in problem.outlines(held["until"])}
+    name = "weights" if "weights" in known else held["steps"][-1]
+    found = patches(problem, held["until"], (name,), Selection(), _FIT)
+    [view] = [one.view for one in found]
+    heat = Heat.of(name, view.array)
+    yield '<figure>\n<div class="pictures">\n'
+    for matrix in islice(view.matrices(), _PICTURES):
+        numbers = [
+            axis["numbers"][i] for axis, i in zip(held["leading"], matrix.place, strict=False)
+        ]
+        told = f"{name} of {matrix_title(tuple(numbers))}" if numbers else name
+        said = f'alt="{html_text(told)}" title="{html_text(told)}"'
+        yield f'<img {said} src="{_image(matrix, heat)}">\n'
+    caption = html_text(summary(found, held["digits"]))
+    yield f"</div>\n<figcaption>{caption}</figcaption>\n</figure>\n"
+
+
+def _image(matrix: Matrix, heat: Heat | None) -> str:
+    """A matrix as a picture of one dot for each patch; what is hidden is see-through."""
+    colours = [] if heat is None else [paint.background for paint in heat.paints[::2]]
+    clear = len(colours)
+    levels = np.full(matrix.array.shape, -1) if heat is None else heat.levels(matrix.array)
+    indexes = np.where(levels < 0, clear, levels // 2)
+    return data_uri(png(indexes, [*colours, (0, 0, 0)], clear))
+
+
+def _cut(count: int) -> Array | None:
+    """The rows at both ends, of many."""
+    kept = [i for i in edges(count, _EDGE) if i is not None]
+    return None if len(kept) == count else np.array(kept, np.intp)
+
+
+def _step(
+    view: View, matrix: Matrix, place: tuple[int, ...], held: dict[str, Any]
+) -> Iterator[str]:
+    """A step as a table of HTML, with its title."""
+    step, numbers = view.step, matrix.array
+    words = title(step)
+    of = f"{html_text(matrix_title(place))}: " if place else ""
+    yield '<section class="step">\n'
+    yield f"<h2>{of}<strong>{words.name}</strong> = {html_text(words.formula)} "
+    yield f"<small>{html_text(words.shapes)}</small></h2>\n"
+    yield f"<p>{html_text(held['about'][step.name])}</p>\n"
+    heat = Heat.of(step.name, numbers)
+    columns = edges(numbers.shape[-1], _EDGE)
+    rows = list(range(step.shape[-2])) if view.rows is None else view.rows.tolist()
+    texts = formatted(numbers, held["digits"])
+    header = "".join(
+        "<td>…</td>" if c is None else f'<th scope="col">{label(step.column_names[c])}</th>'
+        for c in columns
+    )
+    yield f'<div class="scroll"><table>\n<thead><tr><td></td>{header}</tr></thead>\n<tbody>\n'
+    for i, number in enumerate(rows):
+        if i and number != rows[i - 1] + 1:
+            yield f"<tr><th>…</th>{'<td>…</td>' * len(columns)}</tr>\n"
+        cells = "".join(_cell(matrix, heat, texts, i, c) for c in columns)
+        yield f'<tr><th scope="row">{label(step.row_names[number])}</th>{cells}</tr>\n'
+    yield "</tbody></table></div>\n</section>\n"
+
+
+def _cell(matrix: Matrix, heat: Heat | None, texts: list[list[str]], i: int, c: int | None) -> str:
+    if c is None:
+        return "<td>…</td>"
+    if matrix.hidden is not None and matrix.hidden[i, c]:
+        return "<td>·</td>"
+    style = None if heat is None else heat.style(float(matrix.array[i, c]), "truecolor")
+    if style is None or style.bgcolor is None or style.color is None:
+        return f"<td>{texts[i][c]}</td>"
+    colours = f"background:{style.bgcolor.name};color:{style.color.name}"
+    return f'<td style="{colours}">{texts[i][c]}</td>'

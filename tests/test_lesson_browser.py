@@ -1,0 +1,767 @@
+"""The page to keep, in a real browser: what it computes, shows and says, and how it is moved in."""
+
+import json
+import math
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import qkvcli
+from qkvcli.render.explanation import PAPER, parts
+from qkvcli.render.paper import Bars, Line
+from qkvcli.render.text import formatted
+from tests.conftest import SAMPLES, Program
+from tests.oracle import attention
+from tests.test_lesson import HOSTILE
+
+pytest.importorskip("fcntl", reason="a browser is driven over pipes, which Windows has not")
+from tests.browser import Browser, Page, found
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One process for all pages of a worker."""
+    program = found()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    started = Browser(program)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page, which must fetch nothing and complain of nothing."""
+    opened = browser.page()
+    opened.size(1200)
+    yield opened
+    fetched = [event["request"]["url"] for event in opened.events("Network.requestWillBeSent")]
+    assert not [url for url in fetched if not url.startswith(("file:", "data:", "about:"))]
+    assert len({url.split("#")[0] for url in fetched if url.startswith("file:")}) <= 1
+    assert not opened.events("Runtime.exceptionThrown")
+    assert not [event for event in opened.events("Log.entryAdded") if not _icon(event)]
+    assert not opened.events("Runtime.consoleAPICalled")
+    opened.close()
+
+
+def _icon(event: dict[str, Any]) -> bool:
+    return "favicon" in str(event)
+
+
+@pytest.fixture
+def lesson(page: Page, tmp_path: Path, qkv: Program) -> Callable[..., Page]:
+    """A page of what the program saves, opened at a link."""
+
+    def opened(*words: object, link: str = "") -> Page:
+        file = tmp_path / "lesson.html"
+        ended = qkv(*words, "--quiet", "-o", file)
+        assert (ended.code, ended.err) == (0, "")
+        page.go(file, link)
+        return page
+
+    return opened
+
+
+def given(name: str) -> tuple[Any, Any, Any]:
+    """The query, key and value of a sample."""
+    folder = SAMPLES / name
+    if name == "cat_sat_mat":
+        files = [
+            np.genfromtxt(folder / f"{n}.csv", delimiter=",") for n in ("query", "key", "value")
+        ]
+        query, key, value = (array[1:, 1:] for array in files)
+    else:
+        query, key, value = (np.load(folder / f"{n}.npy") for n in ("query", "key", "value"))
+    return query, key, value
+
+
+def cells(page: Page) -> Any:
+    """The numbers of the heat map as they are said; NaN for one that is hidden."""
+    said = page.js(
+        "[...document.querySelectorAll('#heat [data-row]')].map(cell => "
+        "[cell.dataset.row, cell.dataset.column, cell.getAttribute('aria-label')])"
+    )
+    shape = (1 + max(int(i) for i, _, _ in said), 1 + max(int(j) for _, j, _ in said))
+    numbers = np.full(shape, np.nan)
+    for i, j, text in said:
+        if "hidden" not in text:
+            [number] = re.findall(r": (?:\w+ )?(-?[\d.]+(?:e[+-]\d+)?|-?inf|nan)", text)
+            numbers[int(i), int(j)] = float(number)
+    return numbers
+
+
+def go(page: Page, link: str) -> None:
+    page.js(f"location.hash = {json.dumps(link)}; new Promise(done => setTimeout(done, 30))")
+
+
+def checked(page: Page) -> int:
+    """How many numbers the page found equal. Fails where it says anything else."""
+    told = re.fullmatch(
+        r"The page's numbers equal those that qkvcli computed \((\d+) checked.*\)",
+        page.text("#check"),
+    )
+    assert told, page.text("#check")
+    return int(told[1])
+
+
+class Case(NamedTuple):
+    """An attention: what is given to qkvcli, and what the oracle is told of a place."""
+
+    inputs: tuple[Any, Any, Any]
+    options: dict[str, Any]
+    oracle: Callable[[tuple[int, ...]], dict[str, Any]] = lambda place: {}
+    groups: int = 1
+
+
+def drawn(shape: tuple[int, ...], seed: int = 1) -> Any:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def split(name: str, heads: int) -> tuple[Any, Any, Any]:
+    def parted(array: Any) -> Any:
+        return array.reshape(len(array), heads, -1).swapaxes(0, 1)
+
+    query, key, value = map(np.squeeze, given(name))
+    return parted(query), parted(key), parted(value)
+
+
+def _bias() -> Any:
+    bias = drawn((2, 1, 1, 6), 7)
+    bias[1, ..., 2] = -np.inf
+    return bias
+
+
+SMALL = (drawn((5, 4)), drawn((7, 4), 2), drawn((7, 3), 3))
+HEADS = (drawn((2, 4, 5, 3)), drawn((2, 2, 6, 3), 2), drawn((2, 2, 6, 2), 3))
+SEEN = drawn((5, 7), 9) > -0.5
+CASES = {
+    "article": Case(given("article"), {}),
+    "cat": Case(given("cat_sat_mat"), {"labels": "The cat sat on the mat"}),
+    "bert": Case(split("bert", 12), {"preset": "bert"}, lambda _: {"scale": 1 / math.sqrt(32)}),
+    "gpt": Case(
+        given("gpt"),
+        {"preset": "gpt"},
+        lambda _: {"scale": 1 / 8, "seen": lambda i, j: j <= i},
+        groups=3,
+    ),
+    "batches, heads that share": Case(HEADS, {"scale": 0.5}, lambda _: {"scale": 0.5}, groups=2),
+    "batches share keys": Case((HEADS[0], drawn((4, 6, 3), 2), drawn((4, 6, 2), 3)), {}),
+    "window and offset": Case(
+        SMALL,
+        {"window": (1, 2), "offset": 2},
+        lambda _: {"seen": lambda i, j: i + 1 <= j <= i + 4},
+    ),
+    "causal after a cache": Case(
+        SMALL, {"causal": True, "offset": 2}, lambda _: {"seen": lambda i, j: j <= i + 2}
+    ),
+    "valid length": Case(
+        HEADS,
+        {"valid_length": (3, 5)},
+        lambda place: {"seen": lambda i, j: j < (3, 5)[place[0]]},
+        groups=2,
+    ),
+    "mask": Case(SMALL, {"mask": SEEN}, lambda _: {"seen": lambda i, j: SEEN[i, j]}),
+    "mask of numbers": Case(
+        HEADS,
+        {"mask": _bias()},
+        lambda place: {"bias": np.broadcast_to(_bias()[place[0], 0, 0], (5, 6))},
+        groups=2,
+    ),
+    "mask that is short": Case(
+        SMALL,
+        {"mask": SEEN[:, :5]},
+        lambda _: {"seen": lambda i, j: j < 5 and SEEN[i, j]},
+    ),
+    "mask of one column": Case(
+        SMALL, {"mask": SEEN[:, :1]}, lambda _: {"seen": lambda i, j: SEEN[i, 0]}
+    ),
+    "softcap": Case(SMALL, {"softcap": 1.5, "scale": 2}, lambda _: {"scale": 2.0, "cap": 1.5}),
+    "negative scale": Case(SMALL, {"scale": -1.5}, lambda _: {"scale": -1.5}),
+    "float32": Case(tuple(map(np.float32, SMALL)), {"preset": "bert"}, lambda _: {"scale": 0.5}),  # type: ignore[arg-type]
+    "far from 0": Case((30 * SMALL[0], *SMALL[1:]), {}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_computes_what_a_plain_loop_does(page: Page, tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    query, key, value = case.inputs
+    steps = qkvcli.attend(query, key, value, **case.options)
+    file = tmp_path / "lesson.html"
+    file.write_text(str(steps.page()).replace('"digits":4', '"digits":12'), "utf-8")
+    page.go(file)
+    assert checked(page) >= 20
+    leading = query.shape[:-2]
+    places = list(np.ndindex(leading))
+    for place in {places[0], places[len(places) // 2], places[-1]}:
+        shared = (*place[:-1], place[-1] // case.groups) if place else ()
+        shared = shared[len(place) - (key.ndim - 2) :]  # what lacks an axis is shared along it
+        weights, output = attention(query[place], key[shared], value[shared], **case.oracle(place))
+        link = f"h={place[-1]}&b={place[0]}&s=" if place else "s="
+        slack = 1e-9 if query.dtype == np.float64 else 1e-5
+        go(page, f"#{link}weights")
+        assert np.nan_to_num(cells(page)) == pytest.approx(np.array(weights), abs=slack)
+        go(page, f"#{link}output")
+        assert cells(page) == pytest.approx(np.array(output), abs=slack)
+        go(page, f"#{link}scores")
+        assert cells(page) == pytest.approx(query[place] @ key[shared].T, rel=1e-5, abs=slack)
+
+
+def test_scores_that_were_given_are_taken_from_there(
+    page: Page, tmp_path: Path, qkv: Program
+) -> None:
+    scores = drawn((4, 5))
+    scores[1, 3] = scores[2] = -np.inf
+    np.save(tmp_path / "scores.npy", scores)
+    file = tmp_path / "lesson.html"
+    qkv("softmax", tmp_path / "scores.npy", "--scale", "-2", "--digits", 12, "--quiet", "-o", file)
+    page.go(file)
+    checked(page)
+    powers = np.where(np.isneginf(scores), 0, np.exp(-2 * scores))
+    sums = powers.sum(axis=1, keepdims=True)
+    weights = np.divide(powers, sums, where=sums > 0, out=np.zeros_like(powers))
+    assert np.nan_to_num(cells(page)) == pytest.approx(weights, abs=1e-9)
+    go(page, "#q=1&k=3")
+    assert page.text("#panel h2") == "1 → 3: weight 0, since 3 is hidden"
+    assert "hidden: its score is -inf" in page.texts("#panel p")
+    go(page, "#q=2&k=0")
+    assert page.text("#panel h2") == "2 sees no key: its weights and its output are zeros"
+
+
+def test_weights_that_were_given_are_taken_from_there(
+    page: Page, tmp_path: Path, qkv: Program
+) -> None:
+    weights, value = np.array([[0.25, 0.75], [1, 0]]), drawn((2, 3))
+    for name, array in (("weights", weights), ("value", value)):
+        np.save(tmp_path / f"{name}.npy", array)
+    file = tmp_path / "lesson.html"
+    words = (tmp_path / "weights.npy", "-v", tmp_path / "value.npy")
+    qkv("output", *words, "--digits", 12, "--quiet", "-o", file)
+    page.go(file, "#q=0&k=1&s=output")
+    checked(page)
+    assert cells(page) == pytest.approx(weights @ value, abs=1e-9)
+    assert page.texts("#panel h3")[0] == "2 weight = 0.750000000000, as given"
+    assert not page.js("document.getElementById('causal')")
+
+
+def says_what_explain_says(page: Page, explained: qkvcli.Explanation) -> None:
+    """Hold the lines and the bars beside the heat map against those of the terminal."""
+    told = list(parts(explained, PAPER))
+    lines = [" ".join(part.text.split()) for part in told if isinstance(part, Line)]
+    shown = page.texts("#panel h2, #panel h3, #panel p")
+    assert [line for line in shown if not line.startswith("sum ")] == [
+        line for line in lines if not line.startswith("sum ")
+    ]
+    bars = [line for part in told if isinstance(part, Bars) for line in part.lines]
+    rows = page.js(
+        "[...document.querySelectorAll('#panel .bars tr')].map(row => "
+        "[...row.children].map(cell => cell.textContent))"
+    )
+    assert [(name, weight, part) for name, weight, _, part in rows] == [
+        (name, weight, part) for name, weight, _, part in bars
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "pairs"),
+    [
+        (["cat"], {}, [(1, 2), (0, 0), (4, 5)]),
+        (["cat", "--preset", "gpt"], {"preset": "gpt"}, [(1, 1), (1, 2), (0, 0), (5, 2)]),
+        (["article"], {}, [(4, 3), (0, 4)]),
+        (["bert"], {"preset": "bert", "head": 6}, [(2, 0), (2, 3), (8, 8)]),
+        (["gpt"], {"preset": "gpt", "head": 4}, [(5, 1), (2, 5), (6, 0)]),
+        (["cat", "--scale", "30"], {"scale": 30}, [(1, 2), (1, 5)]),
+        (
+            ["cat", "--window", "1,1", "--offset", "2", "--valid-length", "5"],
+            {"window": (1, 1), "offset": 2, "valid_length": 5},
+            [(0, 5), (0, 1), (3, 4), (0, 0)],
+        ),
+        (["cat", "--softcap", "2"], {"softcap": 2}, [(1, 2)]),
+    ],
+)
+def test_it_says_what_explain_says(
+    lesson: Callable[..., Page], words: list[str], options: dict[str, Any], pairs: list[Any]
+) -> None:
+    page = lesson("run", "--example", *words)
+    head = options.pop("head", None)
+    labels, columns = "The cat sat on the mat", None
+    if words[0] == "article":
+        inputs, labels = given("article"), "The cat sat on mat"
+    elif words[0] == "bert":
+        inputs, labels = split("bert", 12), "[CLS] the cat sat on the mat . [SEP]"
+    elif words[0] == "gpt":
+        inputs, labels = given("gpt"), "The cat sat on the mat ."
+    else:
+        inputs = given("cat_sat_mat")
+    del columns
+    steps = qkvcli.attend(*inputs, **options, labels=labels)
+    for query, key in pairs:
+        go(page, f"#q={query}&k={key}&s=weights" + ("" if head is None else f"&h={head}"))
+        says_what_explain_says(page, steps.explain(query, key, head=head))
+
+
+@pytest.mark.parametrize("digits", [2, 4])
+def test_halves_and_small_shares_are_rounded_alike(page: Page, tmp_path: Path, digits: int) -> None:
+    query = np.array([[0.03125], [0.09375], [1.0], [-0.03125], [0.625], [1e-7], [1e9]])
+    steps = qkvcli.attend(query, [[1.0], [-8.0], [0.5]], [[1.0], [1.0], [2e-4]], scale=1)
+    file = tmp_path / "lesson.html"
+    file.write_text(str(steps.page()).replace('"digits":4', f'"digits":{digits}'), "utf-8")
+    page.go(file)
+    if digits == 4:
+        for i in range(len(query)):
+            go(page, f"#q={i}&k=0&s=weights")
+            says_what_explain_says(page, steps.explain(i, 0))
+    small = qkvcli.attend(query[:4], [[1.0], [-8.0]], [[1.0], [1.0]])
+    file.write_text(str(small.page()).replace('"digits":4', f'"digits":{digits}'), "utf-8")
+    page.go(file, "#s=scores")
+    texts = np.reshape(page.texts("#heat [data-row]"), (4, 2)).tolist()
+    assert texts == formatted(small.scores, digits)
+
+
+def test_a_click_explains_and_makes_a_link(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat")
+    page.click('[data-row="1"][data-column="2"]')
+    assert page.text("#panel h2").startswith("cat → sat: weight 0.6291, the largest of 6")
+    assert page.js("location.hash") == "#q=1&k=2&s=weights"
+    assert page.js("document.activeElement.getAttribute('aria-label')") == (
+        "\u2068cat\u2069 → \u2068sat\u2069: weight 0.6291, the largest of its row"
+    )
+    products = page.js(
+        "[...document.querySelectorAll('[data-part=score] tbody tr')].map(row => row.textContent)"
+    )
+    assert products == ["q(cat)0121", "k(sat)0020", "q×k0040"]
+    output = page.js("[...document.querySelectorAll('tr.total td')].map(cell => cell.textContent)")
+    assert output == ["0.8514", "6.2908", "2.3456"]
+
+
+def test_what_is_pointed_at_is_said(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat", link="#q=0&k=0")
+    page.point('[data-row="1"][data-column="2"]')
+    assert page.text("#readout") == "\u2068cat\u2069 → \u2068sat\u2069: weight 0.6291"
+    page.point("h1")
+    assert page.text("#readout").startswith("\u2068The\u2069 → \u2068The\u2069")
+    assert page.text("#panel h2").startswith("The → The")
+
+
+def test_keys_move_and_step(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat", "--preset", "gpt", link="#q=0&k=0&s=scores")
+
+    def link() -> str:
+        return str(page.js("location.hash"))
+
+    for key, after in (
+        ("ArrowDown", "#q=1&k=0&s=scores"),
+        ("ArrowRight", "#q=1&k=1&s=scores"),
+        ("ArrowLeft", "#q=1&k=0&s=scores"),
+        ("ArrowLeft", "#q=1&k=0&s=scores"),
+        ("ArrowUp", "#q=0&k=0&s=scores"),
+        ("ArrowUp", "#q=0&k=0&s=scores"),
+        ("End", "#q=0&k=5&s=scores"),
+        ("Home", "#q=0&k=0&s=scores"),
+        (" ", "#q=0&k=0&s=scaled"),
+        (" ", "#q=0&k=0&s=masked"),
+        (" ", "#q=0&k=0&s=weights"),
+        (" ", "#q=0&k=0&s=output&c=0"),
+        ("ArrowRight", "#q=0&k=0&s=output&c=1"),
+        ("End", "#q=0&k=0&s=output&c=2"),
+        (" ", "#q=0&k=0&s=scores"),
+        ("Escape", "#s=scores"),
+        ("ArrowDown", "#q=1&k=0&s=scores"),
+    ):
+        page.press(key)
+        assert link() == after, key
+        assert page.text('[aria-current="step"]') == after.split("s=")[1].split("&")[0]
+    page.press("ArrowDown", modifiers=2)  # with Ctrl a key is the browser's
+    assert link() == "#q=1&k=0&s=scores"
+    page.press(" ", modifiers=8)
+    assert link() == "#q=1&k=0&s=output&c=2"
+    assert page.js("document.querySelectorAll('#heat [tabindex=\"0\"]').length") == 1
+    assert page.js("document.activeElement.dataset.row") == "1"
+
+
+@pytest.mark.parametrize(
+    ("link", "heading", "step"),
+    [
+        ("#q=2&k=3&h=6", "head 6: cat → sat: weight 0.2249", "weights"),
+        ("#h=11&q=4&k=2&s=scores", "head 11: on → cat: weight", "scores"),
+        ("#q=2&h=6", "head 6: cat → [CLS]: weight 0.2545, the largest", "weights"),
+        ("#q=99&k=x&h=77&s=nothing", "head 0: ", "weights"),
+        ("#q=2&k=3&h=6&s=output&c=9", "head 6: output(cat), column 9: 0.4709", "output"),
+    ],
+)
+def test_a_link_leads_to_a_view(
+    lesson: Callable[..., Page], link: str, heading: str, step: str
+) -> None:
+    page = lesson("run", "--example", "bert", link=link)
+    assert page.text("#panel h2").startswith(heading)
+    assert page.text('[aria-current="step"]') == step
+    go(page, "#q=0&k=0&h=0&s=weights")
+    assert page.text("#panel h2").startswith("head 0: [CLS] → [CLS]")
+    go(page, link)
+    assert page.text('[aria-current="step"]') == step
+    assert page.js("location.hash") == link  # as the reader wrote it
+
+
+def test_heads_are_chosen(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "gpt", "--head", "4,8,0", link="#q=3&k=1")
+    assert page.texts('[data-axis="0"]') == ["4", "8", "0"]
+    assert page.text("#panel h2").startswith("head 4: ")
+    first = cells(page)
+    page.click('[data-index="1"]')
+    assert page.text("#panel h2").startswith("head 8: ")
+    assert page.text('[aria-pressed="true"]') == "8"
+    assert page.js("location.hash") == "#q=3&k=1&h=8&s=weights"
+    assert not np.allclose(np.nan_to_num(first), np.nan_to_num(cells(page)))
+    page.press("ArrowLeft")
+    assert page.js("location.hash") == "#q=3&k=0&h=8&s=weights"
+
+
+def choose(page: Page, name: str) -> None:
+    """Choose a scale by its name."""
+    page.js(
+        "(select => { select.value = [...select.options].findIndex(option => "
+        f"option.text === {json.dumps(name)}); select.dispatchEvent(new Event('change')); }})"
+        "(document.getElementById('scale'))"
+    )
+
+
+def test_scale_and_causal_mask_are_switched(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat", "--digits", 10)
+    query, key, value = given("cat_sat_mat")
+    before = cells(page)
+    assert page.js("document.getElementById('reset').hidden")
+    page.click("#causal")
+    weights, _ = attention(query, key, value, seen=lambda i, j: j <= i)
+    assert np.nan_to_num(cells(page)) == pytest.approx(np.array(weights), abs=1e-9)
+    assert page.text("#check").startswith("Changed here: not compared")
+    assert page.text("#formula") == "output = softmax(Q·Kᵀ + causal mask)·V"
+    assert page.texts("#steps button") == ["scores", "masked", "weights", "output"]
+    choose(page, "1/√4")
+    weights, _ = attention(query, key, value, scale=0.5, seen=lambda i, j: j <= i)
+    assert np.nan_to_num(cells(page)) == pytest.approx(np.array(weights), abs=1e-9)
+    assert page.text("#formula") == "output = softmax(Q·Kᵀ × 1/√4 + causal mask)·V"
+    page.click("#reset")
+    checked(page)
+    assert cells(page) == pytest.approx(before)
+    assert page.js("document.getElementById('scale').selectedOptions[0].text") == "none"
+    assert not page.js("document.getElementById('causal').checked")
+
+
+def test_the_scale_that_was_given_is_among_them(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat", "--scale", "0.3")
+    assert page.texts("#scale option") == ["none", "1/√4", "0.3"]
+    choose(page, "none")
+    assert page.text("#check").startswith("Changed here")
+    choose(page, "0.3")
+    checked(page)
+
+
+def test_numbers_are_edited(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat", "--digits", 10, link="#q=1&k=2")
+    query, key, value = given("cat_sat_mat")
+    page.js("document.getElementById('inputs').open = true")
+    for side, array, row, column, typed in (
+        ("query", query, 1, 2, "-1.5"),
+        ("key", key, 2, 3, "2"),
+        ("value", value, 5, 0, "0,25"),
+    ):
+        field = (
+            f'[data-side="{side}"] tbody tr:nth-child({row + 1}) td:nth-of-type({column + 1}) input'
+        )
+        assert (
+            float(page.js(f"document.querySelector({json.dumps(field)}).value"))
+            == array[row, column]
+        )
+        page.fill(field, typed)
+        array[row, column] = float(typed.replace(",", "."))
+    weights, output = attention(query, key, value)
+    assert cells(page) == pytest.approx(np.array(weights), abs=1e-9)
+    go(page, "#s=output")
+    assert cells(page) == pytest.approx(np.array(output), abs=1e-9)
+    assert page.text("#check").startswith("Changed here")
+    field = '[data-side="query"] input'
+    page.fill(field, "word")
+    assert page.js(f"document.querySelector('{field}').getAttribute('aria-invalid')") == "true"
+    assert cells(page) == pytest.approx(np.array(output), abs=1e-9)
+    page.js("scrollTo(0, 0)")
+    page.click("#reset")
+    checked(page)
+    assert page.js(f"document.querySelector('{field}').value") == "0"
+
+
+def test_large_inputs_are_not_edited(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "article")
+    assert page.js("document.getElementById('inputs').hidden")
+
+
+def _spoilt_check(text: str) -> str:
+    return re.sub(r'("weights":\[)0\.7310\d+', r"\g<1>0.7312", text, count=1)
+
+
+def _spoilt_query(text: str) -> str:
+    [found] = re.findall(r'"query":\{[^}]*"data":"([^"]+)"', text)
+    numbers = np.frombuffer(b64decode(found)).copy()
+    numbers[5] += 1e-3
+    return text.replace(found, b64encode(numbers.tobytes()).decode())
+
+
+SPOILT: dict[str, Callable[[str], str]] = {
+    "a check": _spoilt_check,
+    "a number of Q": _spoilt_query,
+    "the scale": lambda text: text.replace('"factor":0.5', '"factor":0.501'),
+    "the mask": lambda text: text.replace('"causal":true', '"causal":false'),
+    "the place": lambda text: text.replace('"rows":[0,1,2', '"rows":[0,2,2'),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_it_is_loud_where_numbers_differ(
+    lesson: Callable[..., Page], tmp_path: Path, what: str
+) -> None:
+    page = lesson("run", "--example", "cat", "--preset", "gpt")
+    checked(page)
+    file = tmp_path / "lesson.html"
+    text = file.read_text("utf-8")
+    spoilt = SPOILT[what](text)
+    assert spoilt != text
+    file.write_text(spoilt, "utf-8")
+    page.go(file)
+    told = page.text("#check")
+    assert told.startswith("This page computes something else than qkvcli did.")
+    assert re.search(r"The (masked score|weight) of .* is \S+ here, and was \S+: do not", told)
+    assert (
+        page.js("getComputedStyle(document.getElementById('check')).color") == "rgb(255, 255, 255)"
+    )
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"softmax_dtype": "float16"}])
+def test_checks_know_how_the_program_rounds(
+    page: Page, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    inputs = [drawn((3, 9, 16), n).astype(np.float32) for n in range(3)]
+    qkvcli.attend(*inputs, preset="gpt", **options).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    checked(page)
+    go(page, "#h=1&q=8&s=weights")
+    assert ("in float16" in page.text("#step-title")) == ("softmax_dtype" in options)
+
+
+def test_numbers_that_are_no_numbers_are_shown(page: Page, tmp_path: Path) -> None:
+    query, key, value = (drawn((4, 3), n) for n in range(3))
+    key[1, 0], value[2, 1], query[3, 2] = np.inf, np.nan, np.nan
+    qkvcli.attend(query, key, value).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#q=3&k=0")
+    checked(page)
+    assert "weight nan, since there is a NaN among the scores" in page.text("#panel h2")
+    value[3] = np.inf  # of a key that the others do not see
+    qkvcli.attend(drawn((4, 3)), drawn((4, 3)), value, causal=True).page().save(
+        tmp_path / "lesson.html"
+    )
+    page.go(tmp_path / "lesson.html", "#s=output")
+    checked(page)
+    assert np.isfinite(cells(page)).sum(axis=1).tolist() == [3, 3, 2, 0]
+
+
+def test_hostile_labels_run_nothing(page: Page, tmp_path: Path) -> None:
+    count = len(HOSTILE)
+    inputs = (drawn((count, 3), n) for n in range(3))
+    steps = qkvcli.attend(*inputs, labels=HOSTILE, causal=True)
+    steps.page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    for step in ("scores", "masked", "weights", "output"):
+        for query in range(count):
+            go(page, f"#q={query}&k={(query + 1) % count}&s={step}")
+    page.js("document.getElementById('inputs').open = true")
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    assert page.js("window.hostile") is None
+    assert page.js("document.querySelectorAll('script').length") == 2
+    assert page.js("document.querySelectorAll('img[onerror], #lesson img').length") == 0
+    rows = page.js("[...document.querySelectorAll('#heat tbody th')].map(th => th.textContent)")
+    assert rows == list(HOSTILE)
+    page.scripts(False)
+    page.go(tmp_path / "lesson.html")
+    page.scripts(True)
+    assert page.js("window.hostile") is None
+    assert page.js("document.querySelectorAll('[onerror], b').length") == 0
+
+
+@pytest.mark.parametrize(("preset", "sheets"), [("article", 3), ("gpt", 5)])
+def test_it_prints_a_step_a_page(lesson: Callable[..., Page], preset: str, sheets: int) -> None:
+    page = lesson("run", "--example", "cat", "--preset", preset)
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) == sheets
+    assert page.js("document.getElementById('print').children.length") == 0  # and it goes again
+    page.media("print")
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    titles = page.texts(".sheet > h2 strong")
+    assert titles == page.texts("#steps button")
+    for hidden in ("#controls", "#steps", "#inputs", "footer"):
+        assert page.js(f"document.querySelector('{hidden}').getClientRects().length") == 0
+    said = page.texts(".sheet .told h3")
+    assert said[0].startswith("1 score = ")
+    assert said[-1].startswith("3 output(")
+    page.js("dispatchEvent(new Event('afterprint'))")
+
+
+def test_it_prints_without_a_script_too(lesson: Callable[..., Page], page: Page) -> None:
+    page.scripts(False)
+    lesson("run", "--example", "cat")
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) >= 3
+
+
+def test_without_a_script_the_tables_are_shown(lesson: Callable[..., Page], page: Page) -> None:
+    page.scripts(False)
+    lesson("run", "--example", "bert")
+    page.scripts(True)  # to look at it
+    assert page.js("document.getElementById('lesson').getClientRects().length") == 0
+    assert page.js("document.querySelectorAll('#static table').length") == 4
+    shown = "[...document.querySelectorAll('#static img')].filter(img => img.naturalWidth === 9)"
+    assert page.js(f"{shown}.length") == 12
+
+
+def test_a_script_that_fails_leaves_the_tables(lesson: Callable[..., Page], tmp_path: Path) -> None:
+    page = lesson("run", "--example", "cat")
+    assert page.js("document.getElementById('static').getClientRects().length") == 0
+    file = tmp_path / "lesson.html"
+    text = file.read_text("utf-8")
+    file.write_text(re.sub(r'"data":"[^"]+"', '"data":"!"', text, count=1), "utf-8")
+    page.go(file)
+    assert page.js("document.getElementById('static').getClientRects().length") == 1
+    assert page.text("#static p").startswith("This browser cannot compute the page (")
+    assert page.events("Runtime.exceptionThrown")
+    page.forget("Runtime.exceptionThrown")
+
+
+def test_it_follows_the_readers_light_or_dark(lesson: Callable[..., Page], page: Page) -> None:
+    def ground() -> list[int]:
+        told = page.js("getComputedStyle(document.documentElement).backgroundColor")
+        return [int(part) for part in re.findall(r"\d+", told)][:3]
+
+    lesson("run", "--example", "cat")
+    page.media("", "light")
+    assert min(ground()) > 240
+    page.media("", "dark")
+    assert max(ground()) < 40
+    lesson("run", "--example", "cat", "--theme", "light")
+    assert min(ground()) > 240
+    lesson("run", "--example", "cat", "--theme", "dark")
+    page.media("", "light")
+    assert max(ground()) < 40
+    page.media("print", "dark")
+    assert min(ground()) == 255  # paper is white
+
+
+@pytest.mark.parametrize("link", ["#s=scores", "#s=weights", "#s=output"])
+@pytest.mark.parametrize("name", ["cat", "gpt", "article"])
+def test_it_fits_a_telephone(lesson: Callable[..., Page], name: str, link: str) -> None:
+    page = lesson("run", "--example", name)
+    page.size(360)
+    go(page, link)
+    assert page.js("document.documentElement.scrollWidth") <= 360
+
+
+def test_text_stands_out_from_its_ground(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "gpt", link="#h=4")
+    colours = page.js(
+        "[...document.querySelectorAll('#heat [data-row]:not(.hidden)')].map(cell => "
+        "[cell.style.color, cell.style.background].map(text => text.match(/\\d+/g).map(Number)))"
+    )
+    from qkvcli.render.heat import contrast
+
+    assert len(colours) == 28
+    for ink, ground in colours:
+        assert contrast(tuple(ink), tuple(ground)) >= 4.5
+
+
+def test_readers_of_screens_are_told_what_is_where(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat", "--preset", "gpt", link="#q=1&k=1")
+    page.command("Accessibility.enable")
+    tree = page.command("Accessibility.getFullAXTree")["nodes"]
+    said = {
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node["ignored"]
+    }
+    said = {(role, re.sub("[\u2068\u2069]", "", name)) for role, name in said}
+    assert {
+        ("gridcell", "cat → cat: weight 0.7311, the largest of its row"),
+        ("gridcell", "cat → sat: hidden by the causal mask"),
+        ("grid", "weights: a row for each query, a column for each key"),
+        ("rowheader", "cat"),
+        ("columnheader", "sat"),
+        ("checkbox", "causal mask"),
+        ("combobox", "scale"),
+        ("button", "weights"),
+        ("button", "Close the explanation"),
+        ("navigation", "Steps"),
+        ("region", "Explanation"),
+    } <= said
+    assert len({name for role, name in said if role == "gridcell"}) == 36
+
+
+def test_a_long_input_is_a_picture_to_point_at(page: Page, tmp_path: Path) -> None:
+    query, key, value = (drawn((80, 4), n).astype(np.float32) for n in range(3))
+    qkvcli.attend(query, key, value).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#s=scores")
+    checked(page)
+    scores = query.astype(float) @ key.astype(float).T
+    page.click(".picture", at=(30.5 / 80, 12.5 / 80))
+    assert page.js("location.hash") == "#q=12&k=30&s=scores"
+    said = page.text("#readout").replace("\u2068", "").replace("\u2069", "")
+    assert said == f"12 → 30: score {scores[12, 30]:.4f}"
+    page.press("ArrowDown")
+    page.press("PageDown")
+    page.press("ArrowLeft")
+    assert page.js("location.hash") == "#q=23&k=29&s=scores"
+    assert page.js("document.activeElement.getAttribute('role')") == "application"
+    dots = page.js(
+        "(canvas => [...canvas.getContext('2d').getImageData(0, 0, 80, 80).data])"
+        "(document.querySelector('canvas'))"
+    )
+    found = np.array(dots).reshape(80, 80, 4)
+    assert (found[..., 3] == 255).all()
+    for extreme, warm in ((scores.argmax(), True), (scores.argmin(), False)):
+        red, _, blue, _ = found[np.unravel_index(extreme, scores.shape)]
+        if np.abs(scores.flat[extreme]) > 0.9 * np.abs(scores).max():
+            assert (red > blue) == warm
+
+
+def test_of_several_cells_a_dot_is_the_largest(page: Page, tmp_path: Path) -> None:
+    query = np.zeros((1300, 1))
+    query[701] = 40
+    keys = np.zeros((1300, 1))
+    keys[100], keys[300] = 1, -1
+    qkvcli.attend(query, keys, np.ones((1300, 1))).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#s=weights")
+    wide, place = page.js(
+        "(canvas => [canvas.width, [...new Uint32Array(canvas.getContext('2d')"
+        ".getImageData(0, 0, canvas.width, canvas.height).data.buffer)]"
+        ".reduce((best, dot, i, all) => (dot & 255) > (all[best] & 255) ? i : best, 0)])"
+        "(document.querySelector('canvas'))"
+    )
+    by = math.ceil(1300 / wide)
+    assert divmod(place, wide) == (701 // by, 100 // by)
+    go(page, "#s=scores")
+    at = f"{300 // by}, {701 // by}, 1, 1"
+    red, _, blue, _ = page.js(
+        f"[...document.querySelector('canvas').getContext('2d').getImageData({at}).data]"
+    )
+    assert blue > red  # -40 is larger than the zeros beside it
+
+
+def test_a_notebook_shows_the_page(page: Page, tmp_path: Path) -> None:
+    steps = qkvcli.attend(*given("cat_sat_mat"))
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html>{steps.page()._repr_html_()}", "utf-8")
+    page.go(tmp_path / "notebook.html")
+    frame = page.frame()
+    frame.waited(lambda: frame.js("!document.getElementById('lesson').hidden"))
+    checked(frame)
+    assert frame.js("document.querySelectorAll('#heat [data-row]').length") == 36
+    frame.js('document.querySelector(\'[data-row="1"][data-column="2"]\').click()')
+    assert frame.text("#panel h2").startswith("1 → 2: weight 0.6291")
