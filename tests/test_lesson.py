@@ -126,9 +126,9 @@ def test_its_checks_are_what_the_program_computes(qkv: Program, folder: Path, na
     for check in held["checks"]:
         at = (*check["place"], check["query"])
         for n, key in enumerate(check["keys"]):
-            assert check["weights"][n] == pytest.approx(steps["weights"][(*at, key)], rel=1e-5)
-            score = float(check["scores"][n])
-            assert score == pytest.approx(steps[last][(*at, key)], rel=1e-5)
+            cell = (*at, key)
+            assert check["weights"][n] == pytest.approx(steps["weights"][cell], rel=1e-5)
+            assert float(check["scores"][n]) == pytest.approx(steps[last][cell], rel=1e-5)
         if steps["output"].ndim == len(at) + 1:  # else the heads are joined
             found = steps["output"][at][check["columns"]]
             assert check["output"] == pytest.approx(found.tolist(), rel=1e-4, abs=1e-6)
