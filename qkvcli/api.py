@@ -8,7 +8,7 @@ from __future__ import annotations  # help() shows the types by their names
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from html import escape
 from operator import index
 from pathlib import Path
@@ -497,7 +497,7 @@ def compare(
         kind = next((kind for kind in KINDS if kind == dtype), None)
         if kind is None:
             raise UsageError(f"dtype {dtype!r} is not one of {', '.join(KINDS)}")
-        theirs = [replace(one, kind=kind) for one in theirs]
+        theirs = [one.computed_in(kind) for one in theirs]
     relative, absolute = (None if size is None else float(size) for size in (rtol, atol))
     last = None if ulp is None else index(ulp)
     rules = Rules(relative, absolute, last, equal_nan, follow)

@@ -1,6 +1,7 @@
 """Somebody else's numbers held against what a command computes, with an exit code for scripts."""
 
 from dataclasses import replace
+from functools import partial
 from os.path import exists
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,12 +15,13 @@ from qkvcli.cli.inputs import Posed, expanded, posed
 from qkvcli.cli.options import Comparing
 from qkvcli.cli.terminal import Meter, Printer, screen
 from qkvcli.core.compare.comparison import Comparison, compare
-from qkvcli.core.compare.expected import Expected, Rules
+from qkvcli.core.compare.expected import CHAIN, Expected, Rules
 from qkvcli.core.compare.turned import Turn, fitting
 from qkvcli.core.config import KINDS, ORDER, Stage
 from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
+from qkvcli.core.steps import Outline
 from qkvcli.core.views import Selection, axes_of, outlines
 from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
 from qkvcli.formats.expected import means_nothing, read_expected
@@ -35,14 +37,18 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     """
     shown = _shown(line)
     line = expanded(line)
+    _check_kept(line)
     plan = planned(_saved_alone(line), environment)
+    source, step = _source(line.comparing, environment)  # before a note that nobody reads a pipe
     asked = posed(line, environment)
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
     reference = reference_of(asked.config, asked.operands, until)
     computed = [step.name for step in reference.outlines(until)]
     names = [name for name in computed if name in plan.names]
-    expected = _read(line.comparing, names, {*computed}, environment)
+    expected = _read(source, step, line.comparing, names, {*computed}, environment)
+    outlined = {outline.name: outline for outline in reference.outlines(until)}
+    expected = [_by_labels(one, outlined[one.name], environment) for one in expected]
     expected = [_cut(one, reference, until, selection) for one in expected]
     if plan.kept is not None:
         deliver(asked.problem, asked.named, plan, environment)
@@ -96,24 +102,70 @@ def _rules(asked: Comparing) -> Rules:
     return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow)
 
 
+def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | None]:
+    """Where somebody's numbers are, and the step that is named after it."""
+    path, step = _named(asked.expect or Path("-"))
+    if str(path) == "-":
+        return Source("standard input", data=environment.take_input()), step
+    return Source.file(path), step
+
+
+def _check_kept(line: Line) -> None:
+    """Raise UsageError where what is computed would be saved over what it is compared with."""
+    kept, (path, _) = line.display.output, _named(line.comparing.expect or Path("-"))
+    there = kept is not None and kept.is_file() and path.is_file()
+    if kept is not None and there and kept.samefile(path):
+        raise UsageError(f"-o {kept} would write over what --expect reads; name another file")
+
+
 def _read(
-    asked: Comparing, names: list[str], computed: set[str], environment: Environment
+    source: Source,
+    step: str | None,
+    asked: Comparing,
+    names: list[str],
+    computed: set[str],
+    environment: Environment,
 ) -> list[Expected]:
     """Somebody's steps ``names``, of those ``computed``, in the type that they were computed in."""
-    path, step = _named(asked.expect or Path("-"))
+    if not names:
+        raise UsageError("nothing of what is shown is computed; there is nothing to compare")
     if step is not None and step not in names:
         there = ", ".join(names)
         raise UsageError(f"--expect {asked.expect}: there is no step {step} here; there is {there}")
-    source = Source.file(path)
-    if str(path) == "-":
-        source = Source("standard input", data=environment.take_input())
     expected, others = read_expected(source, names, step)
     if step is None:
         _note_others(source.name, others, computed, environment)
     if asked.expect_dtype is not None:
         kind = next(kind for kind in KINDS if kind == asked.expect_dtype)
-        expected = [replace(one, kind=kind) for one in expected]
+        expected = [one.computed_in(kind) for one in expected]
     return expected
+
+
+def _by_labels(one: Expected, step: Outline, environment: Environment) -> Expected:
+    """Somebody's step with its rows and columns in our order, where their labels tell it."""
+    for axis, theirs, ours in ((-2, one.rows, step.rows), (-1, one.columns, step.columns)):
+        if theirs is None or ours is None or theirs == ours or len(theirs) != len(ours):
+            continue
+        side = "rows" if axis == -2 else "columns"
+        if sorted(theirs) == sorted(ours) and len(set(ours)) == len(ours):
+            order = [theirs.index(label) for label in ours]
+            one = one.turned(partial(_reordered, order=order, axis=axis))
+            environment.note(
+                f"{one.origin}: its {side} are in another order; taken by their labels"
+            )
+        else:
+            said = f"its {side} are called otherwise, such as {_odd(theirs, ours)}"
+            environment.note(f"{one.origin}: {said}; compared in their order")
+    return one
+
+
+def _reordered(array: Array, order: list[int], axis: int) -> Array:
+    return array.take(order, axis=axis)
+
+
+def _odd(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
+    """The first label that is another."""
+    return next(f"{a!r} for {b!r}" for a, b in zip(theirs, ours, strict=True) if a != b)
 
 
 def _note_others(
@@ -128,6 +180,9 @@ def _note_others(
         step = name.lower()
         if step in ASKED_BY and step not in computed:
             environment.note(f"{where}: {name} is not compared; {ASKED_BY[step]}")
+    rest = [name for name in names if name.lower() in CHAIN and name not in ASKED_BY]
+    if rest:
+        environment.note(f"{where}: {', '.join(rest)} not compared; qkvcli run compares every step")
 
 
 def _named(path: Path) -> tuple[Path, str | None]:
@@ -155,12 +210,8 @@ def _cut(one: Expected, whole: Problem, until: Stage, selection: Selection) -> E
                 array = array.take(numbers, axis=axis)
         return array if rows is None else array[..., rows, :]
 
-    turn = fitting(one.array.shape, step.shape, heads)
-    if turn is None:
-        return one
-    sides = (one.halves, one.left_out)
-    halves, left_out = (None if side is None else cut(turn, side) for side in sides)
-    return replace(one, array=cut(turn, one.array), halves=halves, left_out=left_out)
+    turn = fitting(one.array.shape, step.shape, heads if one.name == "output" else None)
+    return one if turn is None else one.turned(lambda array: cut(turn, array))
 
 
 def _write(found: Comparison, shown: str | None, line: Line, environment: Environment) -> None:

@@ -42,6 +42,7 @@ def _step(step: Compared) -> dict[str, Any]:
         "cells": step.cells,
         "left_out": step.left_out,
         "differing": step.differing,
+        "nan": step.lost,
         "rows": int(step.rows.sum()),
         "of_rows": step.rows.size,
         "max_error": step.error,

@@ -12,7 +12,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,7 +36,10 @@ _MACHINE = 8
 _EXACT = 16
 """So many are all that a float64 has."""
 _NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
+_BARE = re.compile(r"[-+]?\d+")
 _BLANKS = ("", "?")
+_SLACK, _MOST = 0.1, 1e-6
+"""What is added to half a unit: a tenth of it, since programs round before they round to digits."""
 
 
 class Held(NamedTuple):
@@ -58,21 +62,35 @@ def read_expected(
     to compare.
     """
     document = _document(source)
-    names = {name.lower(): name for name in document}
+    names = _told_apart(document, source.name)
     wanted = steps if step is None else [step]
     found = {}
     for name in wanted:
-        known = next((known for known in _names_of(name) if known in names), None)
-        if known is not None:
-            found[name] = document[names[known]]
-    others = [name for name in document if name and name.lower() not in found]
+        there = [names[known] for known in _names_of(name) if known in names]
+        if len(there) > 1:
+            both = " and ".join(there)
+            raise DataError(f"{source.name}: holds {both}, and each may be {name}; keep one")
+        if there:
+            found[name] = document[there[0]]
+    taken = {known for step in found for known in _names_of(step)}
+    others = [name for name in document if name and name.lower() not in taken]
     strange = [name for name in others if means_nothing(name)]
     if not found and len(document) == 1 and (strange or "" in document):
         found, others = {wanted[-1]: next(iter(document.values()))}, []
     if not found:
-        held, there = listed(list(document)), ", ".join(wanted)
-        raise DataError(f"{source.name}: holds {held}; what is compared here is {there}")
+        held, compared = listed(list(document)), ", ".join(wanted)
+        raise DataError(f"{source.name}: holds {held}; what is compared here is {compared}")
     return [_expected(name, held()) for name, held in found.items()], others
+
+
+def _told_apart(document: Mapping[str, object], where: str) -> dict[str, str]:
+    """The names of a document in small letters, each with the name as it is. Raises DataError."""
+    names: dict[str, str] = {}
+    for name in document:
+        if name.lower() in names:
+            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
+        names[name.lower()] = name
+    return names
 
 
 def means_nothing(name: str) -> bool:
@@ -94,41 +112,41 @@ def _expected(name: str, held: Held) -> Expected:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{operand.origin}: numbers of type {array.dtype} are not real numbers")
     if texts is None:
-        return Expected(name, array, kind_of(array.dtype), origin=operand.origin)
-    blank = np.array([text in _BLANKS for text in texts], np.bool_).reshape(array.shape)
-    halves, kind = _halves(array, texts)
-    left_out = blank if blank.any() else None
-    return Expected(name, array, kind, halves, left_out, operand.origin)
+        found = Expected(name, array, kind_of(array.dtype))
+    else:
+        blank = np.array([text in _BLANKS for text in texts], np.bool_).reshape(array.shape)
+        halves, kind = _halves(array, texts)
+        found = Expected(name, array, kind, halves, blank if blank.any() else None)
+    return replace(found, origin=operand.origin, rows=operand.rows, columns=operand.columns)
 
 
 def _halves(array: Array, texts: list[str]) -> tuple[Array | None, Kind]:
     """Half a unit of the last digit of each number, or None and the type whose digits they are.
 
-    >>> _halves(np.array([0.63, 0.4]), ["0.63", "0.4"])[0].tolist()
-    [0.005, 0.05]
-    >>> _halves(np.array([0.63, 0.0]), ["0.63", "0"])[0].tolist()
-    [0.005, 0.005]
+    >>> _halves(np.array([0.63, 0.4, 0.0]), ["0.63", "0.4", "0"])[0].round(4).tolist()
+    [0.005, 0.05, 0.05]
     >>> _halves(np.array([0.1, 0.33333334]), ["0.1", "0.33333334"])
     (None, 'float32')
     """
     counted = [_digits(text) for text in texts]
     digits = max((count for count, _ in counted), default=0)
     numbers = array.reshape(-1).astype(np.float64)
-    if digits >= _MACHINE and _of_float32(numbers):
-        return None, "float32"
-    if digits >= _EXACT:
-        return None, "float64"
+    if digits >= _EXACT or (digits >= _MACHINE and _of_float32(numbers)):
+        return None, "float32" if _of_float32(numbers) else "float64"
     places = np.array([place for _, place in counted], np.float64)
     behind = places[(places < 0) & np.isfinite(numbers)]
     if behind.size:  # a bare 0 or 1 among 0.63 and 0.4 is meant as well as the others
-        places = np.minimum(places, behind.max())
-    if digits >= _MACHINE:  # fewer digits are those of a number that needs no more
+        bare = np.array([_BARE.fullmatch(text) is not None for text in texts])
+        places = np.where(bare, np.minimum(places, behind.max()), places)
+    fixed = len({place for text, (_, place) in zip(texts, counted, strict=True) if text}) == 1
+    if digits >= _MACHINE and not fixed:  # fewer digits are those of a number that needs no more
         with np.errstate(divide="ignore"):
             places = np.where(
                 numbers == 0, places.min(), np.floor(np.log10(np.abs(numbers))) + 1 - digits
             )
     with np.errstate(over="ignore"):
         halves = np.where(np.isfinite(numbers), 0.5 * 10.0**places, 0)
+    halves += np.minimum(_SLACK * halves, _MOST)
     return halves.reshape(array.shape), "float64"
 
 
@@ -138,7 +156,9 @@ def _digits(text: str) -> tuple[int, int]:
     if found is None or not (found[1] or found[2]):
         return 0, 0
     whole, behind, power = found[1], found[2], int(found[3] or 0)
-    return len(f"{whole}{behind}".lstrip("0")), min(max(power - len(behind), -400), 300)
+    counts = f"{whole}{behind}".lstrip("0")
+    place = power - len(behind) if counts else -len(behind)  # 0e3 is no more than a 0
+    return len(counts), min(max(place, -400), 300)
 
 
 def _of_float32(numbers: Array) -> bool:
@@ -216,7 +236,7 @@ def _json_matrix(name: str, entry: Any, source: Source) -> Held:
     texts: list[str] = []
     filled = _filled(data, texts)
     whole = {**entry, "data": filled} if isinstance(entry, dict) else filled
-    if isinstance(entry, dict) and "shape" in entry:
+    if isinstance(entry, dict) and isinstance(entry.get("shape"), list):
         whole["shape"] = [int(n) if isinstance(n, _Digits) else n for n in entry["shape"]]
     operand = matrix_of(whole, name, source)
     if operand.array.dtype.kind == "b" or len(texts) != operand.array.size:

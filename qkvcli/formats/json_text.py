@@ -23,6 +23,8 @@ from qkvcli.formats.source import Document, Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
+_KEYS = ("shape", "rows", "columns")
+"""What stands beside the data of a matrix."""
 _LARGEST = sys.float_info.max
 _LIKE_NUMPY = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -55,7 +57,7 @@ def read_json(source: Source) -> Document:
 
 def entries(held: Any, source: Source) -> dict[str, Any]:
     """What JSON holds for each matrix, by its name; "" for one that has none."""
-    if isinstance(held, list) or (isinstance(held, dict) and "data" in held):
+    if isinstance(held, list) or (isinstance(held, dict) and "data" in held and not _named(held)):
         return {"": held}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
@@ -70,6 +72,12 @@ def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
         held[name] = value
     return held
+
+
+def _named(held: dict[str, Any]) -> bool:
+    """Whether matrices stand beside "data", so that it is the name of one."""
+    beside = (value for name, value in held.items() if name not in ("data", *_KEYS))
+    return any(isinstance(value, (list, dict)) for value in beside)
 
 
 def matrix_of(entry: Any, name: str, source: Source) -> Operand:

@@ -19,6 +19,10 @@ from qkvcli.render.text import ordinal
 _SAME, _WRONG, _AFTER = Style(color="green"), Style(color="red", bold=True), Style(color="red")
 _GAPS = (3, 2)
 """What stands between the names, the verdicts and the rest."""
+_ULPS = 1e4
+"""So many units in the last place say nothing any more: a number near 0 has small ones."""
+_SEVERAL = 2
+"""Of one cell that differs all is said already."""
 _NAMED = 4
 """How many rows without a key, and how many hypotheses, are listed."""
 
@@ -59,7 +63,11 @@ def told_of(step: Compared, found: Comparison) -> str:
     """What is said of a step, after its verdict."""
     if step.turned is None:
         shape = step.expected.array.shape
-        return f"its shape is {shape}, and {step.outline.shape} is computed"
+        line = f"its shape is {shape}, and {step.outline.shape} is computed"
+        header = step.expected.columns is not None and len(shape) == 2
+        if header and shape[0] + 1 == step.outline.shape[-2]:
+            line += "; its first line was read as labels"
+        return line
     parts = []
     if step.turned:
         shape = step.expected.array.shape
@@ -83,7 +91,7 @@ def _near(step: Compared) -> str:
         line += f" (a plain {step.expected.kind} kernel: {_error(step.own)})"
     elif decimals is not None:
         line += f" (written with {decimals} decimal{'' if decimals == 1 else 's'})"
-    elif step.expected.halves is None:
+    elif step.expected.halves is None and step.ulp < _ULPS:
         line += f" ({step.ulp:.0f} ulp)"
     return f"{line}; {blank}" if step.left_out else line
 
@@ -103,14 +111,16 @@ def _far(step: Compared, found: Comparison) -> str:
     last = step is found.steps[-1]
     if step.follows and not (last and step.largest is not None):
         return f"{share}   (follows from {step.follows})"
+    if step.largest is not None and not step.infinite and not step.lost:
+        wrong, rows = int(step.rows.sum()), step.rows.size
+        line = f"max {_error(step.error)} at {_said(step.outline, step.largest)}; "
+        return f"{line}rows {wrong} of {rows}"
     line = f"{step.differing} of {step.cells} cells"
     if step.infinite:
         line += "; one is -inf where the other is not"
-    elif step.largest is not None and step.error > 0:
-        wrong, rows = int(step.rows.sum()), step.rows.size
-        line = f"max {_error(step.error)} at {_said(step.outline, step.largest)}; "
-        line += f"rows {wrong} of {rows}"
-    if step.first is not None and (step.infinite or step.largest is None or not step.error):
+    elif step.lost:
+        line += f"; {step.lost} of these are NaN in FILE"
+    if step.first is not None:
         said = _place if step.infinite else _said
         line += f"; first {said(step.outline, step.first)}"
     return line
@@ -156,34 +166,37 @@ def remarks(found: Comparison) -> Iterator[str]:
             beside = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
             listed = ", ".join(rows[:_NAMED]) + beside
             many = "row" if len(rows) == 1 else "rows"
-            what = "NaN, and zeros" if step.name != "masked" else "NaN, and −∞"
+            what = "NaN, and zeros" if step.name != "masked" else "NaN, and -inf"
             yield (
                 f"{step.name}, {many} {listed}: the query sees no key; theirs is {what} "
                 "are computed"
             )
     if found.narrow is not None:
-        yield (
-            f"All its numbers are of {found.narrow}, and with --expect-dtype {found.narrow} every "
-            "step is the same."
-        )
+        yield f"With --expect-dtype {found.narrow} every step is the same."
     for fit in found.fits[:_NAMED]:
         yield said_of(fit)
     if len(found.fits) > 1 and len({fit.step for fit in found.fits}) == 1:
         more = len(found.fits) - _NAMED
         rest = f" ({more} more fit.)" if more > 0 else ""
         yield f"This input does not tell them apart.{rest}"
-    if not found.fits and found.patterns and found.narrow is None:
-        step = next(step for step in found.steps if step.differing and not step.follows)
-        if step.differing > 1:
-            yield f"{step.name}: {_where(step, found)}."
+    if not found.fits and found.narrow is None:
+        yield from _unexplained(found)
 
 
-def _where(step: Compared, found: Comparison) -> str:
+def _unexplained(found: Comparison) -> Iterator[str]:
     """Where the first fault lies, that nothing explains."""
-    where = f"it differs in {'; '.join(map(pattern_said, found.patterns))}"
-    if step.first is None or step.infinite or step.first == step.largest:
-        return where
-    return f"{where}; first {_said(step.outline, step.first)}"
+    step = next((step for step in found.steps if step.differing and not step.follows), None)
+    if step is None or step.differing < _SEVERAL or step.only_unseeing:
+        return
+    parts = []
+    if found.patterns:
+        parts.append(f"it differs in {'; '.join(map(pattern_said, found.patterns))}")
+    if step.first is not None and not step.infinite and step.first != step.largest:
+        parts.append(f"first {_said(step.outline, step.first)}")
+    if found.tried:
+        parts.append(f"none of {found.tried} hypotheses fits")
+    if parts:
+        yield f"{step.name}: {'; '.join(parts)}."
 
 
 def said_of(fit: Fit) -> str:
@@ -206,6 +219,8 @@ def pattern_said(pattern: Pattern) -> str:
     plural = "batches" if axis == "batch" else f"{axis}s"
     if pattern.many == 1:
         return f"{axis} {first}"
+    if pattern.many == 2:
+        return f"{plural} {first} and {last}"
     if pattern.step == 1 and last == pattern.total - 1:
         power = next((n for n in (128, 64, 32, 16, 8) if pattern.block and first % n == 0), 0)
         return f"{plural} from {first} on" + (f", a multiple of {power}" if power else "")

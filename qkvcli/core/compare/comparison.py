@@ -8,13 +8,15 @@ import numpy as np
 
 from qkvcli.core.compare.expected import Compared, Expected, Rules, narrower
 from qkvcli.core.compare.judge import Judge
-from qkvcli.core.compare.trial import Fit, tried
+from qkvcli.core.compare.trial import Fit, Tried, tried
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent
 from qkvcli.core.config import Kind, Stage
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
 
 USUAL = Rules()
+_EVEN = 2
+"""Two of an axis are no pattern."""
 _LEAST = 8
 """Blocks of a kernel are at least so long."""
 
@@ -83,29 +85,29 @@ def compare(
     found = _followed(judge, known) if rules.follow else _all(judge, known)
     wrong = [one for one in found if not one.same and one.follows is None]
     unexplained = [one for one in wrong if one.differing]
-    fits: tuple[Fit, ...] = ()
-    total = 0
+    found_out = Tried()
     if unexplained and rules.usual:
         narrow = _as_narrow(judge, known)
         if narrow is not None:
             return Comparison(tuple(found), narrow=narrow)
     if wrong and not rules.follow:
-        fits, total = tried(judge, known, found)
-    if unexplained and not fits:
-        fits, more = _one_by_one(judge, known, unexplained)
-        total = max(total, more)
+        found_out = tried(judge, known, found)
+    if unexplained and not found_out.fits:
+        one_by_one = _one_by_one(judge, known, unexplained)
+        found_out = Tried(one_by_one.fits, max(found_out.total, one_by_one.total))
     patterns = _patterns(unexplained[0]) if unexplained else ()
-    return Comparison(tuple(found), fits, total, patterns)
+    return Comparison(tuple(found), *found_out, patterns)
 
 
 def _as_narrow(judge: Judge, known: Sequence[Expected]) -> Kind | None:
     """The type that somebody may have computed in, and widened the numbers of."""
     thinner = [narrower(one) for one in known]
     held = [one for one in thinner if one is not None]
-    if len(held) < len(known) or len({one.kind for one in held}) > 1:
+    kinds = {one.loose or one.kind for one in held}
+    if len(held) < len(known) or len(kinds) > 1:
         return None
     check = _followed if judge.rules.follow else _all
-    return held[0].kind if all(one.same for one in check(judge, held)) else None
+    return kinds.pop() if all(one.same for one in check(judge, held)) else None
 
 
 def _all(judge: Judge, known: Sequence[Expected]) -> list[Compared]:
@@ -113,13 +115,15 @@ def _all(judge: Judge, known: Sequence[Expected]) -> list[Compared]:
     steps = judge.steps()
     found = [judge.judged(steps[one.name], one) for one in known]
     for i, one in enumerate(found):
-        if one.same or all(before.same for before in found[:i]):
+        wrong = [before.name for before in found[:i] if not before.same]
+        if one.same or not wrong:
             continue
         followed = judge.followed(known, one.expected)
-        if followed is not None:
-            before, step, slack = followed
-            if judge.judged(step, one.expected, slack).same:
-                found[i] = replace(one, follows=before)
+        cause = [] if followed is None else [e.name for e in followed.used if e.name in wrong]
+        if followed is not None and cause:
+            again = judge.judged(followed.step, one.expected, followed.slack)
+            if again.same or again.only_unseeing:
+                found[i] = replace(one, follows=cause[0])
     return found
 
 
@@ -131,28 +135,25 @@ def _followed(judge: Judge, known: Sequence[Expected]) -> list[Compared]:
         if followed is None:
             found.append(judge.judged(steps[one.name], one))
         else:
-            _, step, slack = followed
-            found.append(judge.judged(step, one, slack))
+            found.append(judge.judged(followed.step, one, followed.slack))
     return found
 
 
-def _one_by_one(
-    judge: Judge, known: Sequence[Expected], wrong: Sequence[Compared]
-) -> tuple[tuple[Fit, ...], int]:
+def _one_by_one(judge: Judge, known: Sequence[Expected], wrong: Sequence[Compared]) -> Tried:
     """The hypotheses that fit each faulty step, computed from theirs before it."""
     fits: list[Fit] = []
     most = 0
     for one in wrong:
-        follower = judge.follower(known, one.name)
+        start = judge.going_on(known, one.name)
         own = judge
-        if follower is not None:
-            own = Judge(follower[1], judge.rules, judge.until)
+        if start is not None:
+            own = Judge(start.problem, judge.rules, judge.until)
         elif not judge.rules.follow and len(known) == 1:
             continue  # tried already
         some, total = tried(own, [one.expected], [one])
         fits += [fit._replace(step=one.name) for fit in some]
         most = max(most, total)
-    return tuple(fits), most
+    return Tried(tuple(fits), most)
 
 
 def _patterns(one: Compared) -> tuple[Pattern, ...]:
@@ -177,6 +178,7 @@ def _pattern(axis: str, differing: Array) -> Pattern | None:
         return None
     first, last = int(places[0]), int(places[-1])
     gaps = np.diff(places)
-    step = int(gaps[0]) if count > 1 and (gaps == gaps[0]).all() else int(count == 1)
+    even = count > 1 and (gaps == gaps[0]).all()
+    step = int(gaps[0]) if even and (count > _EVEN or gaps[0] == 1) else int(count == 1)
     block = first & -first if step == 1 and last == total - 1 else 0
     return Pattern(axis, first, last, step, count, total, block if block >= _LEAST else 0)

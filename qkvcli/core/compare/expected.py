@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.compare.tally import Cell
-from qkvcli.core.compare.tolerance import Tolerance, narrowed
+from qkvcli.core.compare.tally import Cell, Sums
+from qkvcli.core.compare.tolerance import Tolerance, narrowed, ulps
+from qkvcli.core.compare.turned import Turn
 from qkvcli.core.config import SCORES, Kind
-from qkvcli.core.operands import Array
+from qkvcli.core.operands import Array, Labels
 from qkvcli.core.steps import Outline
 
 CHAIN = (*SCORES, "weights", "output")
@@ -22,7 +23,9 @@ class Expected:
     """Somebody else's numbers for a step.
 
     ``kind`` is the type that they are kept in. Of text, ``halves`` (the array's shape) is half a
-    unit of the last digit of each number, and ``left_out`` true where there is none.
+    unit of the last digit of each number, and ``left_out`` true where there is none; ``loose`` is
+    the type that they were computed in before they were written, where that is known. ``rows``
+    and ``columns`` are the labels that came with them.
     """
 
     name: str
@@ -31,6 +34,22 @@ class Expected:
     halves: Array | None = None
     left_out: Array | None = None
     origin: str = ""
+    loose: Kind | None = None
+    rows: Labels = None
+    columns: Labels = None
+
+    def turned(self, turn: Turn) -> "Expected":
+        """The same with its arrays turned."""
+        halves, left_out = (
+            None if side is None else turn(side) for side in (self.halves, self.left_out)
+        )
+        return replace(self, array=turn(self.array), halves=halves, left_out=left_out)
+
+    def computed_in(self, kind: Kind) -> "Expected":
+        """The same, computed in a type; text keeps its digits."""
+        if self.halves is not None:
+            return replace(self, loose=kind)
+        return replace(self, kind=kind)
 
 
 class Rules(NamedTuple):
@@ -52,9 +71,9 @@ class Rules(NamedTuple):
 
     def tolerance(self, expected: Expected) -> Tolerance:
         """The tolerance for somebody's numbers, beside the digits that they were written with."""
-        if self.usual and expected.halves is not None:
+        if self.usual and expected.halves is not None and expected.loose is None:
             return _WRITTEN
-        return Tolerance.of(expected.kind, self.rtol, self.atol, self.ulp)
+        return Tolerance.of(expected.loose or expected.kind, self.rtol, self.atol, self.ulp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +81,14 @@ class Compared:
     """What came of comparing one step.
 
     Of ``cells`` that were compared, ``differing`` are not the same, the ``first`` of them in
-    order; ``infinite`` of these are −∞ on one side alone. ``largest`` is the cell of the largest
-    ``error``, which is ``ulp`` units in the last place; None where no two numbers are finite.
-    ``rows`` (…, L_q) and ``columns`` tell where the differing ones are. ``unseeing`` are rows in
-    which theirs is NaN and the query sees no key. ``own`` is the largest error of a plain
-    implementation in their type, where that had to be looked at. ``turned`` says what had to be
-    done to fit theirs to the ``outline``'s shape ("" for nothing; None where nothing fits).
-    ``follows`` is the step of theirs from which this one follows.
+    order; ``infinite`` of these are −∞ on one side alone, and in ``lost`` theirs is NaN.
+    ``largest`` is the cell of the largest error, of those that differ where there are any; None
+    where no two numbers are finite. ``rows`` (…, L_q) and ``columns`` tell where the differing
+    ones are, ``bits`` how much that is to explain, ``sums`` how large it is on the whole.
+    ``unseeing`` are rows in which theirs is NaN and the query sees no key. ``own`` is the largest
+    error of a plain implementation in their type, where that had to be looked at. ``turned`` says
+    what had to be done to fit theirs to the ``outline``'s shape ("" for nothing; None where
+    nothing fits). ``follows`` is the step of theirs from which this one follows.
     """
 
     outline: Outline
@@ -77,8 +97,9 @@ class Compared:
     cells: int = 0
     differing: int = 0
     infinite: int = 0
-    error: float = 0.0
-    ulp: float = 0.0
+    lost: int = 0
+    sums: Sums = Sums()
+    bits: float = 0.0
     largest: Cell | None = None
     first: Cell | None = None
     rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
@@ -99,6 +120,24 @@ class Compared:
         return not self.differing and self.turned == ""
 
     @property
+    def error(self) -> float:
+        """The largest error between two finite numbers."""
+        return 0.0 if self.largest is None else self.largest.error
+
+    @property
+    def ulp(self) -> float:
+        """The same in units in the last place."""
+        if self.largest is None:
+            return 0.0
+        computed, expected = (np.array([number]) for number in self.largest[1:])
+        return float(ulps(computed, expected, self.expected.kind)[0])
+
+    @property
+    def only_unseeing(self) -> bool:
+        """Whether nothing differs but rows that see no key, where theirs is NaN."""
+        return bool(self.differing) and len(self.unseeing) == np.count_nonzero(self.rows)
+
+    @property
     def left_out(self) -> int:
         """How many cells have no number to compare."""
         blank = self.expected.left_out
@@ -108,11 +147,13 @@ class Compared:
 def narrower(expected: Expected) -> Expected | None:
     """The same in the type of fewest digits that holds all its numbers; None for its own.
 
+    Text may have been written by a program that computes in float32.
+
     >>> narrower(Expected("output", np.array([[0.5, 3.0]]), "float32")).kind
     'bfloat16'
     """
     if expected.halves is not None:
-        return None
+        return None if expected.loose else expected.computed_in("float32")
     kinds: tuple[Kind, ...] = ("bfloat16", "float16", "float32", "float64")
     for kind in kinds[: kinds.index(expected.kind)]:
         if np.array_equal(narrowed(expected.array, kind), expected.array, equal_nan=True):

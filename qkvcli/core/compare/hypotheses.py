@@ -81,12 +81,12 @@ def pairs(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothesis
     """Two things done at once, the first of them to the score steps."""
     if problem.weights is not None:
         return
-    kinds = (_scales, _positions, _masks)
+    kinds = (_scales, _positions, _masks, _orders, _swapped)
     for i, kind in enumerate(kinds):
         for first in kind(problem):
             if first.softmax is not weights_of:
                 continue
-            rest = (*kinds[i + 1 :], _orders, _swapped, _softmaxes, _heads, _products)
+            rest = (*kinds[i + 1 :], _softmaxes, _heads, _products)
             for second in (other for made in rest for other in made(first.problem)):
                 said = f"{first.said} and {second.said}"
                 yield replace(second, said=said, meaning=f"{first.meaning}; {second.meaning}")
@@ -266,12 +266,13 @@ def _finite(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothes
     for one in expected:
         if one.name == "masked" and one.array.size:
             lowest = float(np.fmin.reduce(one.array, axis=None))
-            fills = [lowest] if np.isfinite(lowest) and lowest < _FINITE else fills
-    for fill, kind in product(dict.fromkeys(fills), (_Filled, _Lowered)):
+            if np.isfinite(lowest) and lowest < _FINITE:
+                fills.insert(0, lowest)
+    for kind, fill in product((_Filled, _Lowered), dict.fromkeys(fills)):
         steps = [kind(seen, fill) if isinstance(s, Mask) else s for s in problem.score_steps]
         where = "in place of −∞" if kind is _Filled else "added in place of −∞"
         yield Hypothesis(
-            f"with {fill:.5g} {where}",
+            f"with {fill:.4g} {where}",
             "a row in which every key is hidden then has weights",
             _with(problem, steps),
         )

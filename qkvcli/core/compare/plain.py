@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,15 @@ SAMPLE = 2**22
 """Of how many scores it is measured what rounding does."""
 
 
-def plain_errors(problem: Problem, kind: Kind, sample: int = SAMPLE) -> dict[str, float]:
-    """The largest error of each step where inputs and steps are rounded to a type, one by one.
+class Off(NamedTuple):
+    """The largest error, and the root of the mean square of all."""
+
+    largest: float = 0.0
+    mean: float = 0.0
+
+
+def plain_errors(problem: Problem, kind: Kind, sample: int = SAMPLE) -> dict[str, Off]:
+    """How far off each step is where inputs and steps are rounded to a type, one by one.
 
     Measured on queries of up to ``sample`` scores.
     """
@@ -30,8 +38,10 @@ def plain_errors(problem: Problem, kind: Kind, sample: int = SAMPLE) -> dict[str
     errors = {}
     for name, array in plain.items():
         with np.errstate(all="ignore"):
-            apart = np.abs(array.astype(np.float64) - narrowed(exact[name], kind))
-        errors[name] = float(apart.max(initial=0, where=np.isfinite(apart)))
+            apart = np.abs(array.astype(np.float64) - exact[name])
+        there = apart[np.isfinite(apart)]
+        mean = math.sqrt(np.mean(there * there)) if there.size else 0.0
+        errors[name] = Off(float(there.max(initial=0)), mean)
     return errors
 
 

@@ -86,6 +86,20 @@ def ulps(one: Array, other: Array, kind: Kind) -> Array:
     return apart
 
 
+def half_ulp(array: Array, kind: Kind) -> Array:
+    """How far a number may be from what was rounded to it: half a unit in the last place.
+
+    >>> half_ulp(np.array([1.0, 0.0, -np.inf]), "bfloat16").tolist()
+    [0.00390625, 0.0, 0.0]
+    """
+    with np.errstate(all="ignore"):
+        if kind == "bfloat16":
+            unit = _unit(array.astype(np.float64))
+        else:
+            unit = np.spacing(np.abs(converted(array, kind))).astype(np.float64)
+    return np.where(np.isfinite(array) & (array != 0), unit / 2, 0.0)
+
+
 def _ordinal(array: Array, kind: Kind) -> tuple[Array, Array]:
     """Whether each number is below 0, and how many of its type lie between it and 0."""
     if kind == "bfloat16":

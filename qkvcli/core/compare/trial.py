@@ -10,9 +10,9 @@ import numpy as np
 from qkvcli.core.compare.expected import CHAIN, Compared, Expected
 from qkvcli.core.compare.hypotheses import Hypothesis, hypotheses, pairs
 from qkvcli.core.compare.judge import Judge
+from qkvcli.core.compare.tally import Sums, sees_nothing
 from qkvcli.core.compare.turned import Turn, fitting
 from qkvcli.core.operands import Array
-from qkvcli.core.problem import Problem
 from qkvcli.core.shapes import matrix_at
 from qkvcli.core.steps import Step
 
@@ -20,7 +20,9 @@ _TRIED = 2**20
 """Of so many scores a hypothesis is computed first; where there are more, of a sample of rows."""
 _WHOLE = 2**28
 """With up to so many, one that fits the sample is computed for all of them."""
-_ROUNDED = 2**14
+_SQUARE = 2**24
+"""A hypothesis that needs all rows at once is tried on matrices of up to so many scores."""
+_ROUNDED = 2**18
 """On so many scores it is measured what rounding does to a hypothesis."""
 _FIRST = 8
 """So many rows are looked at first: most hypotheses end there."""
@@ -52,34 +54,67 @@ def tried(judge: Judge, expected: Sequence[Expected], found: Sequence[Compared])
     """Try every hypothesis on somebody's steps, ``found`` being what came of comparing them.
 
     Those that this input does not tell apart all fit. Two together are tried where none fits
-    alone.
+    alone. None is, where a step is wrong that none of them makes, or where there is too little to
+    explain: a number or two may be anything.
     """
-    trial = _Trial(judge, expected, found)
-    total = 0
-    for some in (hypotheses(judge.problem, expected), pairs(judge.problem, expected)):
-        fits = []
-        for hypothesis in some:
+    wrong = [one for one in found if not one.same]
+    bits = sum(one.bits + _BITS_OF_HIDDEN * one.infinite for one in wrong)
+    turned = any(one.turned for one in wrong)
+    if not all(one.name in CHAIN for one in wrong):
+        return Tried()
+    problem, total = judge.problem, 0
+    for made, proof in ((hypotheses, ALONE), (pairs, TOGETHER)):
+        if bits < proof.bits and not turned:
+            break
+        trial, fits = _Trial(judge, expected, found, proof), list[Fit]()
+        for hypothesis in made(problem, expected):
             total += 1
             fit = trial.fit(hypothesis)
             if fit is not None:
                 fits.append(fit)
         if fits:
-            return Tried(tuple(fits), total)
+            best = min(fit.error for fit in fits)
+            close = (fit for fit in fits if fit.error <= _AS_GOOD * best + _TINY)
+            return Tried(tuple(close), total)
     return Tried((), total)
+
+
+class Proof(NamedTuple):
+    """What a fit has to show: how many ``bits`` it explains at least, and how well.
+
+    ``share`` is how large its errors may be on the whole, as a part of how much theirs vary.
+    """
+
+    bits: float
+    share: float
+
+
+ALONE, TOGETHER = Proof(24, 0.1), Proof(34, 0.02)
+"""There are some thirty hypotheses, and some thousand pairs of them."""
+_BITS_OF_HIDDEN = 4.0
+"""What a key is worth that is hidden on one side alone."""
+_LEVEL = 1e-3
+"""Where theirs do not vary, how large errors may be as a part of theirs."""
+_AS_GOOD, _TINY = 1e3, 1e-12
+"""A fit that is so much worse than another is none beside it."""
 
 
 class _Trial:
     """Somebody's steps, made ready to be held against one hypothesis after the other."""
 
     def __init__(
-        self, judge: Judge, expected: Sequence[Expected], found: Sequence[Compared]
+        self,
+        judge: Judge,
+        expected: Sequence[Expected],
+        found: Sequence[Compared],
+        proof: Proof,
     ) -> None:
-        self.judge, self.rules = judge, judge.rules
+        self.judge, self.rules, self.proof = judge, judge.rules, proof
         self.expected = [e for e in expected if e.name in CHAIN]
         self.problem = judge.problem
         self.until = judge.until
         self.small = self.problem.size <= _TRIED
-        self.errors = {one.name: (one.same, one.error) for one in found}
+        self.known = {one.name: one for one in found}
         self.rows = self._sampled(found)
 
     def _sampled(self, found: Sequence[Compared]) -> Array:
@@ -98,20 +133,27 @@ class _Trial:
     def fit(self, hypothesis: Hypothesis) -> Fit | None:
         """The fit, if somebody's numbers are the hypothesis's."""
         everything = np.arange(self.problem.shape[-2])
-        # with its own rounding
-        self.judge = Judge(hypothesis.problem, self.rules, self.until, sample=_ROUNDED)
-        if hypothesis.whole:
-            if self.problem.size > 16 * _TRIED:
-                return None
+        # with its own rounding; of a few rows, errors may be large on the whole by chance
+        self.judge = Judge(
+            hypothesis.problem, self.rules, self.until, sample=_ROUNDED, mean=math.inf
+        )
+        if self.small:
             error = self._error(hypothesis, everything, every=True)
             return None if error is None else Fit(hypothesis, error)
-        error = self._error(hypothesis, self.rows, self.small)
-        if error is None or self.small:
-            return None if error is None else Fit(hypothesis, error)
-        if self.problem.size > _WHOLE:
-            return Fit(hypothesis, error, len(self.rows))
-        error = self._error(hypothesis, everything, every=True)
-        return None if error is None else Fit(hypothesis, error)
+        if hypothesis.whole and (math.prod(self.problem.shape[-2:]) > _SQUARE or self.strict):
+            return None
+        rows = everything if hypothesis.whole else self.rows
+        error = self._error(hypothesis, rows, every=False)
+        if error is not None and self.problem.size <= _WHOLE:
+            error, rows = self._error(hypothesis, everything, every=True), everything
+        if error is None:
+            return None
+        return Fit(hypothesis, error, None if rows is everything else len(rows))
+
+    @property
+    def strict(self) -> bool:
+        """Whether two hypotheses are tried together."""
+        return self.proof is TOGETHER
 
     def _places(self, every: bool) -> list[tuple[int, ...]]:
         """The matrices that are looked at: all, or the first, the last and some between."""
@@ -122,18 +164,41 @@ class _Trial:
 
     def _error(self, hypothesis: Hypothesis, rows: Array, every: bool) -> float | None:
         """The largest error over some rows; None as soon as a cell differs."""
+        sums: dict[str, Sums] = {}
         largest = 0.0
+        pieces = self._joined if hypothesis.merged is not None else self._apart
         with np.errstate(all="ignore"):
-            if hypothesis.merged is not None:
-                return self._joined(hypothesis)
-            for place in self._places(every):
-                matrix = hypothesis.problem.with_matrix(place)
-                for some in self._pieces(hypothesis, rows):
-                    error = self._part(hypothesis, matrix, place, some)
-                    if error is None:
-                        return None
-                    largest = max(largest, error)
-        return largest
+            for found in pieces(hypothesis, rows, every):
+                if found is None:
+                    return None
+                largest = max(largest, found.error)
+                sums[found.name] = sums.get(found.name, Sums()).plus(found.sums)
+        return largest if all(map(self._near, sums, sums.values())) else None
+
+    def _near(self, name: str, sums: Sums) -> bool:
+        """Whether a step that was wrong is explained well, and not only within wide bounds."""
+        if self.known[name].same:
+            return True
+        return sums.error <= max(self.proof.share * sums.spread, _LEVEL * sums.level)
+
+    def _apart(self, hypothesis: Hypothesis, rows: Array, every: bool) -> Iterator[Compared | None]:
+        """Each step of each matrix, some rows at a time."""
+        for place in self._places(every):
+            matrix = hypothesis.problem.with_matrix(place)
+            for some in self._pieces(hypothesis, rows):
+                part = matrix if hypothesis.whole else matrix.with_rows(some)
+                arrays = hypothesis.arrays(part, self.until)
+                for one in self.expected:
+                    array = _named(arrays, one.name)
+                    turn = self._turn(one, array.shape[-1])
+                    yield self._compared(one, array, turn and _at(turn, place, some))
+
+    def _turn(self, one: Expected, width: int) -> Turn | None:
+        """What brings somebody's step to matrices, its heads apart."""
+        if one.name != "output":
+            return fitting(one.array.shape, self.problem.shape)
+        shape = (*self.problem.leading, self.problem.shape[-2], width)
+        return fitting(one.array.shape, shape, self.problem.merged_heads)
 
     def _pieces(self, hypothesis: Hypothesis, rows: Array) -> Iterator[Array]:
         """The rows that are computed together: few at first."""
@@ -145,61 +210,32 @@ class _Trial:
         for i in range(_FIRST, len(rows), together):
             yield rows[i : i + together]
 
-    def _joined(self, hypothesis: Hypothesis) -> float | None:
+    def _joined(
+        self, hypothesis: Hypothesis, rows: Array, every: bool
+    ) -> Iterator[Compared | None]:
         """The same, where the heads are joined in another way: all of the output at once."""
         arrays = hypothesis.arrays(hypothesis.problem.apart(), self.until)
-        largest = 0.0
         for one in self.expected:
             array = _named(arrays, one.name)
             if one.name == "output" and hypothesis.merged is not None:
                 array = hypothesis.merged(array)
-            error = self._compared(one, array, fitting(one.array.shape, array.shape, None))
-            if error is None:
-                return None
-            largest = max(largest, error)
-        return largest
+            yield self._compared(one, array, fitting(one.array.shape, array.shape))
 
-    def _part(
-        self, hypothesis: Hypothesis, matrix: Problem, place: tuple[int, ...], rows: Array
-    ) -> float | None:
-        part = matrix if hypothesis.whole else matrix.with_rows(rows)
-        arrays = hypothesis.arrays(part, self.until)
-        largest = 0.0
-        for one in self.expected:
-            array = _named(arrays, one.name)
-            shape = self.problem.shape
-            if one.name == "output":
-                shape = (*self.problem.leading, shape[-2], array.shape[-1])
-            heads = self.problem.merged_heads if one.name == "output" else None
-            turn = fitting(one.array.shape, shape, heads)
-            error = self._compared(one, array, None if turn is None else _at(turn, place, rows))
-            if error is None:
-                return None
-            largest = max(largest, error)
-        return largest
-
-    def _compared(self, one: Expected, array: Array, turn: Turn | None) -> float | None:
-        """The largest error of one step; None where it differs."""
+    def _compared(self, one: Expected, array: Array, turn: Turn | None) -> Compared | None:
+        """What comes of one step; None where it differs."""
         if turn is None:
             return None
-        halves, blank = (
-            None if side is None else turn(side) for side in (one.halves, one.left_out)
-        )
-        piece = replace(one, array=turn(one.array), halves=halves, left_out=blank)
-        found = self.judge.judged(Step.held(one.name, array), piece)
-        if found.differing or found.turned:
-            return None
-        if found.own is not None and found.error > self._most(one.name):
-            return None
-        return found.error
-
-    def _most(self, name: str) -> float:
-        """The largest error that may be put down to rounding: well below what is to be explained.
-
-        Rounding alone could explain anything, where a hypothesis makes scores large.
-        """
-        same, error = self.errors.get(name, (True, 0.0))
-        return 1.01 * error if same else error / 4
+        piece = one.turned(turn)
+        lost = np.isnan(piece.array).any(axis=-1) & sees_nothing(array)
+        if lost.any():  # NaN is what many make of a row that sees no key
+            rows = np.broadcast_to(lost[..., None], array.shape)
+            blank = rows if piece.left_out is None else piece.left_out | rows
+            piece = replace(piece, left_out=blank)
+        known = self.known[one.name]
+        # rounding alone could explain anything, where a hypothesis makes scores large
+        most = 1.01 * known.error if known.same else known.error / 4
+        found = self.judge.judged(Step.held(one.name, array), piece, most=most)
+        return None if found.differing or found.turned else found
 
 
 def _named(arrays: dict[str, Array], name: str) -> Array:
