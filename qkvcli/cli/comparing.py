@@ -189,8 +189,14 @@ def _named(path: Path) -> tuple[Path, str | None]:
     """A file and the step of it that is named: ``mine.npz:weights``."""
     before, colon, step = str(path).rpartition(":")
     there = exists(path)  # noqa: PTH110 -- raises nothing
-    if colon and before and step.lower() in ORDER and not there:
+    if there or not colon or not before:
+        return path, None
+    if step.lower() in ORDER:
         return Path(before), step.lower()
+    if exists(before):  # noqa: PTH110 -- raises nothing
+        raise UsageError(
+            f"--expect {path}: no step is called {step!r}; they are {', '.join(CHAIN)}"
+        )
     return path, None
 
 

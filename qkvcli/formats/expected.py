@@ -12,14 +12,15 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from qkvcli.core.compare.expected import Expected
+from qkvcli.core.compare.expected import CHAIN, Expected
 from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.config import ORDER, SCORES, Kind
 from qkvcli.core.operands import Array, Operand
@@ -38,6 +39,8 @@ _EXACT = 16
 _NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
 _BARE = re.compile(r"[-+]?\d+")
 _BLANKS = ("", "?")
+_NEAR = 0.8
+"""How alike a name and a step's are, of 1, that may be meant."""
 _SLACK, _MOST = 0.1, 1e-6
 """What is added to half a unit: a tenth of it, since programs round before they round to digits."""
 
@@ -72,6 +75,7 @@ def read_expected(
             raise DataError(f"{source.name}: holds {both}, and each may be {name}; keep one")
         if there:
             found[name] = document[there[0]]
+    _check_spelling(document, source.name)
     taken = {known for step in found for known in _names_of(step)}
     others = [name for name in document if name and name.lower() not in taken]
     strange = [name for name in others if means_nothing(name)]
@@ -91,6 +95,14 @@ def _told_apart(document: Mapping[str, object], where: str) -> dict[str, str]:
             raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
         names[name.lower()] = name
     return names
+
+
+def _check_spelling(names: Iterable[str], where: str) -> None:
+    """Raise DataError for a name that is nearly a step's: it would be left out, or another one."""
+    for name in names:
+        near = get_close_matches(name.lower(), CHAIN, 1, _NEAR) if means_nothing(name) else []
+        if name and near:
+            raise DataError(f"{where}: no step is called {name!r}; did you mean {near[0]!r}?")
 
 
 def means_nothing(name: str) -> bool:

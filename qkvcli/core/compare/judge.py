@@ -95,6 +95,9 @@ class Judge:
 
     def _turned(self, pair: "_Pair", most: float) -> Compared:
         expected, rules = pair.expected, self.rules
+        if not rules.usual and expected.halves is not None:  # the rule is all that counts
+            pair = pair._replace(expected=replace(expected, halves=None))
+            return pair.compared(rules.tolerance(expected), rules.equal_nan)
         tolerance = rules.tolerance(expected)
         found = pair.compared(tolerance, rules.equal_nan)
         if not rules.usual or expected.halves is not None:

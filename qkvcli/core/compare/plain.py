@@ -14,7 +14,7 @@ from qkvcli.core.operands import Array, Operand
 from qkvcli.core.problem import Problem
 from qkvcli.core.score_steps import Softcap
 
-SAMPLE = 2**22
+SAMPLE = 2**20
 """Of how many scores it is measured what rounding does."""
 
 
