@@ -6,6 +6,7 @@ frames. The options mean what `AttentionConfig` says, wherever they stand.
 
 from __future__ import annotations  # help() shows the types by their names
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -29,13 +30,14 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from qkvcli.core import naming
-from qkvcli.core.compare.comparison import Comparison as Compared
+from qkvcli.core.compare.comparison import Comparison as _Comparison
 from qkvcli.core.compare.comparison import compare as compared_with
 from qkvcli.core.compare.expected import CHAIN, Expected, Rules
 from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.compute import SIZES, output_into, steps_of
 from qkvcli.core.config import (
     KINDS,
+    ORDER,
     AttentionConfig,
     DtypeLike,
     Kind,
@@ -489,23 +491,27 @@ def compare(
     weights   DIFFERS  max 0.0596 at [0, 0]: 0.89, expected 0.95; rows 1 of 1
     It equals this with --scale none (to ...): the scale is missing.
     """
-    if steps._asked is None:
+    problem = steps._problem
+    if steps._asked is None or problem is None:
         raise UsageError("only the steps that attend gives can be compared")
     names = [name for name in steps.names if name in CHAIN]
+    if not names:
+        raise UsageError(f"none of the steps {', '.join(steps.names)} can be compared")
     theirs = _theirs(expected, names)
     if dtype is not None:
         kind = next((kind for kind in KINDS if kind == dtype), None)
         if kind is None:
             raise UsageError(f"dtype {dtype!r} is not one of {', '.join(KINDS)}")
         theirs = [one.computed_in(kind) for one in theirs]
-    relative, absolute = (None if size is None else float(size) for size in (rtol, atol))
-    last = None if ulp is None else index(ulp)
-    rules = Rules(relative, absolute, last, equal_nan, follow)
+    relative, absolute = _bound("rtol", rtol), _bound("atol", atol)
+    last = None if ulp is None else int(_bound("ulp", index(ulp)) or 0)
+    own = kind_of(problem.dtype)
+    rules = Rules(relative, absolute, last, equal_nan, follow, own)
     found = compared_with(steps._asked.reference(), theirs, rules)
     return Comparison(**vars(found))
 
 
-class Comparison(Compared):
+class Comparison(_Comparison):
     """What `compare` gives: whether all is the ``same``, the ``steps``; as text, a report."""
 
     def __repr__(self) -> str:
@@ -518,6 +524,14 @@ class Comparison(Compared):
         return "\n".join(str(block.content) for block in report(self, Room()))
 
 
+def _bound(name: str, size: SupportsFloat | None) -> float | None:
+    """A bound of a rule as a number. Raises UsageError for one that is none, or below 0."""
+    number = 0.0 if size is None else float(size)
+    if not 0 <= number < math.inf:
+        raise UsageError(f"{name} {size!r} is not a number from 0 on")
+    return None if size is None else number
+
+
 def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
     """Somebody's steps, from a file, by their names, or the last one."""
     if isinstance(expected, (str, os.PathLike)):
@@ -528,11 +542,13 @@ def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
         return found
     if not isinstance(expected, (Mapping, Steps)):
         expected = {names[-1]: expected}
-    held = tuple(expected.keys())
+    held = tuple(map(str, expected.keys()))
+    strange = [name for name in held if name not in ORDER]
     given = {name: expected[name] for name in held if name in names}
-    if not given:
+    if strange or not given:
         there = ", ".join(names)
-        raise UsageError(f"expected has {', '.join(held)}; what is compared is {there}")
+        named = ", ".join(strange or held)
+        raise UsageError(f"expected has {named}; what can be compared is {there}")
     found = []
     for name, array in given.items():
         operand = _operand(name, array)

@@ -16,8 +16,9 @@ from qkvcli.cli.options import Comparing
 from qkvcli.cli.terminal import Meter, Printer, screen
 from qkvcli.core.compare.comparison import Comparison, compare
 from qkvcli.core.compare.expected import CHAIN, Expected, Rules
+from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.compare.turned import Turn, fitting
-from qkvcli.core.config import KINDS, ORDER, Stage
+from qkvcli.core.config import KINDS, ORDER, Kind, Stage
 from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
@@ -53,10 +54,12 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     if plan.kept is not None:
         deliver(asked.problem, asked.named, plan, environment)
     with Meter(environment) as advance:
-        rules = _rules(line.comparing)
+        rules = _rules(line.comparing, kind_of(asked.problem.dtype))
         found = compare(selection.of(reference), expected, rules, until, advance=advance)
-    if not any(step.cells or not step.left_out for step in found.steps):
-        raise DataError(f"{line.comparing.expect}: every cell is left out; nothing is compared")
+    if not any(step.cells for step in found.steps):
+        left_out = any(step.left_out for step in found.steps)
+        why = "every cell is left out" if left_out else "there is no cell"
+        raise DataError(f"{line.comparing.expect}: {why}; nothing is compared")
     try:
         _write(found, shown, line, environment)
     except ReaderGone:  # what differs differs, though nobody reads how
@@ -98,8 +101,8 @@ def _selection(line: Line, asked: Posed, plan: Plan) -> Selection:
     return selection
 
 
-def _rules(asked: Comparing) -> Rules:
-    return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow)
+def _rules(asked: Comparing, inputs: Kind) -> Rules:
+    return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow, inputs)
 
 
 def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | None]:

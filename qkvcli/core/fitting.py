@@ -69,10 +69,11 @@ def reference_of(config: AttentionConfig, operands: Operands, until: Stage = "ou
     """The same problem in float64, of the numbers that its own dtype holds.
 
     Its results are right to far below what any narrower type can tell. A softmax that was to be
-    taken in float16 stays so. Raises what `problem_of` does.
+    taken in a narrower type than that of the results stays so. Raises what `problem_of` does.
     """
     own: Float = np.dtype(config.dtype) if config.dtype else result_dtype(operands.numeric())
-    narrow = config.softmax_dtype if config.softmax_dtype == "float16" else None
+    softmax = config.softmax_dtype
+    narrow = softmax if softmax is not None and np.dtype(softmax) < own else None
     exact = replace(config, dtype=None, softmax_dtype=narrow)
 
     def wide(operand: Operand) -> Operand:

@@ -188,11 +188,13 @@ def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]
         raise DataError(f"{name}: line {reader.line_num + before}: {fault}") from None
 
 
-def cells_of(source: Source, delimiter: str) -> list[list[str]]:
-    """The cells of each line that has any, as they are written, without the line of the shape."""
+def cells_of(source: Source, delimiter: str) -> tuple[str, list[list[str]]]:
+    """The line of the shape, where there is one, and the cells of each other line that has any."""
     _, length = _declared(source)
-    text = source.text()[length:].removeprefix("\ufeff")
-    return [line.cells for line in _lines(text, delimiter, source.name, 1 if length else 0)]
+    whole = source.text()
+    text = whole[length:].removeprefix("\ufeff")
+    lines = _lines(text, delimiter, source.name, 1 if length else 0)
+    return whole[:length], [line.cells for line in lines]
 
 
 def _unquoted(word: str) -> str:

@@ -25,7 +25,7 @@ from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.config import ORDER, SCORES, Kind
 from qkvcli.core.operands import Array, Operand
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.cells import DEEPEST, SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
 from qkvcli.formats.files import NAMES, format_of, listed, read_document
 from qkvcli.formats.json_text import entries, matrix_of
@@ -37,8 +37,10 @@ _MACHINE = 8
 _EXACT = 16
 """So many are all that a float64 has."""
 _NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
-_BARE = re.compile(r"[-+]?\d+")
+_BARE = re.compile(r"[-+]?\d")
 _BLANKS = ("", "?")
+_POWER = 6
+"""So many characters of an exponent are read: larger ones are beyond any float."""
 _NEAR = 0.8
 """How alike a name and a step's are, of 1, that may be meant."""
 _SLACK, _MOST = 0.1, 1e-6
@@ -143,14 +145,15 @@ def _halves(array: Array, texts: list[str]) -> tuple[Array | None, Kind]:
     counted = [_digits(text) for text in texts]
     digits = max((count for count, _ in counted), default=0)
     numbers = array.reshape(-1).astype(np.float64)
-    if digits >= _EXACT or (digits >= _MACHINE and _of_float32(numbers)):
-        return None, "float32" if _of_float32(numbers) else "float64"
     places = np.array([place for _, place in counted], np.float64)
+    narrow = digits >= _MACHINE and _of_float32(numbers, 0.5 * 10.0**places)
+    if narrow or digits >= _EXACT:
+        return None, "float32" if narrow else "float64"
     behind = places[(places < 0) & np.isfinite(numbers)]
     if behind.size:  # a bare 0 or 1 among 0.63 and 0.4 is meant as well as the others
         bare = np.array([_BARE.fullmatch(text) is not None for text in texts])
         places = np.where(bare, np.minimum(places, behind.max()), places)
-    fixed = len({place for text, (_, place) in zip(texts, counted, strict=True) if text}) == 1
+    fixed = len(set(places[np.isfinite(numbers)].tolist())) == 1
     if digits >= _MACHINE and not fixed:  # fewer digits are those of a number that needs no more
         with np.errstate(divide="ignore"):
             places = np.where(
@@ -167,18 +170,20 @@ def _digits(text: str) -> tuple[int, int]:
     found = _NUMBER.fullmatch(text)
     if found is None or not (found[1] or found[2]):
         return 0, 0
-    whole, behind, power = found[1], found[2], int(found[3] or 0)
+    whole, behind, power = found[1], found[2], int((found[3] or "0")[:_POWER])
     counts = f"{whole}{behind}".lstrip("0")
     place = power - len(behind) if counts else -len(behind)  # 0e3 is no more than a 0
     return len(counts), min(max(place, -400), 300)
 
 
-def _of_float32(numbers: Array) -> bool:
-    """Whether each number is a float32, or the shortest text of one."""
-    finite = numbers[np.isfinite(numbers)]
+def _of_float32(numbers: Array, halves: Array) -> bool:
+    """Whether each number is a float32 to its last digit, or the shortest text of one."""
+    there = np.isfinite(numbers)
+    finite = numbers[there]
     with np.errstate(over="ignore"):
         narrow = finite.astype(np.float32)
-    odd = narrow.astype(np.float64) != finite
+    room = halves[there] + np.spacing(np.abs(finite))  # the text itself is rounded when it is read
+    odd = np.abs(narrow.astype(np.float64) - finite) > room
     shortest = narrow[odd].astype("U32").astype(np.float64)
     return bool((shortest == finite[odd]).all())
 
@@ -199,9 +204,11 @@ def _held(read: Callable[[], Operand]) -> Held:
 
 def _delimited(source: Source, delimiter: str) -> Held:
     """The one matrix of a text file."""
-    lines = cells_of(source, delimiter)
+    head, lines = cells_of(source, delimiter)
     filled = _filled_lines(lines)
-    whole = source if filled == lines else Source(source.name, data=_written(filled, delimiter))
+    whole = source
+    if filled != lines:
+        whole = Source(source.name, data=head.encode() + _written(filled, delimiter))
     operand = read_delimited(whole, delimiter)[""]()
     rows, width = math.prod(operand.shape[:-1]), operand.shape[-1]
     texts = [cell.strip() for cells in lines[len(lines) - rows :] for cell in cells[-width:]]
@@ -248,18 +255,25 @@ def _json_matrix(name: str, entry: Any, source: Source) -> Held:
     texts: list[str] = []
     filled = _filled(data, texts)
     whole = {**entry, "data": filled} if isinstance(entry, dict) else filled
-    if isinstance(entry, dict) and isinstance(entry.get("shape"), list):
-        whole["shape"] = [int(n) if isinstance(n, _Digits) else n for n in entry["shape"]]
+    if isinstance(entry, dict) and "shape" in entry:
+        whole["shape"] = _numbers(entry["shape"])
     operand = matrix_of(whole, name, source)
     if operand.array.dtype.kind == "b" or len(texts) != operand.array.size:
         return Held(operand)
     return Held(operand, texts)
 
 
-def _filled(data: Any, texts: list[str]) -> Any:
+def _numbers(shape: Any) -> Any:
+    """A shape as JSON has it, with numbers for what was written; `matrix_of` checks it."""
+    if isinstance(shape, list):
+        return [_numbers(n) for n in shape]
+    return json.loads(shape) if isinstance(shape, _Digits) else shape
+
+
+def _filled(data: Any, texts: list[str], depth: int = 0) -> Any:
     """Nested lists with numbers for what was written, and NaN for what was left out."""
     if isinstance(data, list):
-        return [_filled(item, texts) for item in data]
+        return [_filled(item, texts, depth + 1) for item in data] if depth <= DEEPEST else data
     if data is None or data in _BLANKS:
         texts.append("")
         return "nan"

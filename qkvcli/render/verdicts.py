@@ -119,7 +119,7 @@ def _far(step: Compared, found: Comparison) -> str:
     if step.infinite:
         line += "; one is -inf where the other is not"
     elif step.lost:
-        line += f"; {step.lost} of these are NaN in FILE"
+        line += f", {step.lost} of them NaN"
     if step.first is not None:
         said = _place if step.infinite else _said
         line += f"; first {said(step.outline, step.first)}"

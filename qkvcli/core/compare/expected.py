@@ -55,7 +55,8 @@ class Expected:
 class Rules(NamedTuple):
     """What counts as the same; None is the type's own tolerance.
 
-    With ``follow``, each step is computed from somebody else's step before it.
+    With ``follow``, each step is computed from somebody else's step before it. ``inputs`` is the
+    type of Q, K and V, in which text is taken to have been computed.
     """
 
     rtol: float | None = None
@@ -63,6 +64,7 @@ class Rules(NamedTuple):
     ulp: int | None = None
     equal_nan: bool = False
     follow: bool = False
+    inputs: Kind = "float64"
 
     @property
     def usual(self) -> bool:
@@ -155,6 +157,8 @@ def narrower(expected: Expected) -> Expected | None:
     if expected.halves is not None:
         return None if expected.loose else expected.computed_in("float32")
     kinds: tuple[Kind, ...] = ("bfloat16", "float16", "float32", "float64")
+    if np.array_equal(np.rint(expected.array), expected.array, equal_nan=True):
+        return None  # whole numbers tell nothing of a type
     for kind in kinds[: kinds.index(expected.kind)]:
         if np.array_equal(narrowed(expected.array, kind), expected.array, equal_nan=True):
             return replace(expected, kind=kind)

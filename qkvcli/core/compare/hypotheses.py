@@ -316,71 +316,72 @@ def _swapped(problem: Problem) -> Iterator[Hypothesis]:
 
 def _softmaxes(problem: Problem) -> Iterator[Hypothesis]:
     """Other ways from scores to weights."""
-    if problem.shape[-2] > 1:
-        yield Hypothesis(
+    several = problem.shape[-2] > 1
+    for said, meaning, softmax, whole in (
+        (
             "with the softmax over the queries",
             "each column of the weights sums to 1, where each row should",
-            problem,
-            lambda part, scores: _along_queries(scores),
-            whole=True,
-        )
-    yield Hypothesis(
-        "with the scores in place of the weights",
-        "the softmax is left out",
-        problem,
-        lambda part, scores: scores,
-    )
-    yield Hypothesis(
-        "with 2^score in place of e^score",
-        "the exponent is of base 2",
-        problem,
-        lambda part, scores: attention.softmax(scores * math.log(2)),
-    )
-    yield Hypothesis(
-        "with e^score in place of its share",
-        "the weights are not divided by their sum",
-        problem,
-        lambda part, scores: np.exp(scores),
-    )
-    yield Hypothesis(
-        "with e^(score − largest) in place of its share",
-        "the weights are not divided by their sum",
-        problem,
-        lambda part, scores: np.exp(scores - _peak(scores)),
-    )
-    yield Hypothesis(
-        "with 1 added to the sum that the softmax divides by",
-        "a row sums to less than 1",
-        problem,
-        lambda part, scores: _with_sink(scores),
-    )
-    yield Hypothesis(
-        "with the softmax over all rows together",
-        "all weights of a matrix sum to 1, and not those of each row",
-        problem,
-        lambda part, scores: _over_all(scores),
-        whole=True,
-    )
+            _along_queries,
+            True,
+        ),
+        ("with the scores in place of the weights", "the softmax is left out", _scores, False),
+        ("with 2^score in place of e^score", "the exponent is of base 2", _base_two, False),
+        ("with e^score in place of its share", _NO_SUM, _powers, False),
+        ("with e^(score − largest) in place of its share", _NO_SUM, _powers_below, False),
+        (
+            "with 1 added to the sum that the softmax divides by",
+            "a row sums to less than 1",
+            _with_sink,
+            False,
+        ),
+        (
+            "with the softmax over all rows together",
+            "all weights of a matrix sum to 1, and not those of each row",
+            _over_all,
+            True,
+        ),
+    ):
+        if several or not whole:
+            yield Hypothesis(said, meaning, problem, softmax, whole=whole)
+
+
+_NO_SUM = "the weights are not divided by their sum"
+
+
+def _along_queries(problem: Problem, scores: Array) -> Array:
+    return attention.softmax(scores.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+def _scores(problem: Problem, scores: Array) -> Array:
+    return scores
+
+
+def _base_two(problem: Problem, scores: Array) -> Array:
+    return attention.softmax(scores * math.log(2))
+
+
+def _powers(problem: Problem, scores: Array) -> Array:
+    return np.exp(scores)
+
+
+def _powers_below(problem: Problem, scores: Array) -> Array:
+    return np.exp(scores - _peak(scores))
+
+
+def _with_sink(problem: Problem, scores: Array) -> Array:
+    peak = np.maximum(_peak(scores), 0)
+    shares = np.exp(scores - peak)
+    return shares / (shares.sum(axis=-1, keepdims=True) + np.exp(-peak))
+
+
+def _over_all(problem: Problem, scores: Array) -> Array:
+    flat = scores.reshape(*scores.shape[:-2], 1, -1)
+    return attention.softmax(flat).reshape(scores.shape)
 
 
 def _peak(scores: Array) -> Array:
     peak = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     return np.where(np.isneginf(peak), 0, peak)
-
-
-def _along_queries(scores: Array) -> Array:
-    return attention.softmax(scores.swapaxes(-1, -2)).swapaxes(-1, -2)
-
-
-def _over_all(scores: Array) -> Array:
-    flat = scores.reshape(*scores.shape[:-2], 1, -1)
-    return attention.softmax(flat).reshape(scores.shape)
-
-
-def _with_sink(scores: Array) -> Array:
-    shares = np.exp(scores - np.maximum(_peak(scores), 0))
-    sink = np.exp(-np.maximum(_peak(scores), 0))
-    return shares / (shares.sum(axis=-1, keepdims=True) + sink)
 
 
 def _heads(problem: Problem) -> Iterator[Hypothesis]:

@@ -33,6 +33,8 @@ _SMALL = 0.01
 """A is at most this part of the largest number, or numbers that are all small would be the same."""
 _MEAN = 2.0
 """How much larger than a plain implementation's an error may be on the whole."""
+_WHOLE = 0.5
+"""Half a unit of a number that was written without decimals."""
 _FOLLOWED = 2**26
 """How many of somebody else's numbers are taken to go on from."""
 
@@ -100,7 +102,8 @@ class Judge:
             return pair.compared(rules.tolerance(expected), rules.equal_nan)
         tolerance = rules.tolerance(expected)
         found = pair.compared(tolerance, rules.equal_nan)
-        if not rules.usual or expected.halves is not None:
+        written = expected.halves is not None
+        if not rules.usual or (written and not found.differing):
             return found
         if not found.differing:
             small = _SMALL * found.sums.size
@@ -109,10 +112,12 @@ class Judge:
             return pair.compared(tolerance._replace(atol=small), rules.equal_nan)
         if found.infinite or found.error > most:
             return found
-        own = self.plain(expected.kind).get(pair.step.name, Off())
+        own = self.plain(rules.inputs if written else expected.kind).get(pair.step.name, Off())
         if not tolerance.atol < 2 * own.largest < math.inf:
             return found
         wide = pair.compared(tolerance._replace(atol=2 * own.largest), rules.equal_nan)
+        if written:
+            return wide
         if not wide.differing and pair.carried is None and wide.sums.error > self.mean * own.mean:
             return found  # rounding is not off on the whole
         return replace(wide, own=own.largest, tolerance=tolerance)
@@ -132,6 +137,8 @@ class Judge:
         if last.left_out is not None:
             array = np.where(turn(last.left_out), self.steps()[last.name].array, array)
         halves = None if last.halves is None else turn(last.halves)
+        if halves is not None:  # on paper one goes on from a whole number as it is
+            halves = np.where(halves < _WHOLE, halves, 0)
         if halves is None and array.size <= SAMPLE:
             halves = half_ulp(array, last.kind)
         used = [last, *(one for one in used if one.name == "value")]

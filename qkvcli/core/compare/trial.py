@@ -89,7 +89,7 @@ class Proof(NamedTuple):
     share: float
 
 
-ALONE, TOGETHER = Proof(24, 0.1), Proof(34, 0.02)
+ALONE, TOGETHER = Proof(24, 0.1), Proof(34, 0.01)
 """There are some thirty hypotheses, and some thousand pairs of them."""
 _BITS_OF_HIDDEN = 4.0
 """What a key is worth that is hidden on one side alone."""
@@ -140,7 +140,11 @@ class _Trial:
         if self.small:
             error = self._error(hypothesis, everything, every=True)
             return None if error is None else Fit(hypothesis, error)
-        if hypothesis.whole and (math.prod(self.problem.shape[-2:]) > _SQUARE or self.strict):
+        at_once = math.prod(self.problem.shape[-2:])
+        if hypothesis.merged is not None:  # needs all heads besides
+            at_once = self.problem.size
+        needs_all = hypothesis.whole or hypothesis.merged is not None
+        if needs_all and (at_once > _SQUARE or self.strict):
             return None
         rows = everything if hypothesis.whole else self.rows
         error = self._error(hypothesis, rows, every=False)
