@@ -12,6 +12,8 @@ from qkvcli.core.config import SCORES, Kind
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.steps import Outline
 
+_LOOK = 2**16
+"""How many numbers are looked at at a time."""
 CHAIN = (*SCORES, "weights", "output")
 """The steps of which each is computed from the one before."""
 _WRITTEN = Tolerance(1e-12, 1e-12)
@@ -157,9 +159,16 @@ def narrower(expected: Expected) -> Expected | None:
     if expected.halves is not None:
         return None if expected.loose else expected.computed_in("float32")
     kinds: tuple[Kind, ...] = ("bfloat16", "float16", "float32", "float64")
-    if np.array_equal(np.rint(expected.array), expected.array, equal_nan=True):
-        return None  # whole numbers tell nothing of a type
-    for kind in kinds[: kinds.index(expected.kind)]:
-        if np.array_equal(narrowed(expected.array, kind), expected.array, equal_nan=True):
-            return replace(expected, kind=kind)
-    return None
+    known = kinds[: kinds.index(expected.kind)]
+    return next((replace(expected, kind=kind) for kind in known if _holds(kind, expected)), None)
+
+
+def _holds(kind: Kind, expected: Expected) -> bool:
+    """Whether a type holds all the numbers, and they are not whole, which tell nothing of one."""
+    flat, whole = expected.array.reshape(-1), True
+    for i in range(0, flat.size, _LOOK):  # most end at the first look
+        some = flat[i : i + _LOOK]
+        if not np.array_equal(narrowed(some, kind), some, equal_nan=True):
+            return False
+        whole = whole and np.array_equal(np.rint(some), some, equal_nan=True)
+    return not whole

@@ -31,6 +31,8 @@ from qkvcli.core.steps import Outline, Step, flat_rows
 _INPUTS = ("query", "key", "value")
 _SMALL = 0.01
 """A is at most this part of the largest number, or numbers that are all small would be the same."""
+_TIMES = 2.0
+"""How much larger than a plain implementation's the largest error may be."""
 _MEAN = 2.0
 """How much larger than a plain implementation's an error may be on the whole."""
 _WHOLE = 0.5
@@ -43,7 +45,7 @@ class Judge:
     """One comparison: the reference and what belongs to it.
 
     ``problem`` is in float64 (`fitting.reference_of`). What rounding does is measured on
-    ``sample`` scores, and on the whole errors may be ``mean`` times as large.
+    ``sample`` scores; errors may be ``times`` as large, and on the whole ``mean`` times.
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class Judge:
         sizes: Sizes = SIZES,
         advance: Advance = silent,
         sample: int = SAMPLE,
+        times: float = _TIMES,
         mean: float = _MEAN,
     ) -> None:
         self.problem, self.rules, self.until = problem, rules, until
         self.sizes, self.advance = sizes, advance
-        self.mean = mean
+        self.times, self.mean = times, mean
         self.plain = cache(lambda kind: plain_errors(problem, kind, sample))
 
     @property
@@ -113,9 +116,10 @@ class Judge:
         if found.infinite or found.error > most:
             return found
         own = self.plain(rules.inputs if written else expected.kind).get(pair.step.name, Off())
-        if not tolerance.atol < 2 * own.largest < math.inf:
+        room = self.times * own.largest
+        if not tolerance.atol < room < math.inf:
             return found
-        wide = pair.compared(tolerance._replace(atol=2 * own.largest), rules.equal_nan)
+        wide = pair.compared(tolerance._replace(atol=room), rules.equal_nan)
         if written:
             return wide
         if not wide.differing and pair.carried is None and wide.sums.error > self.mean * own.mean:

@@ -12,6 +12,8 @@ from qkvcli.core.operands import Array, Shape
 
 _LISTED = 1000
 """How many rows without a key are listed."""
+_PLENTY = 1e4
+"""More bits need not be counted."""
 _MOST = 40
 """So many bits is one cell worth at most."""
 
@@ -128,7 +130,8 @@ class Tally:
             self._where(mine, theirs, differ)
             wrong = np.where(differ, apart, np.nan)
             self.worst = self._larger(self.worst, mine, theirs, wrong)
-            self.bits += _surprise(wrong, room, theirs)
+            if self.bits < _PLENTY:
+                self.bits += _surprise(wrong, room, theirs)
         self.done += len(mine)
 
     def _differing(self, mine: Array, theirs: Array, apart: Array, room: Array) -> Array:

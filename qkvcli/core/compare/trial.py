@@ -22,6 +22,8 @@ _WHOLE = 2**28
 """With up to so many, one that fits the sample is computed for all of them."""
 _SQUARE = 2**24
 """A hypothesis that needs all rows at once is tried on matrices of up to so many scores."""
+_TIMES = 5.0
+"""How much larger than a plain implementation's, on a sample, the largest error may be."""
 _ROUNDED = 2**18
 """On so many scores it is measured what rounding does to a hypothesis."""
 _FIRST = 8
@@ -133,9 +135,14 @@ class _Trial:
     def fit(self, hypothesis: Hypothesis) -> Fit | None:
         """The fit, if somebody's numbers are the hypothesis's."""
         everything = np.arange(self.problem.shape[-2])
-        # with its own rounding; of a few rows, errors may be large on the whole by chance
+        # with its own rounding, of which few rows tell little; `_near` bounds it on the whole
         self.judge = Judge(
-            hypothesis.problem, self.rules, self.until, sample=_ROUNDED, mean=math.inf
+            hypothesis.problem,
+            self.rules,
+            self.until,
+            sample=_ROUNDED,
+            times=_TIMES,
+            mean=math.inf,
         )
         if self.small:
             error = self._error(hypothesis, everything, every=True)
