@@ -275,8 +275,7 @@ class Steps:
         most = fit(step.shape for step in self)
         problem, names = self._problem, self.names
         if problem is None or self._held:
-            hidden = None if problem is None else problem.hidden
-            found = patches_of(self._steps, hidden, most)
+            found = patches_of(self._steps, problem, most)
         else:
             most = affordable(problem, "output", names, Selection(), most)
             found = patches(problem, "output", names, Selection(), most)

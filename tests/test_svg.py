@@ -434,6 +434,100 @@ def test_what_is_no_number(folder: Path) -> None:
     assert "no number to colour" in texts(nothing)
 
 
+LEAST = "#1b9e77"
+
+
+def with_infinities(length: int) -> dict[str, Any]:
+    """Queries, keys and values of which key 1 has an inf, and value 2 a −inf."""
+    query, key, value = np.random.default_rng(2).normal(size=(3, length, 3))
+    query[:, 0] = -np.abs(query[:, 0])
+    key[1, 0], value[2, 1] = np.inf, -np.inf
+    return {"query": query, "key": key, "value": value}
+
+
+def test_an_infinity_that_no_mask_made_is_not_hidden(folder: Path, qkv: Program) -> None:
+    given = with_infinities(6)
+    steps = qkvcli.attend(**given)
+    steps.save("odd.svg")
+    for name, array in given.items():
+        np.save(f"{name}.npy", array)
+    words = ("-q", "query.npy", "-k", "key.npy", "-v", "value.npy", "--show", "all")
+    for root in (checked((folder / "odd.svg").read_text()), drawn(qkv, folder, "run", *words)):
+        found = cells(root)
+        assert all(found[f"{i} → 1: scores -inf"] == LEAST for i in range(6))
+        assert "-inf" in texts(root)
+        assert "hidden" not in "".join(root.itertext())
+        assert all(found[f"{i}, 1: output -inf"] == LEAST for i in range(6))
+    assert found["2, 1: value -inf"] == LEAST
+    for heat in (False, True):
+        shown = qkv("run", *words, "-f", *(["heatmap"] if heat else ["table"])).out
+        assert "hidden" not in shown
+        assert ("blank: -inf" in shown) == heat
+    assert "hidden" not in steps._repr_html_()
+
+
+@pytest.mark.parametrize("length", [8, 90])
+def test_what_a_mask_hides_stands_apart_from_infinities(folder: Path, length: int) -> None:
+    given = with_infinities(length)
+    steps = qkvcli.attend(**given, causal=True)
+    steps.save("odd.svg")
+    root = checked((folder / "odd.svg").read_text())
+    plain = [found.text for found in all_of(root, "text") if "font-size" in found.attrib]
+    legends = [text for text in plain if text in ("hidden", "-inf")]
+    assert legends == ["-inf", *("hidden", "-inf"), "hidden", "-inf"]  # the last in the output
+    if length == 8:
+        found = dict(said_by(root))
+        assert found["2 → 1: masked -inf"] == found["1 → 1: scores -inf"] == LEAST
+        assert found["1 → 2: hidden"] == "none"
+        assert found["2 → 1: weights 0.0000"] == CIVIDIS[0]
+        return
+    scores, masked, weights, output = images(root)
+    for i, j in np.ndindex(length, length):
+        clear = j > i
+        for (indexes, palette), infinite in ((scores, False), (masked, clear), (weights, clear)):
+            assert (palette[indexes[i, j]][3] == 0) == infinite
+    infinite = [
+        {(i, j) for i, j in np.ndindex(n.shape) if hexadecimal(p[n[i, j]][:3]) == LEAST}
+        for n, p in (scores, masked, weights, output)
+    ]
+    assert infinite[0] == {(i, 1) for i in range(length)}
+    assert infinite[1] == {(i, 1) for i in range(1, length)}
+    assert not infinite[2]
+
+
+@pytest.mark.parametrize("fit", [Fit(3, 3), Fit(20, 4), Fit(5, 20)])
+def test_a_point_is_hidden_where_nothing_else_is(fit: Fit) -> None:
+    """Computed in pieces or held: no more than a mask hides, and no −inf that it does not."""
+    given = with_infinities(20) | {"window": (4, 0), "scale": "sqrt"}
+    problem = fitted(given)
+    streamed = {
+        one.view.step.name: one for one in patches(problem, "output", ALL, Selection(), fit)
+    }
+    held = {one.view.step.name: one for one in patches_of(steps_of(problem), problem, fit)}
+    place = [np.arange(min(20, n)) * 20 // min(20, n) for n in fit]
+    for name, step in ((step.name, step) for step in steps_of(problem)):
+        for one in (streamed[name], held[name]):
+            if name not in ("masked", "weights"):
+                assert one.view.hidden is None
+                continue
+            assert one.view.hidden is not None
+            for (i, j), hidden in np.ndenumerate(one.view.hidden):
+                rows, columns = (
+                    range(begins[n], [*begins, 20][n + 1])
+                    for begins, n in zip(place, (i, j), strict=True)
+                )
+                cells = [(a, b) for a in rows for b in columns]
+                assert hidden == all(not 0 <= a - b <= 4 for a, b in cells)
+                if name == "masked" and np.isneginf(one.view.array[i, j]) and not hidden:
+                    assert any(np.isneginf(step.array[c]) and 0 <= c[0] - c[1] <= 4 for c in cells)
+
+
+def test_scores_that_were_given_hide_keys_at_every_step(qkv: Program, folder: Path) -> None:
+    np.save("s.npy", np.array([[0.0, -np.inf], [2.0, 1.0]]))
+    root = drawn(qkv, folder, "softmax", "s.npy", "--show", "all", "--scale", "0.5")
+    assert [text for text in texts(root) if text in ("hidden", "-inf")] == ["hidden"] * 3
+
+
 def test_a_row_that_sees_no_key_marks_none(qkv: Program, folder: Path) -> None:
     np.save("m.npy", np.array([[False] * 6] + [[True] * 6] * 5))
     root = drawn(qkv, folder, "softmax", "--example", "cat", "--mask", "m.npy")
@@ -477,10 +571,14 @@ def test_held_steps_are_reduced_as_computed_ones(asked: dict[str, Any]) -> None:
     selection, most = Selection(), Fit(3, 3)
     streamed = {one.view.step.name: one for one in patches(problem, "output", ALL, selection, most)}
     steps = [step for step in steps_of(problem) if step.name in ALL]
-    for one in patches_of(steps, problem.hidden, most):
+    for one in patches_of(steps, problem, most):
         name = one.view.step.name
         other = streamed[name]
         np.testing.assert_allclose(one.view.array, other.view.array, rtol=1e-5, atol=1e-6)
+        assert (one.view.hidden is None) == (other.view.hidden is None)
+        if one.view.hidden is not None:
+            np.testing.assert_array_equal(one.view.hidden, other.view.hidden)
+            np.testing.assert_array_equal(one.view.hidden, np.isneginf(one.view.array))
         weights = [pair.weight for pair in one.strongest]
         np.testing.assert_allclose(
             weights, [pair.weight for pair in other.strongest], rtol=1e-5, atol=1e-6

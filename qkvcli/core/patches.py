@@ -15,7 +15,7 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
-from qkvcli.core.config import Stage
+from qkvcli.core.config import SCORES, Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem, needed
@@ -64,14 +64,28 @@ class Patches(NamedTuple):
     """A step that is reduced.
 
     ``view`` holds the peak of each patch (…, r, c) in place of the numbers; its rows are
-    still those of the step. Weights are −∞ where the scores are: those keys are hidden, and
-    have no weight at all. ``strongest`` are the largest weights, ``sample`` says how many of
-    the queries were computed, where not all were.
+    still those of the step. Its ``hidden`` is true where the numbers are −∞ for no other reason
+    than that a mask hides the keys; weights are −∞ there too, since those keys have none.
+    ``strongest`` are the largest weights, ``sample`` says how many of the queries were computed,
+    where not all were.
     """
 
     view: View
     strongest: tuple[Pair, ...] = ()
     sample: Sample | None = None
+
+    def within(self, fit: Fit) -> "Patches":
+        """The same, reduced (once more) to fit."""
+        view = self.view
+        array = reduced(view.array, fit, view.step.name)
+        hidden = view.hidden
+        if hidden is not None:
+            rows, columns = (
+                starts(n, most) for n, most in zip(view.array.shape[-2:], fit, strict=True)
+            )
+            bare = _any(_any(_bare(view.array, hidden), columns, -1), rows, -2)
+            hidden = np.isneginf(array) & ~bare
+        return self._replace(view=view._replace(array=array, hidden=hidden))
 
 
 def patches(
@@ -102,7 +116,8 @@ def patches(
         else:
             array, sample = stream.peaks(step.name), stream.sample
         strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
-        found.append(Patches(View(step, array, rows, axes), strongest, sample))
+        view = View(step, array, rows, axes, hidden=stream.hidden(step.name))
+        found.append(Patches(view, strongest, sample))
     return found
 
 
@@ -121,19 +136,55 @@ def affordable(
     return fit._replace(rows=min(fit.rows, most))
 
 
-def patches_of(steps: Collection[Step], hidden: Array | None, fit: Fit) -> list[Patches]:
-    """Steps that are held, each reduced to fit; ``hidden`` is true where a weight is none."""
+def patches_of(steps: Collection[Step], problem: Problem | None, fit: Fit) -> list[Patches]:
+    """Steps that are held, each reduced to fit; what is hidden in them, the problem knows."""
     found = []
     for step in steps:
         array, strongest = step.array, tuple[Pair, ...]()
+        hidden = None if problem is None else _hidden_in(problem, step.name)
+        if hidden is not None:
+            hidden = np.broadcast_to(hidden, step.shape)
         if step.name == "weights":
-            seen = np.ones(step.shape[-2:], bool) if hidden is None else ~hidden
-            seen = np.broadcast_to(seen, step.shape)
+            seen = np.ones(step.shape, bool) if hidden is None else ~hidden
             alone = np.count_nonzero(seen, axis=-1, keepdims=True) == 1
             strongest = _strongest(np.where(alone, 0, array))
             array = np.where(seen, array, -np.inf)
-        whole = View.whole(step)
-        found.append(Patches(whole._replace(array=reduced(array, fit, step.name)), strongest))
+        whole = View.whole(step, hidden)._replace(array=array)
+        found.append(Patches(whole, strongest).within(fit))
+    return found
+
+
+def _hides(problem: Problem, name: str) -> bool:
+    """Whether keys may be hidden in a step of this name.
+
+    A −∞ that was computed, or given in Q, K or V, is a number as others are.
+    """
+    if name in ("masked", "weights"):
+        return problem.visibility is not None or problem.scores is not None
+    return name in SCORES and problem.scores is not None
+
+
+def _hidden_in(problem: Problem, name: str) -> Array | None:
+    """True where a key is hidden in a step of this name; None where none is."""
+    if not _hides(problem, name):
+        return None
+    if name in ("masked", "weights") or problem.scores is None:
+        return problem.hidden
+    return np.isneginf(problem.scores.array)
+
+
+def _bare(array: Array, hidden: Array) -> Array:
+    """Where there is a −∞ that no mask hides."""
+    return np.isneginf(array) & ~hidden
+
+
+def _any(array: Array, begins: Array, axis: int) -> Array:
+    """Whether anything is true in each patch along one axis."""
+    if not array.size:
+        shape = list(array.shape)
+        shape[axis] = len(begins)
+        return np.zeros(shape, np.bool_)
+    found: Array = np.logical_or.reduceat(array, begins, axis=axis)
     return found
 
 
@@ -191,11 +242,15 @@ def _peaks(array: Array, begins: Array, axis: int, name: str) -> Array:
 
 
 class _Some(NamedTuple):
-    """What one piece of work found: peaks by step, for some rows of the picture; weights."""
+    """What one piece of work found for some rows of the picture: peaks by step; weights.
+
+    ``bare`` is true where there is a −∞ that no mask hides, in the steps in which keys are hidden.
+    """
 
     matrix: tuple[int, ...]
     first: int
     peaks: dict[str, Array]
+    bare: dict[str, Array]
     strongest: list[Pair]
 
 
@@ -212,6 +267,7 @@ class _Stream:
         self.columns = starts(self.problem.shape[-1], fit.columns)
         self.rows, self.row_of, self.sample = self._sampled(budget)
         self.found: dict[str, Array] = {}
+        self.bare: dict[str, Array] = {}
         self.strongest: list[Pair] = []
 
     @property
@@ -252,6 +308,8 @@ class _Stream:
                 leading, width = problem.leading, needed(problem.value, "value").shape[-1]
             shape = (*leading, len(self.begins), width)
             self.found[name] = np.full(shape, np.nan, problem.dtype)
+            if _hides(problem, name):
+                self.bare[name] = np.zeros(shape, np.bool_)
         together = max(sizes.parts // at_once() // max(problem.shape[-1], 1), _TOGETHER)
         rows = range(0, len(self.rows), together)
         parts = [slice(i, min(i + together, len(self.rows))) for i in rows]
@@ -267,9 +325,12 @@ class _Stream:
         problem = self.problem.with_matrix(index).with_rows(rows)
         arrays, hidden = dense(problem, self.until), problem.hidden
         begins = np.flatnonzero(np.diff(row_of, prepend=-1))
-        peaks, strongest = {}, list[Pair]()
+        peaks, bare, strongest = {}, dict[str, Array](), list[Pair]()
         for name in self.names:
             across = arrays[name]
+            closed = None if name == "weights" else _hidden_in(problem, name)
+            if closed is not None:  # of weights none is −∞ where they can be hidden
+                bare[name] = _any(_any(_bare(across, closed), self.columns, -1), begins, -2)
             if name != "output":  # whose heads may have to be merged first
                 across = _peaks(across, self.columns, -1, name)
             if name == "weights":
@@ -284,7 +345,7 @@ class _Stream:
                 found = _largest(arrays[name], free, self.columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
             peaks[name] = _peaks(across, begins, -2, name)
-        return _Some(index, int(row_of[0]), peaks, strongest)
+        return _Some(index, int(row_of[0]), peaks, bare, strongest)
 
     def _take(self, some: _Some) -> None:
         for name, peaks in some.peaks.items():
@@ -293,6 +354,9 @@ class _Stream:
             rows = slice(some.first, some.first + len(peaks))
             both = np.stack([matrix[rows], peaks])  # a row may be computed in several pieces
             matrix[rows] = _peaks(both, np.zeros(1, np.intp), 0, name)[0]
+            if name in some.bare:
+                whole = self.bare[name]
+                whole[_index_in(whole.shape[:-2], some.matrix)][rows] |= some.bare[name]
         # where values have batches of their own, the same weights are computed for each
         known = {*self.strongest, *some.strongest}
         self.strongest = sorted(known, key=lambda pair: (-pair.weight, *pair[1:]))[:_STRONGEST]
@@ -304,6 +368,11 @@ class _Stream:
             return found
         whole = found if self.heads is None else attention.merge_heads(found)
         return _peaks(whole, starts(whole.shape[-1], self.fit.columns), -1, name)
+
+    def hidden(self, name: str) -> Array | None:
+        """Where the keys of a step are hidden, (…, r, c); None where none is."""
+        bare = self.bare.get(name)
+        return None if bare is None else np.isneginf(self.found[name]) & ~bare
 
     def pairs(self, axes: tuple[tuple[int, ...], ...], rows: Array | None) -> tuple[Pair, ...]:
         """The largest weights, by the numbers that their matrices and rows have in the whole."""

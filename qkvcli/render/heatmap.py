@@ -17,7 +17,7 @@ from qkvcli.render.grids import GAP, Room, cut
 from qkvcli.render.heat import COLOURED, Heat
 from qkvcli.render.screen import Block, ascii_only
 from qkvcli.render.tables import heading
-from qkvcli.render.text import formatted, matrix_title
+from qkvcli.render.text import formatted, matrix_title, without_colour
 
 _NAME, _LABEL = "bold", "magenta"  # as in tables
 _UPPER, _LOWER = "▀", "▄"
@@ -106,11 +106,9 @@ def _block(text: Text) -> Block:
 
 def _legend(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:
     """The scale, what has no place on it, and how many queries were left out."""
-    array, room = patches.view.array, pen.room
+    room = pen.room
     legend = heat.legend(pen.colours, room.digits, room.plain)
-    blank = [
-        what for what, test in (("hidden", np.isneginf), ("NaN", np.isnan)) if test(array).any()
-    ]
+    blank = list(without_colour(patches.view))
     if blank and (heat.around_zero or pen.colours is not None):  # small weights are blank too
         note = f"  blank: {' or '.join(blank)}"
         fits = room.width is None or legend.cell_len + len(note) <= room.width

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from rich.cells import cell_len
 
 from qkvcli.core.operands import Shape
-from qkvcli.core.patches import Fit, Patches, reduced
+from qkvcli.core.patches import Fit, Patches
 from qkvcli.core.views import Matrix
 from qkvcli.errors import UsageError
 from qkvcli.render.drawing import SANS, THEMES, Theme, element, escaped, label, marked_up, wide
@@ -130,7 +130,7 @@ def _bounded(one: Patches, most: Fit) -> Patches:
     array = one.view.array
     if array.shape[-2] <= most.rows and array.shape[-1] <= most.columns:
         return one
-    return one._replace(view=one.view._replace(array=reduced(array, most, one.view.step.name)))
+    return one.within(most)
 
 
 def _as_cells(found: Sequence[Patches]) -> bool:
