@@ -342,7 +342,51 @@ def test_a_picture_of_more_than_fits_is_reduced_again() -> None:
     found = [indexes for indexes, _ in images(root)]
     assert sum(indexes.size for indexes in found) <= 2**21
     assert [int((indexes == 128).sum()) for indexes in found] == [0, 0, 0, 1, *[0] * 12]
-    assert "each point: the peak of about   2 × about 2 numbers" in " ".join(texts(root))
+    assert "each point: the peak of 1 or 2   × 1 or 2 numbers" in " ".join(texts(root))
+
+
+def test_a_shape_is_never_broken(qkv: Program, folder: Path) -> None:
+    for words in (("--example", "bert"), ("--example", "gpt", "--head", "0"), ("--example", "cat")):
+        root = drawn(qkv, folder, "run", *words, "--show", "all")
+        assert all(text.count("(") == text.count(")") for text in texts(root))
+    long = Step.held(
+        "weights", np.zeros((2, 3, 4)), "softmax", terms=((12345, 67890, 12345), "·", (2, 3))
+    )
+    said = [text.strip() for text in texts(of_steps(long))]
+    assert said.index("→ (2, 3, 4)") == said.index("(12345, 67890, 12345)·(2, 3)") + 1
+
+
+@pytest.mark.parametrize("rows", ["cat", "cat,on", "0:6"])
+def test_arrows_are_beside_the_matrices(qkv: Program, folder: Path, rows: str) -> None:
+    """Also beside a matrix of one row, where that of the keys has more."""
+    words = ("run", "--example", "cat", "--scale", "sqrt", "--show", "all", "--rows", rows)
+    root = drawn(qkv, folder, *words)
+    arrows = [
+        re.match(r"M([\d.]+) ([\d.]+)H", found.attrib["d"])
+        for found in all_of(root, "path")
+        if "m-6 -4" in found.attrib["d"]
+    ]
+    assert len(arrows) == 3
+    sides = [
+        (float(rect.attrib["y"]), float(rect.attrib["y"]) + float(rect.attrib["height"]))
+        for rect in all_of(root, "rect")
+        if len(rect) and "weights" in (rect[0].text or "")
+    ]
+    middle = (min(top for top, _ in sides) + max(bottom for _, bottom in sides)) / 2
+    assert [float(arrow[2]) for arrow in arrows if arrow] == pytest.approx([middle] * 3, abs=0.1)
+
+
+def test_what_is_no_peak_is_not_called_one() -> None:
+    """One query of several is computed for each row, and every key has its column."""
+    array = np.random.default_rng(1).normal(size=(400, 4))
+    problem = fitted({"query": array, "key": array[:50], "value": array[:50]})
+    names = ("scores", "weights")
+    found = patches(problem, "weights", names, Selection(), Fit(100, 100), budget=2**10)
+    said = texts(checked(picture(found)))
+    assert said.count("1 of 4 queries for each row") == 2
+    assert not [text for text in said if "peak" in text]
+    narrow = patches(problem, "weights", names, Selection(), Fit(100, 25), budget=2**10)
+    assert "each point: the peak of 1 × 2   numbers" in " ".join(texts(checked(picture(narrow))))
 
 
 def test_too_many_heads_are_said(qkv: Program, folder: Path) -> None:

@@ -123,7 +123,8 @@ class Plate:
         if (self.rows, self.columns) != self.extent:
             down, across = _about(self.extent[0], self.rows), _about(self.extent[1], self.columns)
             down = down if self.one.sample is None else f"{self.one.sample.taken:,}"
-            yield f"each point: the peak of {down} × {across} numbers"
+            if (down, across) != ("1", "1"):
+                yield f"each point: the peak of {down} × {across} numbers"
         if self.one.sample is not None:
             taken, least, most = self.one.sample
             of = f"{least:,}" if least == most else f"about {least:,}"
@@ -420,6 +421,12 @@ def _round(count: int) -> int:
 
 
 def _about(whole: int, shown: int) -> str:
-    """How many numbers are one."""
+    """How many numbers are one.
+
+    >>> _about(12, 4), _about(5, 4), _about(1100, 768), _about(999, 300)
+    ('3', '1 or 2', '1 or 2', 'about 3')
+    """
     each = whole / max(shown, 1)
+    if 1 < each < 2:
+        return "1 or 2"
     return f"{each:,.0f}" if each == int(each) else f"about {each:,.0f}"

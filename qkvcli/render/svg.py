@@ -230,8 +230,9 @@ class _Group:
                     yield self._name(plate, matrix, left, y)
                 yield from plate.draw(matrix, left, y)
                 if not grid and j + 1 < len(row):
-                    right = x + self.columns[j + 1]
-                    yield from _arrow(plate, row[j + 1][0], right, y + self.tall / 2, self.theme)
+                    then, right = row[j + 1][0], x + self.columns[j + 1]
+                    middle = y + min(plate.tall, then.tall) / 2  # beside both of them
+                    yield from _arrow(plate, then, right, middle, self.theme)
             y += self.tall + _GAP
         for n, line in enumerate(self.footer):
             yield label(x, y + n * _LINE, line, PLAIN, self.theme.quiet)
