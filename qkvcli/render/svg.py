@@ -271,10 +271,10 @@ class _Header:
         self.name = words.name
         formula = f"{words.name} = {words.formula}"
         self.lines = [(line, PLAIN, look.theme.ink) for line in folded(formula, columns, "  ")]
-        for note in (words.shapes, *plate.notes()):
-            self.lines += [
-                (line, QUIET, look.theme.quiet) for line in folded(note, columns + 2, "  ")
-            ]
+        whole = max(columns + 2, *(cell_len(side) + 2 for side in words.shapes.split(" → ")))
+        notes = [(words.shapes, whole), *((note, columns + 2) for note in plate.notes())]
+        for note, most in notes:
+            self.lines += [(line, QUIET, look.theme.quiet) for line in folded(note, most, "  ")]
         self.legend = plate.legend(look.digits)
         widths = [wide(line, size, bold=size == PLAIN) for line, size, _ in self.lines]
         self.width = max([*widths, self.legend.width, _LEAST])
