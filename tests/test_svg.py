@@ -25,7 +25,9 @@ from qkvcli.core.patches import Fit, affordable, patches, patches_of
 from qkvcli.core.steps import Step
 from qkvcli.core.views import Selection
 from qkvcli.errors import UsageError
+from qkvcli.render.drawing import THEMES
 from qkvcli.render.heat import CIVIDIS, DIVERGING, Heat, contrast, hexadecimal
+from qkvcli.render.plate import Measure, Plate
 from qkvcli.render.png import png
 from qkvcli.render.svg import FIT, fit, picture
 from tests.conftest import SAMPLES, Program
@@ -288,8 +290,10 @@ def test_large_matrices_are_embedded(qkv: Program, folder: Path) -> None:
     assert not cells(root)
     qkv(*words, "--quiet", "-o", "weights.npy")
     weights = np.load(folder / "weights.npy")
-    heat = Heat.of("weights", weights)
-    assert heat is not None
+    largest = float(weights[4:].max())  # queries 0 to 3 see fewer than 80 / 16 keys
+    heat = Heat(largest, False)
+    said = f"queries that see few keys: up to 1.0000, shown as {largest:.4f}"
+    assert said in re.sub(" +", " ", " ".join(texts(root)))
     [(indexes, palette)] = images(root)
     assert indexes.shape == weights.shape
     for i, j in np.ndindex(*weights.shape):
@@ -626,6 +630,53 @@ def test_held_steps_are_reduced_as_computed_ones(asked: dict[str, Any]) -> None:
         np.testing.assert_allclose(
             weights, [pair.weight for pair in other.strongest], rtol=1e-5, atol=1e-6
         )
+
+
+MASKS = {
+    "causal": np.tri(40, dtype=bool),
+    "window": np.tri(40, dtype=bool) & ~np.tri(40, k=-3, dtype=bool),
+    "one key each": np.eye(40, dtype=bool),
+    "some see nothing": np.tri(40, k=-2, dtype=bool),
+    "nothing": np.zeros((40, 40), bool),
+    "few for one": np.arange(40) < np.array([40] * 39 + [2])[:, None],
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_the_scale_ends_at_weights_of_queries_that_see_many_keys(name: str) -> None:
+    seen = MASKS[name]
+    rng = np.random.default_rng(4)
+    given = dict(zip(("query", "key", "value"), rng.normal(size=(3, 2, 40, 3)), strict=True))
+    problem = fitted(given | {"mask": seen})
+    steps = steps_of(problem)
+    most = max(row.sum() for row in seen)
+    expected = max(
+        float(matrix[i].max())
+        for matrix in steps[-2].array
+        for i, row in enumerate(seen)
+        if row.sum() * 16 >= most
+    )
+    streamed = patches(problem, "output", ("weights",), Selection(), Fit(9, 9))
+    held = patches_of(steps[-2:-1], problem, Fit(9, 9))
+    for one in (*streamed, *held):
+        assert one.usual == pytest.approx(expected, rel=1e-12)
+        heat = Plate(one, (40, 40), False, Measure(True, None, THEMES["light"])).heat
+        assert heat is None if name == "nothing" else heat is not None
+        if heat is not None:
+            assert heat.largest == pytest.approx(expected, rel=1e-12)
+        root = checked(picture([one]))
+        said = [text for text in texts(root) if text.startswith("queries that see few keys")]
+        whole = float(np.nanmax(steps[-2].array))
+        assert bool(said) == (expected < whole and name != "nothing")
+        if said and not said[0].endswith(","):
+            assert f"up to {whole:.4f}" in said[0]
+
+
+def test_where_no_mask_hides_a_key_the_scale_is_of_all(folder: Path) -> None:
+    steps = qkvcli.attend(*np.random.default_rng(4).normal(size=(3, 40, 3)))
+    [one] = patches_of(steps[1:2], None, FIT)
+    assert one.usual is None
+    assert not [text for text in texts(of_steps(steps["weights"])) if "few keys" in text]
 
 
 def test_pictures_from_python(qkv: Program, folder: Path) -> None:

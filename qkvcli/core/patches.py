@@ -30,6 +30,8 @@ _PER_SCORE = 64
 _TOGETHER = 8
 """Rows that are computed together at least, or each would read all keys for itself."""
 _STRONGEST = 5
+_FEW = 16
+"""Where a query sees less than this part of what another sees, its weights are large for that."""
 _FEWEST = 40
 """Rows that a picture keeps, however long one query takes."""
 _INPUTS = frozenset({"query", "key", "value"})
@@ -67,12 +69,14 @@ class Patches(NamedTuple):
     still those of the step. Its ``hidden`` is true where the numbers are −∞ for no other reason
     than that a mask hides the keys; weights are −∞ there too, since those keys have none.
     ``strongest`` are the largest weights, ``sample`` says how many of the queries were computed,
-    where not all were.
+    where not all were. ``usual`` is the largest weight of queries that do not see far fewer keys
+    than others do, where a mask hides some: the first of a causal mask would outshine the rest.
     """
 
     view: View
     strongest: tuple[Pair, ...] = ()
     sample: Sample | None = None
+    usual: float | None = None
 
     def within(self, fit: Fit) -> "Patches":
         """The same, reduced (once more) to fit."""
@@ -117,7 +121,8 @@ def patches(
             array, sample = stream.peaks(step.name), stream.sample
         strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
         view = View(step, array, rows, axes, hidden=stream.hidden(step.name))
-        found.append(Patches(view, strongest, sample))
+        usual = _usual(stream.tops) if step.name == "weights" else None
+        found.append(Patches(view, strongest, sample, usual))
     return found
 
 
@@ -140,18 +145,44 @@ def patches_of(steps: Collection[Step], problem: Problem | None, fit: Fit) -> li
     """Steps that are held, each reduced to fit; what is hidden in them, the problem knows."""
     found = []
     for step in steps:
-        array, strongest = step.array, tuple[Pair, ...]()
+        array, strongest, usual = step.array, tuple[Pair, ...](), None
         hidden = None if problem is None else _hidden_in(problem, step.name)
         if hidden is not None:
             hidden = np.broadcast_to(hidden, step.shape)
         if step.name == "weights":
             seen = np.ones(step.shape, bool) if hidden is None else ~hidden
-            alone = np.count_nonzero(seen, axis=-1, keepdims=True) == 1
-            strongest = _strongest(np.where(alone, 0, array))
+            count = np.count_nonzero(seen, axis=-1, keepdims=True)
+            strongest = _strongest(np.where(count == 1, 0, array))
+            if hidden is not None:
+                usual = _usual(_tops(array, count[..., 0], step.shape[-1]))
             array = np.where(seen, array, -np.inf)
         whole = View.whole(step, hidden)._replace(array=array)
-        found.append(Patches(whole, strongest).within(fit))
+        found.append(Patches(whole, strongest, usual=usual).within(fit))
     return found
+
+
+def _tops(weights: Array, seen: Array, keys: int) -> Array:
+    """The largest weight of the queries that see 0, 1, … of the keys; −∞ where none sees so many.
+
+    >>> _tops(np.array([[1, 0], [0.3, 0.7], [0.5, 0.5]]), np.array([1, 2, 2]), 2)
+    array([-inf,  1. ,  0.7])
+    """
+    tops = np.full(keys + 1, -np.inf)
+    largest = np.fmax.reduce(weights, axis=-1, initial=-np.inf)
+    np.fmax.at(tops, seen.ravel(), largest.ravel())
+    return tops
+
+
+def _usual(tops: Array) -> float | None:
+    """The largest weight of queries that see no less than a 16th of what any of them sees.
+
+    >>> _usual(np.array([-np.inf, 1, 0.7])), _usual(np.array([0, 1.0] + [-np.inf] * 30 + [0.2]))
+    (1.0, 0.2)
+    """
+    known = np.flatnonzero(np.isfinite(tops))
+    if not known.size:
+        return None
+    return float(tops[known[known * _FEW >= known[-1]]].max())
 
 
 def _hides(problem: Problem, name: str) -> bool:
@@ -244,7 +275,8 @@ def _peaks(array: Array, begins: Array, axis: int, name: str) -> Array:
 class _Some(NamedTuple):
     """What one piece of work found for some rows of the picture: peaks by step; weights.
 
-    ``bare`` is true where there is a −∞ that no mask hides, in the steps in which keys are hidden.
+    ``bare`` is true where there is a −∞ that no mask hides, in the steps in which keys are hidden;
+    ``tops`` are the largest weights by how many keys are seen (`_tops`).
     """
 
     matrix: tuple[int, ...]
@@ -252,6 +284,7 @@ class _Some(NamedTuple):
     peaks: dict[str, Array]
     bare: dict[str, Array]
     strongest: list[Pair]
+    tops: Array | None
 
 
 class _Stream:
@@ -268,6 +301,7 @@ class _Stream:
         self.rows, self.row_of, self.sample = self._sampled(budget)
         self.found: dict[str, Array] = {}
         self.bare: dict[str, Array] = {}
+        self.tops = np.full(self.problem.shape[-1] + 1, -np.inf)
         self.strongest: list[Pair] = []
 
     @property
@@ -325,7 +359,7 @@ class _Stream:
         problem = self.problem.with_matrix(index).with_rows(rows)
         arrays, hidden = dense(problem, self.until), problem.hidden
         begins = np.flatnonzero(np.diff(row_of, prepend=-1))
-        peaks, bare, strongest = {}, dict[str, Array](), list[Pair]()
+        peaks, bare, strongest, tops = {}, dict[str, Array](), list[Pair](), None
         for name in self.names:
             across = arrays[name]
             closed = None if name == "weights" else _hidden_in(problem, name)
@@ -338,14 +372,15 @@ class _Stream:
                 free = across if problem.shape[-1] > 1 else np.zeros_like(across)
                 if hidden is not None and hidden.size:
                     # a query that sees one key alone says nothing of it
-                    lone = np.count_nonzero(~hidden, axis=-1) == 1
-                    free = np.where(lone[:, None], 0, free)
+                    seen = np.count_nonzero(~hidden, axis=-1)
+                    free = np.where(seen[:, None] == 1, 0, free)
+                    tops = _tops(across, seen, problem.shape[-1])
                     no_key = np.logical_and.reduceat(hidden, self.columns, axis=-1)
                     across = np.where(no_key, -np.inf, across)
                 found = _largest(arrays[name], free, self.columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
             peaks[name] = _peaks(across, begins, -2, name)
-        return _Some(index, int(row_of[0]), peaks, bare, strongest)
+        return _Some(index, int(row_of[0]), peaks, bare, strongest, tops)
 
     def _take(self, some: _Some) -> None:
         for name, peaks in some.peaks.items():
@@ -357,6 +392,8 @@ class _Stream:
             if name in some.bare:
                 whole = self.bare[name]
                 whole[_index_in(whole.shape[:-2], some.matrix)][rows] |= some.bare[name]
+        if some.tops is not None:
+            np.fmax(self.tops, some.tops, out=self.tops)
         # where values have batches of their own, the same weights are computed for each
         known = {*self.strongest, *some.strongest}
         self.strongest = sorted(known, key=lambda pair: (-pair.weight, *pair[1:]))[:_STRONGEST]

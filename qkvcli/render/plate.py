@@ -28,6 +28,7 @@ from qkvcli.render.summary import named
 from qkvcli.render.text import (
     DIGITS,
     Title,
+    beyond,
     formatted,
     matrix_title,
     share,
@@ -91,7 +92,7 @@ class Plate:
         self.one, self.view, self.step = one, one.view, one.view.step
         self.extent, self.as_cells, self.theme = extent, as_cells, measure.theme
         self.rows, self.columns = self.view.array.shape[-2:]
-        self.heat = Heat.of(self.step.name, self.view.array)
+        self.heat = Heat.of(self.step.name, self.view.array, one.usual)
         self.digits = 2 if measure.digits is None else measure.digits
         self.titled = DIGITS if measure.digits is None else measure.digits
         self.numbered = False
@@ -129,6 +130,9 @@ class Plate:
             taken, least, most = self.one.sample
             of = f"{least:,}" if least == most else f"about {least:,}"
             yield f"{taken:,} of {of} queries for each row"
+        few = beyond(self.one.usual, self.view.array, self.titled)
+        if few:
+            yield few
 
     def legend(self, digits: int) -> "Legend":
         """What the colours mean."""

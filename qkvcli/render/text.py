@@ -139,6 +139,19 @@ def without_colour(view: View) -> Iterator[str]:
         yield "NaN"
 
 
+def beyond(usual: float | None, array: Array, digits: int) -> str:
+    """What is said where a scale ends at the weights that are usual, and some are larger.
+
+    >>> beyond(0.02, np.array([1.0, 0.02]), 2), beyond(None, np.array([1.0]), 2)
+    ('queries that see few keys: up to 1.00, shown as 0.02', '')
+    """
+    largest = array[np.isfinite(array)].max(initial=0)
+    if usual is None or not 0 < usual < largest:
+        return ""
+    few = "queries that see few keys"
+    return f"{few}: up to {share(float(largest), digits)}, shown as {share(usual, digits)}"
+
+
 def markdown_cell(text: str) -> str:
     r"""A text with the signs that Markdown would read as its own set off.
 
