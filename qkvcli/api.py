@@ -385,6 +385,12 @@ class Explanation(Explained):
 
         return plain_text(parts(self, PAPER), PAPER)
 
+    def _repr_html_(self) -> str:
+        from qkvcli.render.explanation import PAPER, parts
+        from qkvcli.render.notebook import explained
+
+        return explained(parts(self, PAPER))
+
     def _repr_markdown_(self) -> str:
         from qkvcli.render.explanation import PAPER, parts
         from qkvcli.render.paper import markdown

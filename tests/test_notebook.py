@@ -267,6 +267,37 @@ def test_a_step_that_was_pickled_shows_its_table() -> None:
     assert len(pickle.dumps(steps["weights"])) < len(pickle.dumps(steps)) / 2
 
 
+@pytest.mark.parametrize("query", range(6))
+def test_an_explanation_has_bars_and_powers(query: int) -> None:
+    steps = example(preset="gpt")
+    found = steps.explain(query)
+    page = Page(found._repr_html_())
+    lines = str(found).splitlines()
+    whole = " ".join(str(found).replace("e^", "e").split())
+    assert len(page.lines) > 4
+    assert all(" ".join(line.split()) in whole for line in page.lines)
+    tables = [[" ".join(cell.text for cell in row).split() for row in t] for t in page.tables]
+    words = [re.sub("[█▉▊▋▌▍▎▏]", "", line).split() for line in lines]
+    assert all(row in words for table in tables for row in table)
+    bars = next(t for t in page.tables if all("%" in row[-1].text for row in t))
+    shown = [
+        float(width) for width in re.findall(r"width:([\d.]+)em;vertical", found._repr_html_())
+    ]
+    weights = [float(row[1].text) for row in bars]
+    np.testing.assert_allclose(shown, 16 * np.array(weights), atol=0.006)
+    if query:
+        assert re.search(r"= e<sup>-?[\d.]+</sup> / \(e<sup>", found._repr_html_())
+        assert "e^" not in found._repr_html_()
+
+
+def test_the_labels_of_an_explanation_are_text() -> None:
+    labels = ["<b>x</b>", "a & b", "\x1b"]
+    steps = qkvcli.attend(*np.eye(3)[None].repeat(3, 0), labels=labels)
+    page = Page(steps.explain("<b>x</b>", "a & b")._repr_html_())
+    assert page.tags <= {"div", "b", "sup", "table", "tbody", "tr", "th", "td", "span"}
+    assert page.lines[1].startswith("<b>x</b> → a & b: weight")
+
+
 def test_a_comparison_shows_its_report() -> None:
     steps = example(scale="sqrt")
     theirs = {"scores": steps["scores"], "weights": example()["weights"]}

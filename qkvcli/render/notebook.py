@@ -1,9 +1,10 @@
 """Steps as a notebook shows them: tables with heat in HTML, which needs no script, and as text."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import groupby
-from math import prod
+from math import isfinite, prod
 from shutil import get_terminal_size
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from qkvcli.core.views import Matrix, Selection, View, outlines
 from qkvcli.render.drawing import MONO, escaped
 from qkvcli.render.grids import Grid, Room, grids
 from qkvcli.render.heat import CIVIDIS, DIVERGING, Heat, hexadecimal
+from qkvcli.render.paper import Line, Part, Sheet
 from qkvcli.render.tables import facts_line, heat_of, step_tables
 from qkvcli.render.text import formatted, matrix_title, title
 from qkvcli.render.verdicts import remarks, told_of, verdict
@@ -37,6 +39,8 @@ _VERDICT = "border:1px solid transparent;border-radius:3px;padding:0 5px"
 _SAME, _WRONG = "#1a7f37", "#cf222e"  # with white text on them
 _ROW = "background:none;border:0"
 _CELL = "padding:2px 6px;border:0;white-space:nowrap;text-align:"
+_POWER = re.compile(r"\be\^(-?(?:inf|score|\d[\d.]*(?:e[+-]\d+)?))")
+"""An exponential of e, as it stands in a line of text."""
 _BAR = (
     "display:inline-block;width:9em;height:.8em;margin:0 .3em;vertical-align:middle;"
     "background:linear-gradient"
@@ -145,6 +149,49 @@ def compared(found: Comparison) -> str:
     table = f'<table style="{_TABLE}">\n<tbody>\n{"".join(lines)}\n</tbody>\n</table>'
     said = "\n".join(f"<div>{escaped(line)}</div>" for line in remarks(found))
     return f'<div style="{_PAGE}">\n{table}\n{said}\n</div>'
+
+
+def explained(said: Iterable[Part]) -> str:
+    """An explanation as HTML: its lines, its small tables, and bars for the weights."""
+    inner = "\n".join(map(_part, said))
+    return f'<div style="{_PAGE}">\n{inner}\n</div>'
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Line):
+        text = _POWER.sub(r"e<sup>\1</sup>", escaped(part.text))
+        return f"<div><b>{text}</b></div>" if part.heading else f"<div>{text}</div>"
+    rows: Iterator[str]
+    if isinstance(part, Sheet):
+        rows = (_said(line, "th" if n == 0 else "td") for n, line in enumerate(_lines(part)))
+    else:
+        rows = (_barred(*line) for line in part.lines)
+    return f'<table style="{_TABLE}">\n<tbody>\n{"".join(rows)}\n</tbody>\n</table>'
+
+
+def _lines(sheet: Sheet) -> Iterator[tuple[str, ...]]:
+    """The lines of a small table, from the one above its columns on."""
+    yield sheet.header
+    yield from sheet.lines
+
+
+def _said(line: Sequence[str], kind: str) -> str:
+    first, *others = map(escaped, line)
+    cells = "".join(f'<{kind} style="{_CELL}right">{cell}</{kind}>' for cell in others)
+    return f'<tr style="{_ROW}"><th style="{_CELL}left">{first}</th>{cells}</tr>\n'
+
+
+def _barred(name: str, number: str, weight: float, part: str) -> str:
+    """A key, its weight as text and as a bar, and what there is to say of it."""
+    long = 16 * min(max(weight, 0.0), 1.0) if isfinite(weight) else 0.0
+    size = f"display:inline-block;height:.8em;width:{long:.2f}em;vertical-align:middle"
+    drawn = f'<span style="{size};background:{DIVERGING[2]}"></span>'
+    return (
+        f'<tr style="{_ROW}"><th scope="row" style="{_CELL}left">{escaped(name)}</th>'
+        f'<td style="{_CELL}right">{escaped(number)}</td>'
+        f'<td style="{_CELL}left;min-width:16em">{drawn}</td>'
+        f'<td style="{_CELL}right">{escaped(part)}</td></tr>\n'
+    )
 
 
 def _titles(shown: Shown) -> list[str]:
