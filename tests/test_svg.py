@@ -353,6 +353,8 @@ def test_a_shape_is_never_broken(qkv: Program, folder: Path) -> None:
     for words in (("--example", "bert"), ("--example", "gpt", "--head", "0"), ("--example", "cat")):
         root = drawn(qkv, folder, "run", *words, "--show", "all")
         assert all(text.count("(") == text.count(")") for text in texts(root))
+        if "bert" in words:
+            assert "(12, 9, 32)·(12, 32, 9) → (12, 9, 9)" in texts(root)
     many = (12345, 67890, 12345)
     long = Step.held("weights", np.zeros((2, 3, 4)), "softmax", terms=(many, "·", many))
     said = [text.strip() for text in texts(of_steps(long))]

@@ -40,6 +40,7 @@ _WIDE = 1180.0
 """How wide heat maps of one step may be together, before they go on in another row."""
 _LEAST = 190.0  # how wide a header is at least
 _COLUMNS = 28  # of text, that a header has at least
+_WIDER = 1.3  # than its matrix a step may be, for shapes on one line
 _LINE = 18.0
 
 
@@ -271,7 +272,10 @@ class _Header:
         self.name = words.name
         formula = f"{words.name} = {words.formula}"
         self.lines = [(line, PLAIN, look.theme.ink) for line in folded(formula, columns, "  ")]
-        whole = max(columns + 2, *(cell_len(side) + 2 for side in words.shapes.split(" → ")))
+        sides = [words.shapes]
+        if wide(words.shapes, QUIET) > _WIDER * max(plate.width, _LEAST):
+            sides = words.shapes.split(" → ")
+        whole = max(columns + 2, *(cell_len(side) + 2 for side in sides))
         notes = [(words.shapes, whole), *((note, columns + 2) for note in plate.notes())]
         for note, most in notes:
             self.lines += [(line, QUIET, look.theme.quiet) for line in folded(note, most, "  ")]
