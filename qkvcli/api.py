@@ -8,7 +8,7 @@ from __future__ import annotations  # help() shows the types by their names
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from html import escape
 from operator import index
@@ -82,6 +82,36 @@ class _Asked(NamedTuple):
         return self.chosen(reference_of(self.config, self.operands))
 
 
+class _TableStep(Step):
+    """A step that a notebook shows as its table, with heat; in all else a step as others are."""
+
+    _problem: Problem | None = None
+
+    @classmethod
+    def of(cls, step: Step, problem: Problem | None) -> _TableStep:
+        """A step of a problem, which knows what is hidden; None where that is not known."""
+        found = cls(**step._known(), make=step.parts)
+        found._problem = problem
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _table_again, super().__reduce__()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return self._alone()._repr_mimebundle_()
+
+    def _repr_html_(self) -> str:
+        return self._alone()._repr_html_()
+
+    def _alone(self) -> Steps:
+        return Steps((self,), problem=self._problem)
+
+
+def _table_again(make: Callable[..., Step], known: tuple[Any, ...]) -> _TableStep:
+    """A step that was pickled, with its numbers and without its problem."""
+    return _TableStep.of(make(*known), None)
+
+
 class Steps:
     """The steps of an attention: a sequence in their order, and a mapping by name.
 
@@ -104,6 +134,13 @@ class Steps:
         self.config = config or AttentionConfig()
         self._problem = problem
         self._asked = asked
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Steps that were pickled know again which keys are hidden."""
+        vars(self).update(state)
+        for step in self._steps:
+            if isinstance(step, _TableStep):
+                step._problem = self._problem
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -277,8 +314,7 @@ class Steps:
         most = fit(step.shape for step in self)
         problem, names = self._problem, self.names
         if problem is None or self._held:
-            hidden = None if problem is None else problem.hidden
-            found = patches_of(self._steps, hidden, most)
+            found = patches_of(self._steps, problem, most)
         else:
             most = affordable(problem, "output", names, Selection(), most)
             found = patches(problem, "output", names, Selection(), most)
@@ -350,6 +386,12 @@ class Explanation(Explained):
         from qkvcli.render.paper import plain_text
 
         return plain_text(parts(self, PAPER), PAPER)
+
+    def _repr_html_(self) -> str:
+        from qkvcli.render.explanation import PAPER, parts
+        from qkvcli.render.notebook import explained
+
+        return explained(parts(self, PAPER))
 
     def _repr_markdown_(self) -> str:
         from qkvcli.render.explanation import PAPER, parts
@@ -455,7 +497,8 @@ def attend(
     picked = None if rows is None else _rows(rows, problem.shape[-2], problem.labels)
     asked = _Asked(config, operands, picked)
     problem = asked.chosen(problem)
-    steps = Steps(steps_of(problem), config, problem, asked)
+    shown = [_TableStep.of(step, problem) for step in steps_of(problem)]
+    steps = Steps(shown, config, problem, asked)
     if problem.size <= SIZES.held:  # at once, so that the inputs may be written to again
         for step in steps:
             _ = step.array
@@ -515,13 +558,22 @@ class Comparison(_Comparison):
     """What `compare` gives: whether all is the ``same``, the ``steps``; as text, a report."""
 
     def __repr__(self) -> str:
-        return f"Comparison({'same' if self.same else 'differs'}, {len(self.steps)} steps)"
+        count = f"{len(self.steps)} step{'' if len(self.steps) == 1 else 's'}"
+        return f"Comparison({'same' if self.same else 'differs'}, {count})"
 
     def __str__(self) -> str:
         from qkvcli.render.grids import Room
         from qkvcli.render.verdicts import report
 
         return "\n".join(str(block.content) for block in report(self, Room()))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+    def _repr_html_(self) -> str:
+        from qkvcli.render.notebook import compared
+
+        return compared(self)
 
 
 def _bound(name: str, size: SupportsFloat | None) -> float | None:

@@ -532,7 +532,7 @@ def test_an_overview_as_markdown(qkv: Program) -> None:
     page = qkv("explain", "cat", "mat", "--example", "gpt", "-f", "markdown").out
     assert page.startswith("**cat → mat in 9 heads; --head N explains one**\n")
     assert "|  | weight |  |\n" in page
-    assert "|  | weight | share |\n" in qkv("explain", "cat", "-f", "markdown").out
+    assert "|  | weight | of output |\n" in qkv("explain", "cat", "-f", "markdown").out
     assert "| head 8 | 0.0000 | hidden by the causal mask |" in page
 
 

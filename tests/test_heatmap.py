@@ -383,6 +383,24 @@ def test_steps_that_were_given_have_pictures_too(qkv: Program, folder: Path) -> 
     assert "blank: hidden\n0 ▓\n1 ██\n" in hidden
 
 
+def test_the_first_of_a_causal_mask_do_not_outshine_the_rest(
+    qkv: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("softmax", "--seed", 1, "--length", 64, "--causal")
+    shown = qkv(*words, "-f", "heatmap").out.splitlines()
+    qkv(*words, "--quiet", "-o", "w.npy")
+    largest = np.load("w.npy")[3:].max()  # queries 0 to 2 see fewer than 64 / 16 keys
+    assert shown[1] == f"0    ░░░▒▒▒▓▓▓███ {largest:.4f}"
+    assert shown[2] == f"queries that see few keys: up to 1.0000, shown as {largest:.4f}"
+    assert shown[4].split()[1].startswith("█")
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = qkv(*words, "-f", "heatmap").out.splitlines()
+    assert max(map(len, narrow)) <= 40
+    assert f"  shown as {largest:.4f}" in narrow
+    short = qkv("softmax", "--seed", 1, "--length", 15, "--causal", "-f", "heatmap").out
+    assert "few keys" not in short
+
+
 def test_any_length_in_little_memory(qkv: Program, folder: Path) -> None:
     rng = np.random.default_rng(0)
     for name in "qk":
@@ -394,7 +412,7 @@ def test_any_length_in_little_memory(qkv: Program, folder: Path) -> None:
     finally:
         tracemalloc.stop()
     assert shown.code == 0
-    assert re.fullmatch(r"\d+ of 12,500 queries for each row", shown.out.splitlines()[2])
+    assert re.fullmatch(r"\d+ of about 13,333 queries for each row", shown.out.splitlines()[2])
 
 
 def test_inputs_without_rows_are_a_title(qkv: Program) -> None:

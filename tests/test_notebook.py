@@ -1,5 +1,6 @@
 """What a notebook shows: tables with heat in HTML, and the same as text."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -124,6 +125,8 @@ def test_it_is_of_plain_elements_and_sets_no_page() -> None:
     page = Page(document)
     assert page.tags == {"div", "table", "thead", "tbody", "tr", "th", "td", "b", "span"}
     assert page.attributes == {"style", "scope"}
+    two = example()["weights"]._repr_html_()
+    assert Page(two).attributes == {"style", "scope"}
     assert not re.search(r"https?:|url\(|<script|<style", document)
     assert document.startswith('<div style="overflow-x:auto;max-width:100%;color:inherit">')
     assert all(
@@ -131,20 +134,30 @@ def test_it_is_of_plain_elements_and_sets_no_page() -> None:
     )
 
 
-def test_heads_come_one_after_the_other_and_not_all() -> None:
+MORE = "11 more heads: steps.page() has them all, steps.save('steps.svg') draws them"
+
+
+def test_of_many_heads_the_first_is_shown_and_of_two_both() -> None:
     steps = bert()
     page = shown(steps)
-    assert [line for line in page.lines if line.startswith("head ")] == [
-        f"head {n}" for n in range(4)
-    ]
-    assert page.lines[-1] == "8 more heads: steps.save('steps.svg') draws them all"
-    assert len(page.tables) == 4 * 3 + 1  # and the output, which joins them
-    table = page.tables[3 * 3 + 2]
-    for row, weights in zip(table[1:], steps.weights[3], strict=True):
+    assert [line for line in page.lines if line.startswith("head ")] == ["head 0"]
+    assert page.lines[-1] == MORE
+    steps.page()
+    assert len(page.tables) == 3 + 1  # and the output, which joins them
+    two = qkvcli.attend(*np.random.default_rng(5).normal(size=(3, 2, 4, 3)))
+    page = shown(two)
+    assert [line for line in page.lines if line.startswith("head ")] == ["head 0", "head 1"]
+    assert "more" not in page.lines[-1]
+    table = page.tables[3 + 1]
+    for row, weights in zip(table[1:], two.weights[1], strict=True):
         numbers = [float(cell.text.strip("★")) for cell in row[1:-1] if cell.text != "…"]
         assert numbers == pytest.approx(weights, abs=5.1e-5)
     batches = qkvcli.attend(*np.ones((3, 3, 6, 2, 2)))
-    assert shown(batches).lines[-1].startswith("14 more heads and batches: ")
+    assert shown(batches).lines[-1].startswith("17 more heads and batches: ")
+    assert len(shown(batches).tables) == 3
+    assert shown(qkvcli.Steps(list(batches))).lines[-1] == (
+        "17 more heads and batches: steps.save('steps.svg') draws them all"
+    )
 
 
 @pytest.mark.parametrize("heads", [None, 8])
@@ -216,12 +229,96 @@ def test_the_text_is_a_terminals(qkv: Program) -> None:
     printed = qkv("run", "--example", "cat", "--scale", "sqrt").out
     named = printed.replace("animal  action   place", "     0       1       2")
     assert bundle["text/plain"].split() == named.split()
-    assert (
-        bert()
-        ._repr_mimebundle_()["text/plain"]
-        .endswith("8 more heads: steps.save('steps.svg') draws them all")
-    )
+    assert bert()._repr_mimebundle_()["text/plain"].endswith(MORE)
     assert repr(steps) == "Steps(scores (6, 6), scaled (6, 6), weights (6, 6), output (6, 3))"
+
+
+def test_a_step_alone_shows_its_table() -> None:
+    steps = example(preset="gpt")
+    for one in (steps["weights"], steps[-2], steps.values()[-2], [*steps][-2]):
+        assert isinstance(one, qkvcli.Step)
+        assert one is steps.get("weights")
+        [table] = shown(one).tables
+        assert table == shown(steps).tables[-2]
+        bundle = one._repr_mimebundle_(include=None)
+        assert bundle["text/html"] == one._repr_html_()
+        assert bundle["text/plain"].startswith("weights = softmax(masked)   (6, 6) → (6, 6)")
+    assert any("hidden" in line for line in shown(steps["weights"]).lines)
+    assert shown(bert()["weights"]).lines[-1] == MORE
+    assert repr(steps["weights"]) == "Step(weights = softmax(masked), (6, 6) float64)"
+    assert repr(qkvcli.Step.held("x", np.ones((1, 2)), "y")) == "Step(x = y, (1, 2) float64)"
+
+
+def test_a_large_step_alone_computes_its_edges() -> None:
+    query, key, value = np.random.default_rng(1).normal(size=(3, 3000, 4))
+    steps = qkvcli.attend(query, key, value, causal=True)
+    assert shown(steps["weights"]).tables == shown(steps).tables[2:3]
+    assert not any("array" in vars(step) for step in steps)
+
+
+def test_a_step_that_was_pickled_shows_its_table() -> None:
+    steps = example(causal=True)
+    alone = pickle.loads(pickle.dumps(steps["weights"]))
+    numbers = [[cell.text for cell in row] for row in shown(alone).tables[0]]
+    expected = [[cell.text for cell in row] for row in shown(steps["weights"]).tables[0]]
+    assert numbers == [[text.replace("·", "0.0000") for text in row] for row in expected]
+    again = pickle.loads(pickle.dumps(steps))
+    assert again["weights"]._repr_html_() == steps["weights"]._repr_html_()
+    assert len(pickle.dumps(steps["weights"])) < len(pickle.dumps(steps)) / 2
+
+
+@pytest.mark.parametrize("query", range(6))
+def test_an_explanation_has_bars_and_powers(query: int) -> None:
+    steps = example(preset="gpt")
+    found = steps.explain(query)
+    page = Page(found._repr_html_())
+    lines = str(found).splitlines()
+    whole = " ".join(str(found).replace("e^", "e").split())
+    assert len(page.lines) > 4
+    assert all(" ".join(line.split()) in whole for line in page.lines)
+    tables = [[" ".join(cell.text for cell in row).split() for row in t] for t in page.tables]
+    words = [re.sub("[█▉▊▋▌▍▎▏]", "", line).split() for line in lines]
+    assert all(row in words for table in tables for row in table)
+    bars = next(t for t in page.tables if all("%" in row[-1].text for row in t))
+    shown = [
+        float(width) for width in re.findall(r"width:([\d.]+)em;vertical", found._repr_html_())
+    ]
+    weights = [float(row[1].text) for row in bars]
+    np.testing.assert_allclose(shown, 16 * np.array(weights), atol=0.006)
+    if query:
+        assert re.search(r"= e<sup>-?[\d.]+</sup> / \(e<sup>", found._repr_html_())
+        assert "e^" not in found._repr_html_()
+
+
+def test_the_labels_of_an_explanation_are_text() -> None:
+    labels = ["<b>x</b>", "a & b", "\x1b"]
+    steps = qkvcli.attend(*np.eye(3)[None].repeat(3, 0), labels=labels)
+    page = Page(steps.explain("<b>x</b>", "a & b")._repr_html_())
+    assert page.tags <= {"div", "b", "sup", "table", "tbody", "tr", "th", "td", "span"}
+    assert page.lines[1].startswith("<b>x</b> → a & b: weight")
+
+
+def test_a_comparison_shows_its_report() -> None:
+    steps = example(scale="sqrt")
+    theirs = {"scores": steps["scores"], "weights": example()["weights"]}
+    found = qkvcli.compare(steps, theirs)
+    bundle = found._repr_mimebundle_(include=None)
+    assert bundle["text/plain"] == str(found)
+    page = Page(bundle["text/html"])
+    [table] = page.tables
+    lines = str(found).splitlines()
+    for (name, verdict, told), line in zip(table, lines, strict=False):
+        assert line.split() == [*name.text.split(), *verdict.text.split(), *told.text.split()]
+    assert [verdict.text for _, verdict, _ in table[:2]] == ["same", "DIFFERS"]
+    assert [line for line in page.lines if line.strip()] == lines[len(table) :]
+    assert page.attributes == {"style", "scope"}
+    assert repr(found) == f"Comparison(differs, {len(table)} steps)"
+    one = qkvcli.compare(steps, {"weights": steps.weights})
+    assert repr(one) == "Comparison(same, 1 step)"
+    grounds = re.findall(r"background:#(\w{6});color:#fff\b", bundle["text/html"])
+    assert len(set(grounds)) == 2
+    for red, green, blue in map(bytes.fromhex, grounds):
+        assert contrast((red, green, blue), (255, 255, 255)) >= 4.5
 
 
 def test_nothing_is_printed_where_rich_finds_a_notebook() -> None:

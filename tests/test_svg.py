@@ -25,7 +25,9 @@ from qkvcli.core.patches import Fit, affordable, patches, patches_of
 from qkvcli.core.steps import Step
 from qkvcli.core.views import Selection
 from qkvcli.errors import UsageError
+from qkvcli.render.drawing import THEMES
 from qkvcli.render.heat import CIVIDIS, DIVERGING, Heat, contrast, hexadecimal
+from qkvcli.render.plate import Measure, Plate
 from qkvcli.render.png import png
 from qkvcli.render.svg import FIT, fit, picture
 from tests.conftest import SAMPLES, Program
@@ -288,8 +290,10 @@ def test_large_matrices_are_embedded(qkv: Program, folder: Path) -> None:
     assert not cells(root)
     qkv(*words, "--quiet", "-o", "weights.npy")
     weights = np.load(folder / "weights.npy")
-    heat = Heat.of("weights", weights)
-    assert heat is not None
+    largest = float(weights[4:].max())  # queries 0 to 3 see fewer than 80 / 16 keys
+    heat = Heat(largest, False)
+    said = f"queries that see few keys: up to 1.0000, shown as {largest:.4f}"
+    assert said in re.sub(" +", " ", " ".join(texts(root)))
     [(indexes, palette)] = images(root)
     assert indexes.shape == weights.shape
     for i, j in np.ndindex(*weights.shape):
@@ -342,7 +346,52 @@ def test_a_picture_of_more_than_fits_is_reduced_again() -> None:
     found = [indexes for indexes, _ in images(root)]
     assert sum(indexes.size for indexes in found) <= 2**21
     assert [int((indexes == 128).sum()) for indexes in found] == [0, 0, 0, 1, *[0] * 12]
-    assert "each point: the peak of about   2 × about 2 numbers" in " ".join(texts(root))
+    assert "each point: the peak of 1 or 2   × 1 or 2 numbers" in " ".join(texts(root))
+
+
+def test_a_shape_is_never_broken(qkv: Program, folder: Path) -> None:
+    for words in (("--example", "bert"), ("--example", "gpt", "--head", "0"), ("--example", "cat")):
+        root = drawn(qkv, folder, "run", *words, "--show", "all")
+        assert all(text.count("(") == text.count(")") for text in texts(root))
+        if "bert" in words:
+            assert "(12, 9, 32)·(12, 32, 9) → (12, 9, 9)" in texts(root)
+    many = (12345, 67890, 12345)
+    long = Step.held("weights", np.zeros((2, 3, 4)), "softmax", terms=(many, "·", many))
+    said = [text.strip() for text in texts(of_steps(long))]
+    assert said[1:3] == [f"{many}·{many} →", "(2, 3, 4)"]
+
+
+@pytest.mark.parametrize("rows", ["cat", "cat,on", "0:6"])
+def test_arrows_are_beside_the_matrices(qkv: Program, folder: Path, rows: str) -> None:
+    """Also beside a matrix of one row, where that of the keys has more."""
+    words = ("run", "--example", "cat", "--scale", "sqrt", "--show", "all", "--rows", rows)
+    root = drawn(qkv, folder, *words)
+    arrows = [
+        re.match(r"M([\d.]+) ([\d.]+)H", found.attrib["d"])
+        for found in all_of(root, "path")
+        if "m-6 -4" in found.attrib["d"]
+    ]
+    assert len(arrows) == 3
+    sides = [
+        (float(rect.attrib["y"]), float(rect.attrib["y"]) + float(rect.attrib["height"]))
+        for rect in all_of(root, "rect")
+        if len(rect) and "weights" in (rect[0].text or "")
+    ]
+    middle = (min(top for top, _ in sides) + max(bottom for _, bottom in sides)) / 2
+    assert [float(arrow[2]) for arrow in arrows if arrow] == pytest.approx([middle] * 3, abs=0.1)
+
+
+def test_what_is_no_peak_is_not_called_one() -> None:
+    """One query of several is computed for each row, and every key has its column."""
+    array = np.random.default_rng(1).normal(size=(400, 4))
+    problem = fitted({"query": array, "key": array[:50], "value": array[:50]})
+    names = ("scores", "weights")
+    found = patches(problem, "weights", names, Selection(), Fit(100, 100), budget=2**10)
+    said = texts(checked(picture(found)))
+    assert said.count("1 of 4 queries for each row") == 2
+    assert not [text for text in said if "peak" in text]
+    narrow = patches(problem, "weights", names, Selection(), Fit(100, 25), budget=2**10)
+    assert "each point: the peak of 1 × 2   numbers" in " ".join(texts(checked(picture(narrow))))
 
 
 def test_too_many_heads_are_said(qkv: Program, folder: Path) -> None:
@@ -434,6 +483,100 @@ def test_what_is_no_number(folder: Path) -> None:
     assert "no number to colour" in texts(nothing)
 
 
+LEAST = "#1b9e77"
+
+
+def with_infinities(length: int) -> dict[str, Any]:
+    """Queries, keys and values of which key 1 has an inf, and value 2 a −inf."""
+    query, key, value = np.random.default_rng(2).normal(size=(3, length, 3))
+    query[:, 0] = -np.abs(query[:, 0])
+    key[1, 0], value[2, 1] = np.inf, -np.inf
+    return {"query": query, "key": key, "value": value}
+
+
+def test_an_infinity_that_no_mask_made_is_not_hidden(folder: Path, qkv: Program) -> None:
+    given = with_infinities(6)
+    steps = qkvcli.attend(**given)
+    steps.save("odd.svg")
+    for name, array in given.items():
+        np.save(f"{name}.npy", array)
+    words = ("-q", "query.npy", "-k", "key.npy", "-v", "value.npy", "--show", "all")
+    for root in (checked((folder / "odd.svg").read_text()), drawn(qkv, folder, "run", *words)):
+        found = cells(root)
+        assert all(found[f"{i} → 1: scores -inf"] == LEAST for i in range(6))
+        assert "-inf" in texts(root)
+        assert "hidden" not in "".join(root.itertext())
+        assert all(found[f"{i}, 1: output -inf"] == LEAST for i in range(6))
+    assert found["2, 1: value -inf"] == LEAST
+    for heat in (False, True):
+        shown = qkv("run", *words, "-f", *(["heatmap"] if heat else ["table"])).out
+        assert "hidden" not in shown
+        assert ("blank: -inf" in shown) == heat
+    assert "hidden" not in steps._repr_html_()
+
+
+@pytest.mark.parametrize("length", [8, 90])
+def test_what_a_mask_hides_stands_apart_from_infinities(folder: Path, length: int) -> None:
+    given = with_infinities(length)
+    steps = qkvcli.attend(**given, causal=True)
+    steps.save("odd.svg")
+    root = checked((folder / "odd.svg").read_text())
+    plain = [found.text for found in all_of(root, "text") if "font-size" in found.attrib]
+    legends = [text for text in plain if text in ("hidden", "-inf")]
+    assert legends == ["-inf", *("hidden", "-inf"), "hidden", "-inf"]  # the last in the output
+    if length == 8:
+        found = dict(said_by(root))
+        assert found["2 → 1: masked -inf"] == found["1 → 1: scores -inf"] == LEAST
+        assert found["1 → 2: hidden"] == "none"
+        assert found["2 → 1: weights 0.0000"] == CIVIDIS[0]
+        return
+    scores, masked, weights, output = images(root)
+    for i, j in np.ndindex(length, length):
+        clear = j > i
+        for (indexes, palette), infinite in ((scores, False), (masked, clear), (weights, clear)):
+            assert (palette[indexes[i, j]][3] == 0) == infinite
+    infinite = [
+        {(i, j) for i, j in np.ndindex(n.shape) if hexadecimal(p[n[i, j]][:3]) == LEAST}
+        for n, p in (scores, masked, weights, output)
+    ]
+    assert infinite[0] == {(i, 1) for i in range(length)}
+    assert infinite[1] == {(i, 1) for i in range(1, length)}
+    assert not infinite[2]
+
+
+@pytest.mark.parametrize("fit", [Fit(3, 3), Fit(20, 4), Fit(5, 20)])
+def test_a_point_is_hidden_where_nothing_else_is(fit: Fit) -> None:
+    """Computed in pieces or held: no more than a mask hides, and no −inf that it does not."""
+    given = with_infinities(20) | {"window": (4, 0), "scale": "sqrt"}
+    problem = fitted(given)
+    streamed = {
+        one.view.step.name: one for one in patches(problem, "output", ALL, Selection(), fit)
+    }
+    held = {one.view.step.name: one for one in patches_of(steps_of(problem), problem, fit)}
+    place = [np.arange(min(20, n)) * 20 // min(20, n) for n in fit]
+    for name, step in ((step.name, step) for step in steps_of(problem)):
+        for one in (streamed[name], held[name]):
+            if name not in ("masked", "weights"):
+                assert one.view.hidden is None
+                continue
+            assert one.view.hidden is not None
+            for (i, j), hidden in np.ndenumerate(one.view.hidden):
+                rows, columns = (
+                    range(begins[n], [*begins, 20][n + 1])
+                    for begins, n in zip(place, (i, j), strict=True)
+                )
+                cells = [(a, b) for a in rows for b in columns]
+                assert hidden == all(not 0 <= a - b <= 4 for a, b in cells)
+                if name == "masked" and np.isneginf(one.view.array[i, j]) and not hidden:
+                    assert any(np.isneginf(step.array[c]) and 0 <= c[0] - c[1] <= 4 for c in cells)
+
+
+def test_scores_that_were_given_hide_keys_at_every_step(qkv: Program, folder: Path) -> None:
+    np.save("s.npy", np.array([[0.0, -np.inf], [2.0, 1.0]]))
+    root = drawn(qkv, folder, "softmax", "s.npy", "--show", "all", "--scale", "0.5")
+    assert [text for text in texts(root) if text in ("hidden", "-inf")] == ["hidden"] * 3
+
+
 def test_a_row_that_sees_no_key_marks_none(qkv: Program, folder: Path) -> None:
     np.save("m.npy", np.array([[False] * 6] + [[True] * 6] * 5))
     root = drawn(qkv, folder, "softmax", "--example", "cat", "--mask", "m.npy")
@@ -477,14 +620,65 @@ def test_held_steps_are_reduced_as_computed_ones(asked: dict[str, Any]) -> None:
     selection, most = Selection(), Fit(3, 3)
     streamed = {one.view.step.name: one for one in patches(problem, "output", ALL, selection, most)}
     steps = [step for step in steps_of(problem) if step.name in ALL]
-    for one in patches_of(steps, problem.hidden, most):
+    for one in patches_of(steps, problem, most):
         name = one.view.step.name
         other = streamed[name]
         np.testing.assert_allclose(one.view.array, other.view.array, rtol=1e-5, atol=1e-6)
+        assert (one.view.hidden is None) == (other.view.hidden is None)
+        if one.view.hidden is not None:
+            np.testing.assert_array_equal(one.view.hidden, other.view.hidden)
+            np.testing.assert_array_equal(one.view.hidden, np.isneginf(one.view.array))
         weights = [pair.weight for pair in one.strongest]
         np.testing.assert_allclose(
             weights, [pair.weight for pair in other.strongest], rtol=1e-5, atol=1e-6
         )
+
+
+MASKS = {
+    "causal": np.tri(40, dtype=bool),
+    "window": np.tri(40, dtype=bool) & ~np.tri(40, k=-3, dtype=bool),
+    "one key each": np.eye(40, dtype=bool),
+    "some see nothing": np.tri(40, k=-2, dtype=bool),
+    "nothing": np.zeros((40, 40), bool),
+    "few for one": np.arange(40) < np.array([40] * 39 + [2])[:, None],
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_the_scale_ends_at_weights_of_queries_that_see_many_keys(name: str) -> None:
+    seen = MASKS[name]
+    rng = np.random.default_rng(4)
+    given = dict(zip(("query", "key", "value"), rng.normal(size=(3, 2, 40, 3)), strict=True))
+    problem = fitted(given | {"mask": seen})
+    steps = steps_of(problem)
+    most = max(row.sum() for row in seen)
+    expected = max(
+        float(matrix[i].max())
+        for matrix in steps[-2].array
+        for i, row in enumerate(seen)
+        if row.sum() * 16 >= most
+    )
+    streamed = patches(problem, "output", ("weights",), Selection(), Fit(9, 9))
+    held = patches_of(steps[-2:-1], problem, Fit(9, 9))
+    for one in (*streamed, *held):
+        assert one.usual == pytest.approx(expected, rel=1e-12)
+        heat = Plate(one, (40, 40), False, Measure(True, None, THEMES["light"])).heat
+        assert heat is None if name == "nothing" else heat is not None
+        if heat is not None:
+            assert heat.largest == pytest.approx(expected, rel=1e-12)
+        root = checked(picture([one]))
+        said = [text for text in texts(root) if text.startswith("queries that see few keys")]
+        whole = float(np.nanmax(steps[-2].array))
+        assert bool(said) == (expected < whole and name != "nothing")
+        if said and not said[0].endswith(","):
+            assert f"up to {whole:.4f}" in said[0]
+
+
+def test_where_no_mask_hides_a_key_the_scale_is_of_all(folder: Path) -> None:
+    steps = qkvcli.attend(*np.random.default_rng(4).normal(size=(3, 40, 3)))
+    [one] = patches_of(steps[1:2], None, FIT)
+    assert one.usual is None
+    assert not [text for text in texts(of_steps(steps["weights"])) if "few keys" in text]
 
 
 def test_pictures_from_python(qkv: Program, folder: Path) -> None:

@@ -224,7 +224,9 @@ def _write_heatmaps(
     from qkvcli.render.heatmap import Pen, step_heatmap
 
     room, height = screen(plan.display, environment)
-    pen = Pen(room._replace(height=height - 1), environment.colours)  # a line for the sample
+    # a line for the sample, and one on queries that see few keys
+    notes = 1 if problem.visibility is None else 2
+    pen = Pen(room._replace(height=height - notes), environment.colours)
     steps = outlines(problem, plan.command.until, selection)
     fit = pen.fit([step for step in steps if step.name in plan.names], selection.rows)
     printer = Printer(environment)

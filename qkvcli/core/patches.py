@@ -15,7 +15,7 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
-from qkvcli.core.config import Stage
+from qkvcli.core.config import SCORES, Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem, needed
@@ -30,6 +30,8 @@ _PER_SCORE = 64
 _TOGETHER = 8
 """Rows that are computed together at least, or each would read all keys for itself."""
 _STRONGEST = 5
+_FEW = 16
+"""Where a query sees less than this part of what another sees, its weights are large for that."""
 _FEWEST = 40
 """Rows that a picture keeps, however long one query takes."""
 _INPUTS = frozenset({"query", "key", "value"})
@@ -64,14 +66,30 @@ class Patches(NamedTuple):
     """A step that is reduced.
 
     ``view`` holds the peak of each patch (…, r, c) in place of the numbers; its rows are
-    still those of the step. Weights are −∞ where the scores are: those keys are hidden, and
-    have no weight at all. ``strongest`` are the largest weights, ``sample`` says how many of
-    the queries were computed, where not all were.
+    still those of the step. Its ``hidden`` is true where the numbers are −∞ for no other reason
+    than that a mask hides the keys; weights are −∞ there too, since those keys have none.
+    ``strongest`` are the largest weights, ``sample`` says how many of the queries were computed,
+    where not all were. ``usual`` is the largest weight of queries that do not see far fewer keys
+    than others do, where a mask hides some: the first of a causal mask would outshine the rest.
     """
 
     view: View
     strongest: tuple[Pair, ...] = ()
     sample: Sample | None = None
+    usual: float | None = None
+
+    def within(self, fit: Fit) -> "Patches":
+        """The same, reduced (once more) to fit."""
+        view = self.view
+        array = reduced(view.array, fit, view.step.name)
+        hidden = view.hidden
+        if hidden is not None:
+            rows, columns = (
+                starts(n, most) for n, most in zip(view.array.shape[-2:], fit, strict=True)
+            )
+            bare = _any(_any(_bare(view.array, hidden), columns, -1), rows, -2)
+            hidden = np.isneginf(array) & ~bare
+        return self._replace(view=view._replace(array=array, hidden=hidden))
 
 
 def patches(
@@ -102,7 +120,9 @@ def patches(
         else:
             array, sample = stream.peaks(step.name), stream.sample
         strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
-        found.append(Patches(View(step, array, rows, axes), strongest, sample))
+        view = View(step, array, rows, axes, hidden=stream.hidden(step.name))
+        usual = _usual(stream.tops) if step.name == "weights" else None
+        found.append(Patches(view, strongest, sample, usual))
     return found
 
 
@@ -121,19 +141,81 @@ def affordable(
     return fit._replace(rows=min(fit.rows, most))
 
 
-def patches_of(steps: Collection[Step], hidden: Array | None, fit: Fit) -> list[Patches]:
-    """Steps that are held, each reduced to fit; ``hidden`` is true where a weight is none."""
+def patches_of(steps: Collection[Step], problem: Problem | None, fit: Fit) -> list[Patches]:
+    """Steps that are held, each reduced to fit; what is hidden in them, the problem knows."""
     found = []
     for step in steps:
-        array, strongest = step.array, tuple[Pair, ...]()
+        array, strongest, usual = step.array, tuple[Pair, ...](), None
+        hidden = None if problem is None else _hidden_in(problem, step.name)
+        if hidden is not None:
+            hidden = np.broadcast_to(hidden, step.shape)
         if step.name == "weights":
-            seen = np.ones(step.shape[-2:], bool) if hidden is None else ~hidden
-            seen = np.broadcast_to(seen, step.shape)
-            alone = np.count_nonzero(seen, axis=-1, keepdims=True) == 1
-            strongest = _strongest(np.where(alone, 0, array))
+            seen = np.ones(step.shape, bool) if hidden is None else ~hidden
+            count = np.count_nonzero(seen, axis=-1, keepdims=True)
+            strongest = _strongest(np.where(count == 1, 0, array))
+            if hidden is not None:
+                usual = _usual(_tops(array, count[..., 0], step.shape[-1]))
             array = np.where(seen, array, -np.inf)
-        whole = View.whole(step)
-        found.append(Patches(whole._replace(array=reduced(array, fit, step.name)), strongest))
+        whole = View.whole(step, hidden)._replace(array=array)
+        found.append(Patches(whole, strongest, usual=usual).within(fit))
+    return found
+
+
+def _tops(weights: Array, seen: Array, keys: int) -> Array:
+    """The largest weight of the queries that see 0, 1, … of the keys; −∞ where none sees so many.
+
+    >>> _tops(np.array([[1, 0], [0.3, 0.7], [0.5, 0.5]]), np.array([1, 2, 2]), 2)
+    array([-inf,  1. ,  0.7])
+    """
+    tops = np.full(keys + 1, -np.inf)
+    largest = np.fmax.reduce(weights, axis=-1, initial=-np.inf)
+    np.fmax.at(tops, seen.ravel(), largest.ravel())
+    return tops
+
+
+def _usual(tops: Array) -> float | None:
+    """The largest weight of queries that see no less than a 16th of what any of them sees.
+
+    >>> _usual(np.array([-np.inf, 1, 0.7])), _usual(np.array([0, 1.0] + [-np.inf] * 30 + [0.2]))
+    (1.0, 0.2)
+    """
+    known = np.flatnonzero(np.isfinite(tops))
+    if not known.size:
+        return None
+    return float(tops[known[known * _FEW >= known[-1]]].max())
+
+
+def _hides(problem: Problem, name: str) -> bool:
+    """Whether keys may be hidden in a step of this name.
+
+    A −∞ that was computed, or given in Q, K or V, is a number as others are.
+    """
+    if name in ("masked", "weights"):
+        return problem.visibility is not None or problem.scores is not None
+    return name in SCORES and problem.scores is not None
+
+
+def _hidden_in(problem: Problem, name: str) -> Array | None:
+    """True where a key is hidden in a step of this name; None where none is."""
+    if not _hides(problem, name):
+        return None
+    if name in ("masked", "weights") or problem.scores is None:
+        return problem.hidden
+    return np.isneginf(problem.scores.array)
+
+
+def _bare(array: Array, hidden: Array) -> Array:
+    """Where there is a −∞ that no mask hides."""
+    return np.isneginf(array) & ~hidden
+
+
+def _any(array: Array, begins: Array, axis: int) -> Array:
+    """Whether anything is true in each patch along one axis."""
+    if not array.size:
+        shape = list(array.shape)
+        shape[axis] = len(begins)
+        return np.zeros(shape, np.bool_)
+    found: Array = np.logical_or.reduceat(array, begins, axis=axis)
     return found
 
 
@@ -191,12 +273,18 @@ def _peaks(array: Array, begins: Array, axis: int, name: str) -> Array:
 
 
 class _Some(NamedTuple):
-    """What one piece of work found: peaks by step, for some rows of the picture; weights."""
+    """What one piece of work found for some rows of the picture: peaks by step; weights.
+
+    ``bare`` is true where there is a −∞ that no mask hides, in the steps in which keys are hidden;
+    ``tops`` are the largest weights by how many keys are seen (`_tops`).
+    """
 
     matrix: tuple[int, ...]
     first: int
     peaks: dict[str, Array]
+    bare: dict[str, Array]
     strongest: list[Pair]
+    tops: Array | None
 
 
 class _Stream:
@@ -212,6 +300,8 @@ class _Stream:
         self.columns = starts(self.problem.shape[-1], fit.columns)
         self.rows, self.row_of, self.sample = self._sampled(budget)
         self.found: dict[str, Array] = {}
+        self.bare: dict[str, Array] = {}
+        self.tops = np.full(self.problem.shape[-1] + 1, -np.inf)
         self.strongest: list[Pair] = []
 
     @property
@@ -252,6 +342,8 @@ class _Stream:
                 leading, width = problem.leading, needed(problem.value, "value").shape[-1]
             shape = (*leading, len(self.begins), width)
             self.found[name] = np.full(shape, np.nan, problem.dtype)
+            if _hides(problem, name):
+                self.bare[name] = np.zeros(shape, np.bool_)
         together = max(sizes.parts // at_once() // max(problem.shape[-1], 1), _TOGETHER)
         rows = range(0, len(self.rows), together)
         parts = [slice(i, min(i + together, len(self.rows))) for i in rows]
@@ -267,9 +359,12 @@ class _Stream:
         problem = self.problem.with_matrix(index).with_rows(rows)
         arrays, hidden = dense(problem, self.until), problem.hidden
         begins = np.flatnonzero(np.diff(row_of, prepend=-1))
-        peaks, strongest = {}, list[Pair]()
+        peaks, bare, strongest, tops = {}, dict[str, Array](), list[Pair](), None
         for name in self.names:
             across = arrays[name]
+            closed = None if name == "weights" else _hidden_in(problem, name)
+            if closed is not None:  # of weights none is −∞ where they can be hidden
+                bare[name] = _any(_any(_bare(across, closed), self.columns, -1), begins, -2)
             if name != "output":  # whose heads may have to be merged first
                 across = _peaks(across, self.columns, -1, name)
             if name == "weights":
@@ -277,14 +372,15 @@ class _Stream:
                 free = across if problem.shape[-1] > 1 else np.zeros_like(across)
                 if hidden is not None and hidden.size:
                     # a query that sees one key alone says nothing of it
-                    lone = np.count_nonzero(~hidden, axis=-1) == 1
-                    free = np.where(lone[:, None], 0, free)
+                    seen = np.count_nonzero(~hidden, axis=-1)
+                    free = np.where(seen[:, None] == 1, 0, free)
+                    tops = _tops(across, seen, problem.shape[-1])
                     no_key = np.logical_and.reduceat(hidden, self.columns, axis=-1)
                     across = np.where(no_key, -np.inf, across)
                 found = _largest(arrays[name], free, self.columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
             peaks[name] = _peaks(across, begins, -2, name)
-        return _Some(index, int(row_of[0]), peaks, strongest)
+        return _Some(index, int(row_of[0]), peaks, bare, strongest, tops)
 
     def _take(self, some: _Some) -> None:
         for name, peaks in some.peaks.items():
@@ -293,6 +389,11 @@ class _Stream:
             rows = slice(some.first, some.first + len(peaks))
             both = np.stack([matrix[rows], peaks])  # a row may be computed in several pieces
             matrix[rows] = _peaks(both, np.zeros(1, np.intp), 0, name)[0]
+            if name in some.bare:
+                whole = self.bare[name]
+                whole[_index_in(whole.shape[:-2], some.matrix)][rows] |= some.bare[name]
+        if some.tops is not None:
+            np.fmax(self.tops, some.tops, out=self.tops)
         # where values have batches of their own, the same weights are computed for each
         known = {*self.strongest, *some.strongest}
         self.strongest = sorted(known, key=lambda pair: (-pair.weight, *pair[1:]))[:_STRONGEST]
@@ -304,6 +405,11 @@ class _Stream:
             return found
         whole = found if self.heads is None else attention.merge_heads(found)
         return _peaks(whole, starts(whole.shape[-1], self.fit.columns), -1, name)
+
+    def hidden(self, name: str) -> Array | None:
+        """Where the keys of a step are hidden, (…, r, c); None where none is."""
+        bare = self.bare.get(name)
+        return None if bare is None else np.isneginf(self.found[name]) & ~bare
 
     def pairs(self, axes: tuple[tuple[int, ...], ...], rows: Array | None) -> tuple[Pair, ...]:
         """The largest weights, by the numbers that their matrices and rows have in the whole."""

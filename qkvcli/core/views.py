@@ -57,8 +57,8 @@ class View(NamedTuple):
 
     ``step`` says what the whole is; ``array`` holds the part. ``rows`` are the numbers of
     its rows (None: all), and where they have ``gaps`` those between were left out for want of
-    room; ``axes`` are the indexes along each leading axis. ``hidden`` (of weights) is true
-    where a key may not be seen, or None.
+    room; ``axes`` are the indexes along each leading axis. ``hidden`` (of weights, and in
+    pictures of scores) is true where a key may not be seen, or None.
     """
 
     step: Outline

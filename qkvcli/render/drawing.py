@@ -15,7 +15,8 @@ MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 class Theme(NamedTuple):
     """The colours of a page; those of the numbers on it are the same on all.
 
-    ``veil`` and ``hatch`` stand where a key is hidden, ``lost`` where a number is NaN.
+    ``veil`` and ``hatch`` stand where a key is hidden, ``lost`` where a number is NaN, ``least``
+    where it is −∞ though nothing hides it.
     """
 
     page: str
@@ -24,11 +25,12 @@ class Theme(NamedTuple):
     veil: str
     hatch: str
     lost: str
+    least: str
 
 
 THEMES = {
-    "light": Theme("#ffffff", "#1f2328", "#59636e", "#eef0f2", "#aab1b9", "#e377c2"),
-    "dark": Theme("#0f1216", "#e6edf3", "#9da7b3", "#1b2027", "#59626d", "#e377c2"),
+    "light": Theme("#ffffff", "#1f2328", "#59636e", "#eef0f2", "#aab1b9", "#e377c2", "#1b9e77"),
+    "dark": Theme("#0f1216", "#e6edf3", "#9da7b3", "#1b2027", "#59626d", "#e377c2", "#1b9e77"),
 }
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})

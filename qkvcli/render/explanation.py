@@ -242,7 +242,7 @@ def _bars(found: Explanation, room: Room) -> Bars:
         lines.append(
             (f"{rest.size:,} more", share(weight, digits), weight, _of_output(found, rest))
         )
-    return Bars(tuple(lines))
+    return Bars(tuple(lines), "" if found.shares is None else "of output")
 
 
 def _of_output(found: Explanation, keys: Array) -> str:

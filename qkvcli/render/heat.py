@@ -58,17 +58,18 @@ class Heat(NamedTuple):
     around_zero: bool
 
     @classmethod
-    def of(cls, name: str, array: Array) -> "Heat | None":
+    def of(cls, name: str, array: Array, usual: float | None = None) -> "Heat | None":
         """The scale for the numbers of a step of this name; None where it has no number.
 
         Weights have one from 0 up, all other steps one around 0. Infinities and NaN do not
-        stretch it.
+        stretch it. That of weights ends at the largest that is ``usual``, where that is known.
         """
         finite = array[np.isfinite(array)]
         if not finite.size and not np.isposinf(array).any():
             return None
         if name == "weights":
-            return cls(float(finite.max(initial=0)), False)
+            largest = float(finite.max(initial=0))
+            return cls(min(usual or largest, largest), False)
         return cls(float(max(finite.max(initial=0), -finite.min(initial=0))), True)
 
     def style(self, value: float, colours: str) -> Style:

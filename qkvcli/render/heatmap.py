@@ -15,9 +15,9 @@ from qkvcli.core.patches import Fit, Patches
 from qkvcli.core.steps import Outline
 from qkvcli.render.grids import GAP, Room, cut
 from qkvcli.render.heat import COLOURED, Heat
-from qkvcli.render.screen import Block, ascii_only
+from qkvcli.render.screen import Block, ascii_only, folded
 from qkvcli.render.tables import heading
-from qkvcli.render.text import formatted, matrix_title
+from qkvcli.render.text import beyond, formatted, matrix_title, without_colour
 
 _NAME, _LABEL = "bold", "magenta"  # as in tables
 _UPPER, _LOWER = "▀", "▄"
@@ -88,7 +88,7 @@ def step_heatmap(patches: Patches, pen: Pen) -> Iterator[Block]:
     """A step's title, the legend of its picture, and the picture, or one of each matrix."""
     view, room = patches.view, pen.room
     yield heading(view.step, room)
-    heat = Heat.of(view.step.name, view.array)
+    heat = Heat.of(view.step.name, view.array, patches.usual)
     if heat is not None:
         yield from map(_block, _legend(patches, heat, pen))
         for band in _bands(patches, heat, pen):
@@ -106,11 +106,9 @@ def _block(text: Text) -> Block:
 
 def _legend(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:
     """The scale, what has no place on it, and how many queries were left out."""
-    array, room = patches.view.array, pen.room
+    room = pen.room
     legend = heat.legend(pen.colours, room.digits, room.plain)
-    blank = [
-        what for what, test in (("hidden", np.isneginf), ("NaN", np.isnan)) if test(array).any()
-    ]
+    blank = list(without_colour(patches.view))
     if blank and (heat.around_zero or pen.colours is not None):  # small weights are blank too
         note = f"  blank: {' or '.join(blank)}"
         fits = room.width is None or legend.cell_len + len(note) <= room.width
@@ -120,6 +118,10 @@ def _legend(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:
         taken, least, most = patches.sample
         of = f"{least:,}" if least == most else f"about {least:,}"
         yield Text(f"{taken:,} of {of} queries for each row")
+    few = beyond(patches.usual, patches.view.array, room.digits)
+    if few:
+        lines = [few] if room.width is None else folded(few, max(room.width, 1), "  ")
+        yield Text("\n".join(lines))
 
 
 def _bands(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:

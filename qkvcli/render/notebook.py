@@ -1,28 +1,32 @@
 """Steps as a notebook shows them: tables with heat in HTML, which needs no script, and as text."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import groupby
-from math import prod
+from math import isfinite, prod
 from shutil import get_terminal_size
 from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+from qkvcli.core.compare.comparison import Comparison
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.views import Matrix, Selection, View, outlines
 from qkvcli.render.drawing import MONO, escaped
 from qkvcli.render.grids import Grid, Room, grids
 from qkvcli.render.heat import CIVIDIS, DIVERGING, Heat, hexadecimal
+from qkvcli.render.paper import Line, Part, Sheet
 from qkvcli.render.tables import facts_line, heat_of, step_tables
 from qkvcli.render.text import formatted, matrix_title, title
+from qkvcli.render.verdicts import remarks, told_of, verdict
 
 ROWS = 16
 """How many rows of a matrix are shown: the first and the last of more."""
-_HEADS = 4
-"""How many heads and batches are shown, together."""
+_HEADS = 2
+"""How many heads and batches are shown, together: of more the first alone."""
 _ROOM = Room(100, ROWS, heat="truecolor")
 _TEXT = Room(80, ROWS)
 
@@ -30,8 +34,13 @@ _TABLE = (
     "border-collapse:collapse;border:0;margin:.3em 0;width:auto;table-layout:auto;"
     f"font-family:{MONO};font-size:12px;color:inherit"
 )
+_PAGE = "overflow-x:auto;max-width:100%;color:inherit"
+_VERDICT = "border:1px solid transparent;border-radius:3px;padding:0 5px"
+_SAME, _WRONG = "#1a7f37", "#cf222e"  # with white text on them
 _ROW = "background:none;border:0"
 _CELL = "padding:2px 6px;border:0;white-space:nowrap;text-align:"
+_POWER = re.compile(r"\be\^(-?(?:inf|score|\d[\d.]*(?:e[+-]\d+)?))")
+"""An exponential of e, as it stands in a line of text."""
 _BAR = (
     "display:inline-block;width:9em;height:.8em;margin:0 .3em;vertical-align:middle;"
     "background:linear-gradient"
@@ -39,24 +48,28 @@ _BAR = (
 
 
 class Shown(NamedTuple):
-    """Parts of steps to be shown, and how many heads and batches are left out."""
+    """Parts of steps to be shown, and how many heads and batches are left out.
+
+    ``paged`` says whether a page may have those too.
+    """
 
     views: Sequence[View]
     more: int = 0
+    paged: bool = False
 
     @classmethod
-    def of(cls, views: Iterable[View]) -> "Shown":
+    def of(cls, views: Iterable[View], paged: bool = False) -> "Shown":
         """These views, of some of their heads and batches."""
         found = list(views)
         counts = [prod(view.step.shape[:-2]) for view in found]
         fewer = [_fewer(view) for view in found]
         left = [n - prod(view.array.shape[:-2]) for n, view in zip(counts, fewer, strict=True)]
-        return cls(fewer, max(left, default=0))
+        return cls(fewer, max(left, default=0), paged)
 
     @classmethod
     def held(cls, steps: Sequence[Step], problem: Problem | None) -> "Shown":
         """What is shown of steps whose numbers are here."""
-        return cls.of(_held(step, problem) for step in steps)
+        return cls.of((_held(step, problem) for step in steps), problem is not None)
 
 
 def chosen(problem: Problem, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Selection]]:
@@ -68,9 +81,8 @@ def chosen(problem: Problem, names: Sequence[str]) -> Iterator[tuple[tuple[str, 
     steps = [step for step in outlines(problem, "output", selection) if step.name in names]
     for headed, run in groupby(steps, key=lambda step: step.axis("head") is not None):
         some = tuple(step.name for step in run)
-        heads = (problem.leading or (1,))[-1]
-        if headed and heads > _HEADS:
-            yield some, selection._replace(heads=tuple(range(_HEADS)))
+        if headed and prod(problem.leading) > _HEADS:
+            yield some, selection._replace(heads=(0,))
         else:
             yield some, selection
 
@@ -113,7 +125,73 @@ def page(shown: Shown) -> str:
     parts = parts or [f"<div>{escaped(line)}</div>" for line in _titles(shown)]
     parts += [f"<div>{escaped(line)}</div>" for line in _more(shown)]
     inner = "\n".join(parts)
-    return f'<div style="overflow-x:auto;max-width:100%;color:inherit">\n{inner}\n</div>'
+    return f'<div style="{_PAGE}">\n{inner}\n</div>'
+
+
+def compared(found: Comparison) -> str:
+    """A comparison as HTML: a line for each step, its verdict in colour; then what is said below.
+
+    A fault of its own has its verdict filled, one that follows from another is outlined.
+    """
+    lines = []
+    for step in found.steps:
+        colour = _SAME if step.same else _WRONG
+        plain = step.same or not step.follows
+        look = (
+            f"background:{colour};color:#fff" if plain else f"color:inherit;border-color:{colour}"
+        )
+        word = f'<span style="{_VERDICT};{look}">{escaped(verdict(step))}</span>'
+        lines.append(
+            f'<tr style="{_ROW}"><th scope="row" style="{_CELL}left">{escaped(step.name)}</th>'
+            f'<td style="{_CELL}left">{word}</td>'
+            f'<td style="{_CELL}left;white-space:normal">{escaped(told_of(step, found))}</td></tr>'
+        )
+    table = f'<table style="{_TABLE}">\n<tbody>\n{"".join(lines)}\n</tbody>\n</table>'
+    said = "\n".join(f"<div>{escaped(line)}</div>" for line in remarks(found))
+    return f'<div style="{_PAGE}">\n{table}\n{said}\n</div>'
+
+
+def explained(said: Iterable[Part]) -> str:
+    """An explanation as HTML: its lines, its small tables, and bars for the weights."""
+    inner = "\n".join(map(_part, said))
+    return f'<div style="{_PAGE}">\n{inner}\n</div>'
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Line):
+        text = _POWER.sub(r"e<sup>\1</sup>", escaped(part.text))
+        return f"<div><b>{text}</b></div>" if part.heading else f"<div>{text}</div>"
+    rows: Iterator[str]
+    if isinstance(part, Sheet):
+        rows = (_said(line, "th" if n == 0 else "td") for n, line in enumerate(_lines(part)))
+    else:
+        rows = (_barred(*line) for line in part.lines)
+    return f'<table style="{_TABLE}">\n<tbody>\n{"".join(rows)}\n</tbody>\n</table>'
+
+
+def _lines(sheet: Sheet) -> Iterator[tuple[str, ...]]:
+    """The lines of a small table, from the one above its columns on."""
+    yield sheet.header
+    yield from sheet.lines
+
+
+def _said(line: Sequence[str], kind: str) -> str:
+    first, *others = map(escaped, line)
+    cells = "".join(f'<{kind} style="{_CELL}right">{cell}</{kind}>' for cell in others)
+    return f'<tr style="{_ROW}"><th style="{_CELL}left">{first}</th>{cells}</tr>\n'
+
+
+def _barred(name: str, number: str, weight: float, part: str) -> str:
+    """A key, its weight as text and as a bar, and what there is to say of it."""
+    long = 16 * min(max(weight, 0.0), 1.0) if isfinite(weight) else 0.0
+    size = f"display:inline-block;height:.8em;width:{long:.2f}em;vertical-align:middle"
+    drawn = f'<span style="{size};background:{DIVERGING[2]}"></span>'
+    return (
+        f'<tr style="{_ROW}"><th scope="row" style="{_CELL}left">{escaped(name)}</th>'
+        f'<td style="{_CELL}right">{escaped(number)}</td>'
+        f'<td style="{_CELL}left;min-width:16em">{drawn}</td>'
+        f'<td style="{_CELL}right">{escaped(part)}</td></tr>\n'
+    )
 
 
 def _titles(shown: Shown) -> list[str]:
@@ -124,7 +202,9 @@ def _titles(shown: Shown) -> list[str]:
 def _more(shown: Shown) -> Iterator[str]:
     if shown.more:
         of = "heads" if max(len(view.axes) for view in shown.views) == 1 else "heads and batches"
-        yield f"{shown.more:,} more {of}: steps.save('steps.svg') draws them all"
+        page = "steps.page() has them all, " if shown.paged else ""
+        rest = "them" if shown.paged else "them all"
+        yield f"{shown.more:,} more {of}: {page}steps.save('steps.svg') draws {rest}"
 
 
 def _held(step: Step, problem: Problem | None) -> View:
@@ -142,11 +222,8 @@ def _held(step: Step, problem: Problem | None) -> View:
 
 def _fewer(view: View) -> View:
     """The same, of no more heads and batches than are shown."""
-    left = _HEADS
-    kept: list[int] = []
-    for count in reversed(view.array.shape[:-2]):
-        kept.insert(0, min(count, max(left, 1)))
-        left //= max(kept[0], 1)
+    few = prod(view.step.shape[:-2]) <= _HEADS
+    kept = [count if few else min(count, 1) for count in view.array.shape[:-2]]
     which = tuple(slice(n) for n in kept)
     axes = tuple(axis[:n] for axis, n in zip(view.axes, kept, strict=True))
     hidden = view.hidden

@@ -37,7 +37,7 @@ class Bars(NamedTuple):
     """
 
     lines: tuple[tuple[str, str, float, str], ...]
-    title: str = "share"
+    title: str
 
 
 Part: TypeAlias = Line | Sheet | Bars

@@ -25,7 +25,16 @@ from qkvcli.render.grids import Room, cut
 from qkvcli.render.heat import RGB, Heat, Paint, hexadecimal
 from qkvcli.render.png import data_uri, png
 from qkvcli.render.summary import named
-from qkvcli.render.text import DIGITS, Title, formatted, matrix_title, share, title
+from qkvcli.render.text import (
+    DIGITS,
+    Title,
+    beyond,
+    formatted,
+    matrix_title,
+    share,
+    title,
+    without_colour,
+)
 
 PLAIN, QUIET = 13.0, 11.5
 """The sizes of text: of titles, and of the rest."""
@@ -83,7 +92,7 @@ class Plate:
         self.one, self.view, self.step = one, one.view, one.view.step
         self.extent, self.as_cells, self.theme = extent, as_cells, measure.theme
         self.rows, self.columns = self.view.array.shape[-2:]
-        self.heat = Heat.of(self.step.name, self.view.array)
+        self.heat = Heat.of(self.step.name, self.view.array, one.usual)
         self.digits = 2 if measure.digits is None else measure.digits
         self.titled = DIGITS if measure.digits is None else measure.digits
         self.numbered = False
@@ -115,11 +124,15 @@ class Plate:
         if (self.rows, self.columns) != self.extent:
             down, across = _about(self.extent[0], self.rows), _about(self.extent[1], self.columns)
             down = down if self.one.sample is None else f"{self.one.sample.taken:,}"
-            yield f"each point: the peak of {down} × {across} numbers"
+            if (down, across) != ("1", "1"):
+                yield f"each point: the peak of {down} × {across} numbers"
         if self.one.sample is not None:
             taken, least, most = self.one.sample
             of = f"{least:,}" if least == most else f"about {least:,}"
             yield f"{taken:,} of {of} queries for each row"
+        few = beyond(self.one.usual, self.view.array, self.titled)
+        if few:
+            yield few
 
     def legend(self, digits: int) -> "Legend":
         """What the colours mean."""
@@ -187,12 +200,12 @@ class Plate:
         if not matrix.array.size:
             yield label(x, y + _LABEL, "empty", _LABEL, self.theme.quiet)
             return
-        if np.isneginf(matrix.array).any():
+        if matrix.hidden is not None and matrix.hidden.any():
             yield from hatched(x, y, self.broad, self.tall, self.theme)
         if self.as_cells:
             yield from self._cells(matrix, x, y)
         else:
-            yield self._image(matrix.array, x, y)
+            yield self._image(matrix, x, y)
 
     def _above(self, tick: Tick, x: float, y: float) -> str:
         at, theme = x + tick.at, self.theme
@@ -210,13 +223,13 @@ class Plate:
         cells, texts, outlines = [], [], []
         for (i, j), value in np.ndenumerate(matrix.array):
             left, top = x + j * w, y + i * h
-            hidden = value == -np.inf
+            hidden = matrix.hidden is not None and bool(matrix.hidden[i, j])
             paint = self._paint(float(value))
-            fill = "none" if paint is None and hidden else self._fill(paint)
+            fill = "none" if hidden else self._fill(paint, float(value))
             more = {"pointer_events": "all"} if fill == "none" else {}
             said = element("title", marked_up(next(titles)))
             cells.append(element("rect", said, x=left, y=top, width=w, height=h, fill=fill, **more))
-            ink = self.theme.ink if paint is None and hidden else _ink(paint)
+            ink = self.theme.ink if hidden else _ink(paint)
             if (i, j) in strongest:
                 outlines.append(_mark(left, top, w, h, ink))
             if self.numbered:
@@ -242,8 +255,10 @@ class Plate:
         level = None if self.heat is None else self.heat.level(value)
         return None if level is None or self.heat is None else self.heat.paints[level]
 
-    def _fill(self, paint: Paint | None) -> str:
-        return self.theme.lost if paint is None else hexadecimal(paint.background)
+    def _fill(self, paint: Paint | None, value: float) -> str:
+        if paint is None:
+            return self.theme.least if value == -np.inf else self.theme.lost
+        return hexadecimal(paint.background)
 
     def _strongest(self, array: Array) -> set[tuple[int, int]]:
         if not self.marks:
@@ -258,22 +273,26 @@ class Plate:
         picked = range(self.rows) if self.view.rows is None else self.view.rows.tolist()
         columns = [named(step.column_names[j]) for j in range(self.columns)]
         texts = formatted(matrix.array, self.titled)
-        for i, row, numbers in zip(picked, matrix.array.tolist(), texts, strict=True):
+        hidden = np.zeros(matrix.array.shape, bool) if matrix.hidden is None else matrix.hidden
+        for i, row, numbers in zip(picked, hidden.tolist(), texts, strict=True):
             query = f"{where}{named(step.row_names[i])}{arrow}"
-            for key, value, text in zip(columns, row, numbers, strict=True):
-                said = "hidden" if value == -np.inf else f"{step.name} {text}"
+            for key, unseen, text in zip(columns, row, numbers, strict=True):
+                said = "hidden" if unseen else f"{step.name} {text}"
                 yield f"{query}{key}: {said}"
 
-    def _image(self, array: Array, x: float, y: float) -> str:
+    def _image(self, matrix: Matrix, x: float, y: float) -> str:
         """All the numbers as one picture, which shows the ground where a key is hidden.
 
-        A palette has 256 colours: every other level of the scale, and two for what has none.
+        A palette has 256 colours: every other level of the scale, and three for what has none.
         """
+        array = matrix.array
         colours: list[RGB] = [] if self.heat is None else [p.background for p in self.heat.paints]
-        palette = [*colours[::2], _rgb(self.theme.lost), (0, 0, 0)]
-        lost, clear = len(palette) - 2, len(palette) - 1
+        palette = [*colours[::2], _rgb(self.theme.lost), _rgb(self.theme.least), (0, 0, 0)]
+        lost, least, clear = range(len(palette) - 3, len(palette))
         levels = np.full(array.shape, -1) if self.heat is None else self.heat.levels(array)
-        indexes = np.where(levels < 0, np.where(np.isneginf(array), clear, lost), levels // 2)
+        indexes = np.where(levels < 0, np.where(np.isneginf(array), least, lost), levels // 2)
+        if matrix.hidden is not None:
+            indexes[matrix.hidden] = clear
         return element(
             "image",
             x=x,
@@ -297,13 +316,8 @@ class Legend:
             [[self.low, self.high]] = formatted(ends, digits)
             if not self.heat.around_zero:
                 self.low, self.high = "0", share(self.heat.largest, digits)
-        array = plate.view.array
         outlined = min(plate.broad / max(plate.columns, 1), plate.tall / max(plate.rows, 1))
-        self.items: list[tuple[str, str]] = []
-        if np.isneginf(array).any():
-            self.items.append(("hidden", "hidden"))
-        if np.isnan(array).any():
-            self.items.append(("lost", "NaN"))
+        self.items = [(said, said) for said in without_colour(plate.view)]
         if plate.marks and self.heat is not None:
             self.items.append(("outline" if outlined >= _OUTLINED else "dot", "largest of its row"))
         scale = wide(self.low, QUIET) + wide(self.high, QUIET) + _BAR + 12 if self.heat else 0.0
@@ -337,8 +351,9 @@ class Legend:
     def _swatch(self, kind: str, x: float, y: float) -> Iterator[str]:
         if kind == "hidden":
             yield from hatched(x, y, _SWATCH, _SWATCH, self.theme)
-        elif kind == "lost":
-            yield element("rect", x=x, y=y, width=_SWATCH, height=_SWATCH, fill=self.theme.lost)
+        elif kind in ("-inf", "NaN"):
+            fill = self.theme.least if kind == "-inf" else self.theme.lost
+            yield element("rect", x=x, y=y, width=_SWATCH, height=_SWATCH, fill=fill)
         elif kind == "outline":
             yield _mark(x, y, _SWATCH, _SWATCH, self.theme.ink, least=0)
         else:
@@ -410,6 +425,12 @@ def _round(count: int) -> int:
 
 
 def _about(whole: int, shown: int) -> str:
-    """How many numbers are one."""
+    """How many numbers are one.
+
+    >>> _about(12, 4), _about(5, 4), _about(1100, 768), _about(999, 300)
+    ('3', '1 or 2', '1 or 2', 'about 3')
+    """
     each = whole / max(shown, 1)
+    if 1 < each < 2:
+        return "1 or 2"
     return f"{each:,.0f}" if each == int(each) else f"about {each:,.0f}"

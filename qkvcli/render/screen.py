@@ -51,16 +51,17 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-_BLANK = re.compile(r"(?<! ) (?! )")  # one that parts words; two and more are meant
+_BLANK = re.compile(r"(?<! )(?<!\d,) (?! )|(?<=\d,) (?! )(?!\d+(?:, \d+)*\))")
+"""A blank that parts words; two and more are meant, and one within a shape belongs to it."""
 
 
 def folded(text: str, width: int, then: str = "") -> list[str]:
     """Lines of at most ``width`` columns, broken at blanks, and within a word that is longer.
 
-    Those after the first begin with ``then``.
+    Those after the first begin with ``then``. A shape stays in one piece where it can.
 
-    >>> folded("rows sum to 1", 9, "  "), folded("the longest", 5)
-    (['rows sum', '  to 1'], ['the', 'longe', 'st'])
+    >>> folded("rows sum to 1", 9, "  "), folded("the longest", 5), folded("1, 2 → (3, 4)", 9)
+    (['rows sum', '  to 1'], ['the', 'longe', 'st'], ['1, 2 →', '(3, 4)'])
     """
     if cell_len(text) <= width:
         return [text]

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from rich.cells import cell_len
 
 from qkvcli.core.operands import Shape
-from qkvcli.core.patches import Fit, Patches, reduced
+from qkvcli.core.patches import Fit, Patches
 from qkvcli.core.views import Matrix
 from qkvcli.errors import UsageError
 from qkvcli.render.drawing import SANS, THEMES, Theme, element, escaped, label, marked_up, wide
@@ -40,6 +40,7 @@ _WIDE = 1180.0
 """How wide heat maps of one step may be together, before they go on in another row."""
 _LEAST = 190.0  # how wide a header is at least
 _COLUMNS = 28  # of text, that a header has at least
+_WIDER = 1.3  # than its matrix a step may be, for shapes on one line
 _LINE = 18.0
 
 
@@ -130,7 +131,7 @@ def _bounded(one: Patches, most: Fit) -> Patches:
     array = one.view.array
     if array.shape[-2] <= most.rows and array.shape[-1] <= most.columns:
         return one
-    return one._replace(view=one.view._replace(array=reduced(array, most, one.view.step.name)))
+    return one.within(most)
 
 
 def _as_cells(found: Sequence[Patches]) -> bool:
@@ -230,8 +231,9 @@ class _Group:
                     yield self._name(plate, matrix, left, y)
                 yield from plate.draw(matrix, left, y)
                 if not grid and j + 1 < len(row):
-                    right = x + self.columns[j + 1]
-                    yield from _arrow(plate, row[j + 1][0], right, y + self.tall / 2, self.theme)
+                    then, right = row[j + 1][0], x + self.columns[j + 1]
+                    middle = y + min(plate.tall, then.tall) / 2  # beside both of them
+                    yield from _arrow(plate, then, right, middle, self.theme)
             y += self.tall + _GAP
         for n, line in enumerate(self.footer):
             yield label(x, y + n * _LINE, line, PLAIN, self.theme.quiet)
@@ -270,10 +272,13 @@ class _Header:
         self.name = words.name
         formula = f"{words.name} = {words.formula}"
         self.lines = [(line, PLAIN, look.theme.ink) for line in folded(formula, columns, "  ")]
-        for note in (words.shapes, *plate.notes()):
-            self.lines += [
-                (line, QUIET, look.theme.quiet) for line in folded(note, columns + 2, "  ")
-            ]
+        sides = [words.shapes]
+        if wide(words.shapes, QUIET) > _WIDER * max(plate.width, _LEAST):
+            sides = words.shapes.split(" → ")
+        whole = max(columns + 2, *(cell_len(side) + 2 for side in sides))
+        notes = [(words.shapes, whole), *((note, columns + 2) for note in plate.notes())]
+        for note, most in notes:
+            self.lines += [(line, QUIET, look.theme.quiet) for line in folded(note, most, "  ")]
         self.legend = plate.legend(look.digits)
         widths = [wide(line, size, bold=size == PLAIN) for line, size, _ in self.lines]
         self.width = max([*widths, self.legend.width, _LEAST])

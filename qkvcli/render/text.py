@@ -1,11 +1,13 @@
 """The text that stands in tables: numbers, labels and titles, as a person reads them."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from qkvcli.core.operands import Array
 from qkvcli.core.steps import Outline
+from qkvcli.core.views import View
 
 DIGITS = 4
 
@@ -115,6 +117,39 @@ def matrix_title(index: tuple[int, ...], heads: bool = True) -> str:
     *batches, head = index if heads else (*index, 0)
     named = [f"batch {' '.join(map(str, batches))}"] if batches else []
     return ", ".join([*named, *([f"head {head}"] if heads else [])])
+
+
+def without_colour(view: View) -> Iterator[str]:
+    """What there is in a picture that has no place on a scale: "hidden", "-inf", "NaN".
+
+    A −∞ is hidden where a mask made it, and nowhere else.
+
+    >>> scores = np.array([[-np.inf, -np.inf]])
+    >>> step = Outline("scores", "", (), (1, 2), np.dtype(float))
+    >>> view = View(step, scores, None, (), hidden=np.array([[True, False]]))
+    >>> list(without_colour(view)), list(without_colour(view._replace(hidden=None)))
+    (['hidden', '-inf'], ['-inf'])
+    """
+    hidden = np.False_ if view.hidden is None else view.hidden
+    if np.any(hidden):
+        yield "hidden"
+    if (np.isneginf(view.array) & ~hidden).any():
+        yield "-inf"
+    if np.isnan(view.array).any():
+        yield "NaN"
+
+
+def beyond(usual: float | None, array: Array, digits: int) -> str:
+    """What is said where a scale ends at the weights that are usual, and some are larger.
+
+    >>> beyond(0.02, np.array([1.0, 0.02]), 2), beyond(None, np.array([1.0]), 2)
+    ('queries that see few keys: up to 1.00, shown as 0.02', '')
+    """
+    largest = array[np.isfinite(array)].max(initial=0)
+    if usual is None or not 0 < usual < largest:
+        return ""
+    few = "queries that see few keys"
+    return f"{few}: up to {share(float(largest), digits)}, shown as {share(usual, digits)}"
 
 
 def markdown_cell(text: str) -> str:
