@@ -123,7 +123,8 @@ def test_help_in_ascii(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in HELPS:
         shown = qkv(*words).data
         assert shown.isascii()
-        ours = (b"$?", b"numbers?", b"bert?", b",?", b"or ?", b"(? ")  # question marks that are meant
+        # question marks that are meant
+        ours = (b"$?", b"numbers?", b"bert?", b",?", b"or ?", b"(? ")
         assert sum(map(shown.count, ours)) == shown.count(b"?")
 
 
