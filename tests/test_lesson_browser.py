@@ -666,6 +666,121 @@ def test_it_fits_a_telephone(lesson: Callable[..., Page], name: str, link: str) 
     assert page.js("document.documentElement.scrollWidth") <= 360
 
 
+SENTENCE = "Die Katze saß gestern auf der Matte und schaute dem kleinen Hund lange zu .".split()
+
+
+@pytest.fixture
+def sentence(page: Page, tmp_path: Path) -> Callable[..., Page]:
+    """The page of a sentence, in a window of some size."""
+
+    def opened(width: int, height: int, link: str = "") -> Page:
+        inputs = (drawn((len(SENTENCE), 8), n) for n in range(3))
+        steps = qkvcli.attend(*inputs, labels=SENTENCE, preset="gpt")
+        steps.page().save(tmp_path / "lesson.html")
+        page.size(width, height)
+        page.go(tmp_path / "lesson.html", link)
+        return page
+
+    return opened
+
+
+def boxes(page: Page, selector: str) -> list[dict[str, float]]:
+    """Where the elements of a selector are in the window."""
+    found: list[dict[str, float]] = page.js(
+        f"[...document.querySelectorAll({json.dumps(selector)})]"
+        ".map(element => element.getBoundingClientRect().toJSON())"
+    )
+    return found
+
+
+def is_within(inner: dict[str, float], outer: dict[str, float]) -> bool:
+    return (
+        outer["left"] - 1 <= inner["left"]
+        and inner["right"] <= outer["right"] + 1
+        and outer["top"] - 1 <= inner["top"]
+        and inner["bottom"] <= outer["bottom"] + 1
+    )
+
+
+def window(width: int, height: int) -> dict[str, float]:
+    return {"left": 0, "top": 0, "right": width, "bottom": height}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (1024, 768)])
+def test_a_sentence_fits_a_screen(sentence: Callable[..., Page], width: int, height: int) -> None:
+    page = sentence(width, height, "#q=14&k=14&s=weights")
+    [frame] = boxes(page, "#heat .scroll")
+    cells = boxes(page, "#heat [data-row]")
+    assert len(cells) == len(SENTENCE) ** 2
+    assert all(is_within(cell, frame) for cell in cells)
+    [chosen] = boxes(page, '#heat [aria-selected="true"]')
+    assert is_within(chosen, window(width, height))
+    ends = boxes(page, "#heat tbody .end")
+    assert any(end["width"] for end in ends) == (width == 1920)  # these give way first
+
+
+def test_the_cell_explained_is_in_sight(sentence: Callable[..., Page]) -> None:
+    page = sentence(360, 500, "#q=14&k=14")
+    frame = boxes(page, "#heat .scroll")[0]
+    assert frame["width"] < 360
+    for key in ("", "Home", "End", "PageUp", "ArrowLeft", "PageDown"):
+        if key:
+            page.press(key)
+        [chosen] = boxes(page, '#heat [aria-selected="true"]')
+        [frame] = boxes(page, "#heat .scroll")
+        assert is_within(chosen, window(360, 500)), key
+        assert is_within(chosen, frame), key
+        row = page.js("Number(document.activeElement.dataset.row ?? 14)")
+        name = boxes(page, "#heat tbody th")[row]
+        assert chosen["left"] >= name["right"] - 1, key  # and not under its row's name
+
+
+@pytest.mark.parametrize("step", ["scores", "weights", "output"])
+def test_the_part_that_is_asked_for_is_in_sight(lesson: Callable[..., Page], step: str) -> None:
+    lesson("run", "--example", "bert").size(1280, 720)
+    page = lesson("run", "--example", "bert", link=f"#h=6&q=2&k=3&c=9&s={step}")
+    [part], [panel] = boxes(page, "#panel .now"), boxes(page, "#panel")
+    assert is_within(part, panel)
+    assert is_within(panel, window(1280, 720))
+    page.press("ArrowDown")
+    [part] = boxes(page, "#panel .now")
+    assert is_within(part, panel)
+
+
+@pytest.mark.parametrize("width", [360, 420, 1024, 1200])
+def test_no_table_of_the_explanation_is_cut(lesson: Callable[..., Page], width: int) -> None:
+    page = lesson("run", "--example", "bert")
+    page.size(width)
+    for link in ("#h=6&q=2&k=3&s=scores", "#h=6&q=2&k=3&s=output&c=9"):
+        go(page, link)
+        frames = "[...document.querySelectorAll('#panel .scroll')]"
+        assert max(page.js(f"{frames}.map(e => e.scrollWidth - e.clientWidth)")) <= 0
+
+
+def test_another_width_is_another_layout(lesson: Callable[..., Page], page: Page) -> None:
+    page.size(360)
+    lesson("run", "--example", "cat", link="#q=1&k=2")
+    cell = '[data-row="1"][data-column="2"]'
+    assert page.text(cell) == "0.63"
+    page.js(f"document.querySelector('{cell}').focus()")
+    page.size(1200)
+    page.waited(lambda: page.text(cell) == "0.6291")
+    assert page.js("document.activeElement.dataset.column") == "2"
+    page.size(360)
+    page.waited(lambda: page.text(cell) == "0.63")
+
+
+def test_labels_on_their_side_are_so_in_every_script(page: Page, tmp_path: Path) -> None:
+    inputs = (drawn((3, 2), n) for n in range(3))
+    labels = ["猫坐在垫子上面看着那只很小的狗", "👨‍👩‍👧‍👦" * 9, "שלום עולם ארוך מאוד"]
+    qkvcli.attend(*inputs, labels=labels).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    found = boxes(page, "#heat thead bdi")
+    assert all(box["height"] > box["width"] for box in found)
+    style = "getComputedStyle(document.querySelector('#heat thead bdi'))"
+    assert page.js(f"[{style}.writingMode, {style}.textOrientation]") == ["vertical-rl", "sideways"]
+
+
 def test_text_stands_out_from_its_ground(lesson: Callable[..., Page]) -> None:
     page = lesson("run", "--example", "gpt", link="#h=4")
     colours = page.js(

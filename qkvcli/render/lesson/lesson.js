@@ -547,9 +547,11 @@ function lesson() {
   const SPOKEN = 3,
     WRITTEN_OUT = 8,
     FAR = 20;
-  // Of vectors that are wider only the largest numbers are shown.
-  const isWide = (width, numbers) => width > (innerWidth < 500 ? 3 : isWhole(numbers) ? 8 : 5);
-  const shownOf = () => (innerWidth < 500 ? 2 : 4);
+  // Of vectors that are wider only the largest numbers are shown, and fewer where they do not fit.
+  const SHOWN = [4, 3, 2, 1];
+  let shownOf = SHOWN[0];
+  const isWide = (width, numbers) =>
+    width > (shownOf < SHOWN[0] ? shownOf : isWhole(numbers) ? 8 : 5);
   const DIGITS = Math.max(data.digits, 1),
     EXACT = Math.max(data.digits, 4);
   const SLACK = { float32: 1e-5, float64: 1e-12 };
@@ -795,7 +797,7 @@ function lesson() {
     const size = (c) => (Number.isNaN(each[c]) ? Infinity : Math.abs(each[c]));
     let picked = Array.from({ length: width }, (_, c) => c);
     if (isWide(width, each))
-      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf);
     const rest = each.reduce((sum, x, c) => (picked.includes(c) ? sum : sum + x), 0);
     const more = width - picked.length;
     const last = (text) => (more ? [text] : []);
@@ -962,9 +964,9 @@ function lesson() {
     if (isWide(valueWidth, output)) {
       const size = (c) =>
         c === column ? Infinity : Number.isNaN(output[c]) ? Infinity : Math.abs(output[c]);
-      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf);
       if (column !== null)
-        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf());
+        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf);
     }
     const more = valueWidth - columns.length;
     const table = sheet(
@@ -1085,6 +1087,12 @@ function lesson() {
 
   const GRID = { cells: 1024, columns: 64, numbers: 16 };
 
+  // How wide a text is, in pixels; a sign of Chinese is as wide as two letters.
+  const ruler = document.createElement("canvas").getContext("2d");
+  ruler.font = "16px system-ui, sans-serif";
+  const breadth = (text) => ruler.measureText(text).width;
+  const isSmall = () => document.documentElement.clientWidth < 500;
+
   // What is said of a cell, in words.
   function cellText(step, place, i, column, value, visible) {
     if (step === "output")
@@ -1122,16 +1130,16 @@ function lesson() {
     const write = formatted(
       numbers,
       step === "weights" || !whole
-        ? columns > (innerWidth < 500 ? 4 : 6)
+        ? columns > (isSmall() ? 4 : 6)
           ? Math.min(DIGITS, 2)
           : DIGITS
         : 0,
     );
     const longest = Math.max(
-      ...Array.from({ length: columns }, (_, c) => columnLabel(step, c).length),
+      ...Array.from({ length: columns }, (_, c) => breadth(columnLabel(step, c))),
     );
     const every = Math.ceil(columns / 32); // of many, some have their label
-    const upright = longest > (columns > 8 ? 4 : 9) || (columns > GRID.numbers && longest > 2);
+    const upright = longest > (columns > 8 ? 36 : 80) || (columns > GRID.numbers && longest > 22);
     const ends = step === "weights" && showNumbers;
     const head = element(
       "tr",
@@ -1199,6 +1207,7 @@ function lesson() {
           upright ? "upright" : "",
           showNumbers ? "" : "small",
           columns > 7 ? "narrow" : "",
+          rows > 8 && showNumbers ? "low" : "",
         ]
           .join(" ")
           .trim(),
@@ -1353,12 +1362,50 @@ function lesson() {
     part("about").textContent = data.about[state.step];
     part("legend").replaceChildren(...legend(state.step, state.place));
     part("heat").replaceChildren(heatMap(state.step, state.place));
+    fit();
     for (const button of part("controls").querySelectorAll("[data-axis]")) {
       const [axis, i] = [Number(button.dataset.axis), Number(button.dataset.index)];
       button.setAttribute("aria-pressed", state.place[axis] === i);
     }
     move(false);
   }
+
+  // A sentence needs more of a wide screen than a few tokens do.
+  const isLong = (columns) => columns > 10 && fitsGrid({ rows: QUERIES, columns });
+  const wantsRoom = () => isLong(KEYS) || (hasOutput && valueWidth > 32 && isLong(valueWidth));
+
+  // Where a table does not fit, its last column gives way first, then the room within its cells.
+  function fit() {
+    const frame = part("heat").querySelector(".scroll");
+    if (frame === null) return;
+    const table = frame.firstElementChild;
+    const overflows = () => frame.scrollWidth > frame.clientWidth;
+    table.classList.add("roomy");
+    if (overflows()) table.classList.remove("roomy");
+    for (const name of ["endless", "tight", "tiny"]) if (overflows()) table.classList.add(name);
+  }
+
+  // Scroll so that a cell is seen: in its table, and in the window if that is wanted. (What has
+  // this page in a frame is not moved.)
+  function uncover(cell, inWindow) {
+    const room = 6;
+    let own = cell.getBoundingClientRect();
+    const frame = cell.closest(".scroll");
+    if (frame !== null) {
+      const box = frame.getBoundingClientRect();
+      const first = box.left + cell.parentElement.firstElementChild.offsetWidth + room;
+      if (own.left < first) frame.scrollLeft -= first - own.left;
+      else if (own.right + room > box.right) frame.scrollLeft += own.right + room - box.right;
+    }
+    if (!inWindow) return;
+    own = cell.getBoundingClientRect();
+    if (own.top < room) scrollBy(0, own.top - room);
+    else if (own.bottom + room > innerHeight) scrollBy(0, own.bottom + room - innerHeight);
+    bound();
+    aim();
+  }
+
+  const marked = () => part("heat").querySelector('[aria-selected="true"], .marker');
 
   // The marker to where it belongs, and what is said of the cell there.
   function move(focus) {
@@ -1378,7 +1425,8 @@ function lesson() {
       marker.style.left = `${((column + 0.5) / found.columns) * 100}%`;
       marker.style.top = `${((state.query + 0.5) / found.rows) * 100}%`;
     }
-    if (focus) (cell ?? frame)?.focus({ preventScroll: cell === null });
+    if (focus) (cell ?? frame)?.focus({ preventScroll: true });
+    if (marked() !== null) uncover(marked(), focus);
     explain();
     remember();
   }
@@ -1397,9 +1445,40 @@ function lesson() {
     );
     close.addEventListener("click", () => shut());
     const column = state.step === "output" ? state.column : null;
-    panel.replaceChildren(close, ...tell(explained(state.place, state.query, state.key), column));
+    const found = explained(state.place, state.query, state.key);
+    bound();
+    for (shownOf of SHOWN) {
+      panel.replaceChildren(close, ...tell(found, column));
+      const sheets = [...panel.querySelectorAll(".scroll:not(:has(.bars))")];
+      if (sheets.every((frame) => frame.scrollWidth <= frame.clientWidth)) break;
+    }
     const looked = { weights: "weights", output: "output" }[state.step] ?? "score";
     panel.querySelector(`[data-part="${looked}"]`)?.classList.add("now");
+    aim();
+  }
+
+  const isBeside = () => getComputedStyle(part("panel")).position === "sticky";
+
+  // The explanation beside the map ends where the window does.
+  function bound() {
+    const top = Math.max(part("stage").getBoundingClientRect().top, EDGE);
+    const high = Math.max(innerHeight - top - EDGE, LEAST);
+    part("panel").style.maxHeight = isBeside() ? `${high}px` : "none";
+  }
+
+  const EDGE = 8,
+    LEAST = 240; // pixels
+
+  // The part that is asked for is seen, whatever stands before it.
+  function aim() {
+    const panel = part("panel"),
+      now = panel.querySelector(".now");
+    panel.scrollTop = 0;
+    if (now === null || !isBeside()) return;
+    const box = panel.getBoundingClientRect(),
+      own = now.getBoundingClientRect();
+    const under = own.bottom + EDGE - box.bottom;
+    if (under > 0) panel.scrollTop = Math.min(under, own.top - box.top - EDGE);
   }
 
   function shut() {
@@ -1584,8 +1663,8 @@ function lesson() {
   // After something was changed: all anew.
   function changed() {
     held = new Map();
-    draw();
     check();
+    draw();
     part("reset").hidden = !isChanged();
   }
 
@@ -1819,14 +1898,48 @@ function lesson() {
 
   // ---- Begin -----------------------------------------------------------------------------------
 
+  // Another width, or a frame that opens: what fits is decided anew.
+  function watch() {
+    let width = document.documentElement.clientWidth,
+      timer = 0;
+    const refit = () => {
+      const had = part("heat").contains(document.activeElement);
+      silent = true;
+      draw();
+      if (had) (part("heat").querySelector('[tabindex="0"]') ?? marked()).focus({ preventScroll: true });
+      silent = false;
+    };
+    const observed = () => {
+      const now = document.documentElement.clientWidth;
+      if (now === width) return;
+      width = now;
+      clearTimeout(timer);
+      timer = setTimeout(refit, PAUSE);
+    };
+    new ResizeObserver(observed).observe(document.documentElement);
+    addEventListener("resize", () => {
+      bound();
+      aim();
+    });
+    addEventListener("scroll", bound, { passive: true });
+  }
+
+  const PAUSE = 100; // milliseconds
+
   function start() {
+    document.body.classList.toggle("wide", wantsRoom());
+    part("static").hidden = true;
+    part("lesson").hidden = false;
     state.step = hasWeights && steps().includes("weights") ? "weights" : steps().at(-1);
     recall();
-    if (!/[#&][qk]=/.test(location.hash)) begins();
+    const linked = /[#&][qk]=/.test(location.hash);
+    if (!linked) begins();
+    document.documentElement.classList.add("computes");
     controls();
+    check();
     draw();
     inputs();
-    check();
+    if (linked) uncover(marked(), true);
     part("heat").addEventListener("click", clicked);
     part("heat").addEventListener("pointermove", hovered);
     part("heat").addEventListener("pointerleave", hovered);
@@ -1845,12 +1958,11 @@ function lesson() {
       draw();
       inputs();
       silent = false;
+      if (/[#&][qk]=/.test(location.hash)) uncover(marked(), true);
     });
     addEventListener("beforeprint", onPaper);
     addEventListener("afterprint", () => part("print").replaceChildren());
-    part("static").hidden = true;
-    part("lesson").hidden = false;
-    document.documentElement.classList.add("computes");
+    watch();
   }
 
   start();
