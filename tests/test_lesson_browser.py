@@ -5,6 +5,7 @@ import math
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -768,6 +769,86 @@ def test_another_width_is_another_layout(lesson: Callable[..., Page], page: Page
     assert page.js("document.activeElement.dataset.column") == "2"
     page.size(360)
     page.waited(lambda: page.text(cell) == "0.63")
+
+
+@pytest.mark.parametrize(("length", "step"), [(36, 1), (48, 2), (64, 2), (300, 10), (900, 50)])
+def test_rows_and_columns_of_a_picture_have_the_same_labels(
+    page: Page, tmp_path: Path, length: int, step: int
+) -> None:
+    inputs = (drawn((length, 2), n) for n in range(3))
+    qkvcli.attend(*inputs).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    across, down = page.texts(".across span"), page.texts(".down span")
+    assert across == down == [str(i) for i in range(0, length, step)]
+
+
+def test_numbers_of_columns_stand_apart(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "bert")
+    page.size(360)
+    go(page, "#s=output")
+    page.waited(lambda: page.texts("#heat thead th")[:2] == ["0", ""])
+    found = boxes(page, "#heat thead bdi")
+    assert len(found) > 3
+    for left, right in pairwise(found):
+        assert left["right"] < right["left"]
+
+
+def test_queries_that_see_few_keys_do_not_dim_the_others(page: Page, tmp_path: Path) -> None:
+    query, key, value = (drawn((80, 4), n) for n in range(3))
+    steps = qkvcli.attend(query, key, value, causal=True, scale=0.2)
+    steps.page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    weights, _ = attention(query, key, value, scale=0.2, seen=lambda i, j: j <= i)
+    most = np.array(weights)[10:].max()  # 10 keys are an eighth of 80
+    told = page.text("#legend")
+    assert told.startswith(f"0{most:.4f} and more hidden● largest of its row")
+    assert told.endswith("(queries that see up to 10 keys do not count for the scale)")
+    row, column = divmod(int(np.argmax(np.where(np.arange(80)[:, None] < 10, 0, weights))), 80)
+    first, best = page.js(
+        f"[0, 4 * (80 * {row} + {column})].map(at => [...document.querySelector('canvas')"
+        ".getContext('2d').getImageData(0, 0, 80, 80).data.slice(at, at + 3)])"
+    )
+    assert first == best  # both have the last colour
+    dots = page.js(
+        "[...document.querySelectorAll('.picture circle')]"
+        ".map(dot => [dot.getAttribute('cy'), dot.getAttribute('cx')].map(parseFloat))"
+    )
+    found = [(round(y * 0.8 - 0.5), round(x * 0.8 - 0.5)) for y, x in dots]
+    assert found == list(enumerate(np.argmax(weights, axis=1)))
+
+
+def test_where_each_query_sees_one_key_all_count(page: Page, tmp_path: Path) -> None:
+    inputs = (drawn((6, 2), n) for n in range(3))
+    qkvcli.attend(*inputs, window=(0, 0)).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    assert page.text("#legend") == "01 hiddenbold largest of its row"
+
+
+def test_the_legend_says_what_no_colour_does(page: Page, tmp_path: Path) -> None:
+    query, key, value = (drawn((4, 3), n) for n in range(3))
+    qkvcli.attend(query, key, value).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    assert "hidden" not in page.text("#legend")
+    assert "NaN" not in page.text("#legend")
+    query[2, 1] = np.nan
+    qkvcli.attend(query, key, value, causal=True).page().save(tmp_path / "lesson.html")
+    for link, said in (
+        ("#s=scores", ["NaN"]),
+        ("#s=masked", ["hidden", "NaN"]),
+        ("#s=output", ["NaN"]),
+    ):
+        page.go(tmp_path / "lesson.html", link)
+        assert page.texts("#legend > :not(.scale)") == said
+    go(page, "#s=weights")
+    assert page.texts("#legend > :not(.scale)")[:3] == ["hidden", "NaN", "bold largest of its row"]
+    for kind, count in (("hidden", 6), ("lost", 3)):
+        ground = (
+            "e => { const s = getComputedStyle(e); return s.backgroundColor + s.backgroundImage }"
+        )
+        marked = f"#heat td.{kind}, #legend b.{kind}"
+        looks = page.js(f"[...document.querySelectorAll('{marked}')].map({ground})")
+        assert len(looks) == count + 1
+        assert len(set(looks)) == 1
 
 
 def test_labels_on_their_side_are_so_in_every_script(page: Page, tmp_path: Path) -> None:

@@ -1049,18 +1049,49 @@ function lesson() {
     aroundZero: data.colours.aroundZero.map(rgb),
   };
 
-  // The scale for the numbers of a matrix: from 0 up for weights, around 0 for all else.
-  function heatOf(name, numbers) {
+  // Up to how many keys a query may see that says nothing of them: one alone has all the weight,
+  // and of few each has much, however little it matters. Of long rows they are more.
+  const FEW = 1 / 8;
+
+  // Which rows say how much a key matters: all, where they see as few keys as each other.
+  function telling(found) {
+    const seen = Array.from({ length: QUERIES }, (_, i) =>
+      found.visible.subarray(i * KEYS, (i + 1) * KEYS).reduce((a, b) => a + b, 0),
+    );
+    const few = Math.max(Math.floor(FEW * seen.reduce((a, b) => Math.max(a, b), 0)), 1);
+    return { few, rows: seen.map((count) => count > few) };
+  }
+
+  // The largest number of some rows.
+  function peakOf({ numbers, columns }, size, chosen = () => true) {
     let most = 0;
+    for (let at = 0; at < numbers.length; at++) {
+      const value = size(numbers[at]);
+      if (value > most && value < Infinity && chosen(Math.floor(at / columns))) most = value;
+    }
+    return most;
+  }
+
+  // The scale for the numbers of a matrix: from 0 up for weights, around 0 for all else. Weights
+  // beyond those of the rows that tell something have its last colour.
+  const heatOf = (name, found) => (found.heat ??= measured(name, found));
+
+  function measured(name, found) {
     const weights = name === "weights";
-    for (const value of numbers) {
-      if (Number.isFinite(value)) most = Math.max(most, weights ? value : Math.abs(value));
+    const size = weights ? (x) => x : Math.abs;
+    let most = peakOf(found, size),
+      beyond = null;
+    if (weights) {
+      const { few, rows } = telling(found);
+      const known = peakOf(found, size, (i) => rows[i]);
+      if (known && known < most) [most, beyond] = [known, few];
     }
     const anchors = ANCHORS[weights ? "weights" : "aroundZero"];
     const lowest = weights ? 0 : -most;
     return {
       lowest,
       most,
+      beyond,
       anchors,
       colour(value) {
         if (Number.isNaN(value) || value === MINUS) return null;
@@ -1114,10 +1145,18 @@ function lesson() {
   const fitsGrid = (found) =>
     found.columns <= GRID.columns && found.rows * found.columns <= GRID.cells;
 
+  // How wide a heat map may be, in pixels; on paper it is as wide as the paper.
+  const PAPER = 567,
+    PICTURE = 736, // the most of a picture with its labels
+    NAMES = 96, // of that, for the labels of rows
+    LINE = 14; // what a label needs
+  let printed = false;
+  const roomFor = () => (printed ? PAPER : part("heat").clientWidth);
+
   // The heat map of a step: a table where the cells are few, else a picture of pixels.
   function heatMap(step, place) {
     const found = matrix(place, step),
-      heat = heatOf(step, found.numbers);
+      heat = heatOf(step, found);
     return (fitsGrid(found) ? grid : canvas)(step, place, found, heat);
   }
 
@@ -1138,7 +1177,10 @@ function lesson() {
     const longest = Math.max(
       ...Array.from({ length: columns }, (_, c) => breadth(columnLabel(step, c))),
     );
-    const every = Math.ceil(columns / 32); // of many, some have their label
+    // of many, some have their label
+    const cramped = showNumbers ? LINE : longest > 22 ? LINE : longest * 0.8 + 4;
+    const every = showNumbers ? 1 : round((cramped * columns) / Math.max(roomFor() - NAMES, 1));
+    const named = labelled(columns, every, (c) => columnLabel(step, c));
     const upright = longest > (columns > 8 ? 36 : 80) || (columns > GRID.numbers && longest > 22);
     const ends = step === "weights" && showNumbers;
     const head = element(
@@ -1149,7 +1191,7 @@ function lesson() {
         element(
           "th",
           { role: "columnheader", scope: "col" },
-          c % every ? "" : bdi(columnLabel(step, c)),
+          named[c] ? bdi(columnLabel(step, c)) : "",
         ),
       ),
       ends ? element("th", { class: "end" }) : null,
@@ -1167,7 +1209,13 @@ function lesson() {
             tabindex: "-1",
             "data-row": i,
             "data-column": c,
-            class: hidden ? "hidden" : peaks.includes(c) ? "peak" : null,
+            class: hidden
+              ? "hidden"
+              : Number.isNaN(value)
+                ? "lost"
+                : peaks.includes(c)
+                  ? "peak"
+                  : null,
             "aria-label":
               cellText(step, place, i, c, value, !hidden) +
               (peaks.includes(c) && peaks.length === 1 ? ", the largest of its row" : ""),
@@ -1220,6 +1268,46 @@ function lesson() {
   }
 
   const SIDE = 640; // pixels of a picture, at most
+  const LOST = [0xe3, 0x77, 0xc2]; // the colour of what is no number
+
+  // The next of 1, 2, 5, 10, 20, 50, … that is no less.
+  function round(count) {
+    for (let power = 1; ; power *= 10) {
+      for (const first of [1, 2, 5]) if (first * power >= count) return first * power;
+    }
+  }
+
+  // Which of so many rows or columns have their label: tokens by their place, numbers by
+  // themselves where they follow each other.
+  function labelled(count, every, label) {
+    const first = Number(label(0));
+    const follow = label(0) !== "" && Number(label(count - 1)) - first === count - 1;
+    const start = follow ? (every - (first % every)) % every : 0;
+    return Array.from({ length: count }, (_, n) => n >= start && (n - start) % every === 0);
+  }
+
+  // A dot on the largest of each row, where a cell has room for one.
+  const DOTTED = 128;
+  const isDotted = ({ rows, columns }) => columns > 1 && Math.max(rows, columns) <= DOTTED;
+
+  function dots(found, heat) {
+    const { rows, columns, numbers } = found;
+    const space = "http://www.w3.org/2000/svg";
+    const drawn = document.createElementNS(space, "svg");
+    drawn.setAttribute("aria-hidden", "true");
+    for (let i = 0; i < rows; i++) {
+      for (const j of largest(numbers.subarray(i * columns, (i + 1) * columns))) {
+        const dot = document.createElementNS(space, "circle");
+        const colour = heat.colour(numbers[i * columns + j]);
+        dot.setAttribute("cx", `${((j + 0.5) / columns) * 100}%`);
+        dot.setAttribute("cy", `${((i + 0.5) / rows) * 100}%`);
+        dot.setAttribute("r", `${20 / Math.max(rows, columns)}%`);
+        dot.setAttribute("fill", colour === null ? "none" : ink(colour));
+        drawn.append(dot);
+      }
+    }
+    return drawn;
+  }
 
   // A picture with one dot for each cell, or for the largest of several.
   function canvas(step, place, found, heat) {
@@ -1228,7 +1316,7 @@ function lesson() {
     const high = Math.ceil(rows / by[0]),
       wide = Math.ceil(columns / by[1]);
     const picture = element("canvas", { width: wide, height: high, "aria-hidden": "true" });
-    const dots = new ImageData(wide, high);
+    const pixels = new ImageData(wide, high);
     const size = step === "weights" ? (x) => x : Math.abs;
     for (let y = 0; y < high; y++) {
       for (let x = 0; x < wide; x++) {
@@ -1236,22 +1324,26 @@ function lesson() {
         for (let i = y * by[0]; i < Math.min((y + 1) * by[0], rows); i++) {
           for (let j = x * by[1]; j < Math.min((x + 1) * by[1], columns); j++) {
             const value = isHidden(step, found, i, j) ? MINUS : numbers[i * columns + j];
-            if (value !== MINUS && (peak === MINUS || size(value) > size(peak))) peak = value;
+            const known = peak !== MINUS && !Number.isNaN(peak);
+            if (value !== MINUS && (!known || size(value) > size(peak))) peak = value;
           }
         }
-        const colour = heat.colour(peak),
+        const colour = Number.isNaN(peak) ? LOST : heat.colour(peak),
           at = 4 * (y * wide + x);
-        if (colour !== null) dots.data.set([...colour, 255], at);
+        if (colour !== null) pixels.data.set([...colour, 255], at);
       }
     }
-    picture.getContext("2d").putImageData(dots, 0, 0);
+    picture.getContext("2d").putImageData(pixels, 0, 0);
     const each = Math.max(by[0], by[1]);
+    // the same steps on both sides, so that a token has its label on both or on none
+    const side = Math.min(roomFor(), PICTURE) - NAMES;
+    const every = round((LINE * Math.max(rows, columns)) / Math.max(side, 1));
     const labels = (axis, count, label) => {
-      const every = Math.ceil(count / (axis === "down" ? 32 : 16));
-      const ticks = Array.from({ length: Math.ceil(count / every) }, (_, n) => {
-        const tick = element("span", {}, bdi(label(n * every)));
-        tick.style[axis === "down" ? "top" : "left"] = `${((n * every + 0.5) / count) * 100}%`;
-        return tick;
+      const ticks = labelled(count, every, label).flatMap((has, n) => {
+        if (!has) return [];
+        const tick = element("span", {}, bdi(label(n)));
+        tick.style[axis === "down" ? "top" : "left"] = `${((n + 0.5) / count) * 100}%`;
+        return [tick];
       });
       return element("div", { class: axis, "aria-hidden": "true" }, ticks);
     };
@@ -1268,6 +1360,7 @@ function lesson() {
         "data-columns": columns,
       },
       picture,
+      step === "weights" && isDotted(found) ? dots(found, heat) : null,
       element("div", { class: "marker" }),
     );
     frame.style.aspectRatio = `${Math.max(wide, 1)} / ${Math.max(Math.min(high, wide), wide / 8)}`;
@@ -1284,15 +1377,36 @@ function lesson() {
     );
   }
 
-  // The scale of colours, with its two ends.
+  // The scale of colours, with its two ends, and what stands for that which is not on it.
   function legend(step, place) {
-    const heat = heatOf(step, matrix(place, step).numbers);
+    const found = matrix(place, step),
+      heat = heatOf(step, found);
     const bar = element("i", { "aria-hidden": "true" });
     bar.style.background = `linear-gradient(to right, ${heat.anchors.map(css).join()})`;
-    const ends = [heat.lowest, heat.most].map((value) =>
+    const [low, high] = [heat.lowest, heat.most].map((value) =>
       value === 0 ? "0" : number(value, DIGITS),
     );
-    return [ends[0], bar, ends[1]];
+    const more = heat.beyond === null ? "" : " and more";
+    return [element("span", { class: "scale" }, low, bar, high + more), ...signs(step, found, heat)];
+  }
+
+  // What a hatched cell, a NaN and a bold number (or a dot) are, where there are any.
+  function signs(step, found, heat) {
+    const made = [];
+    const item = (sign, text) => made.push(element("span", {}, sign, ` ${text}`));
+    const swatch = (kind) => element("b", { class: kind, "aria-hidden": "true" });
+    if ((step === "weights" || step === "masked") && found.visible.includes(0))
+      item(swatch("hidden"), "hidden");
+    if (found.numbers.some((value) => Number.isNaN(value))) item(swatch("lost"), "NaN");
+    if (step === "weights" && found.columns > 1) {
+      if (!fitsGrid(found) && isDotted(found)) item("●", "largest of its row");
+      else if (fitsGrid(found) && found.columns <= GRID.numbers) item(element("strong", {}, "bold"), "largest of its row");
+    }
+    if (heat.beyond !== null) {
+      const who = heat.beyond === 1 ? "that see one key" : `that see up to ${heat.beyond} keys`;
+      made.push(element("span", {}, `(queries ${who} do not count for the scale)`));
+    }
+    return made;
   }
 
   // The title of a step: its name, its formula, and its shapes for one head.
@@ -1555,17 +1669,16 @@ function lesson() {
     return best;
   }
 
-  // Where to begin: at the largest weight of a query that sees several keys.
+  // Where to begin: at the largest weight of a query that sees more than a few keys.
   function begins() {
     const name = hasWeights ? "weights" : lastScore();
-    const found = matrix(state.place, name);
+    const found = matrix(state.place, name),
+      { rows } = telling(found);
     let best = MINUS;
     for (let i = 0; i < QUERIES; i++) {
-      const visible = found.visible.subarray(i * KEYS, (i + 1) * KEYS);
-      const seen = visible.reduce((a, b) => a + b, 0);
       for (let j = 0; j < KEYS; j++) {
         const value = found.numbers[i * KEYS + j];
-        if (visible[j] && (seen > 1 || KEYS === 1) && value > best) {
+        if (found.visible[i * KEYS + j] && (rows[i] || KEYS === 1) && value > best) {
           best = value;
           [state.query, state.key] = [i, j];
         }
