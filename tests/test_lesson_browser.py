@@ -497,6 +497,79 @@ def test_numbers_are_edited(lesson: Callable[..., Page]) -> None:
     assert page.js(f"document.querySelector('{field}').value") == "0"
 
 
+def test_what_is_no_number_is_said_so(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat")
+    page.js("document.getElementById('inputs').open = true")
+    before = cells(page)
+    field = '[data-side="query"] input'
+    for text in ("0x10", "1,000,000", "", "Infinity", "1e999", "--1", "word"):
+        page.fill(field, "5")
+        page.fill(field, "0")
+        page.fill(field, text) if text else page.js(
+            f"(input => {{ input.value = ''; input.dispatchEvent(new Event('input')); }})"
+            f"(document.querySelector('{field}'))"
+        )
+        assert page.text(f"{field} + .fault") == "not a number; 0 is still used", text
+        assert np.array_equal(cells(page), before)
+    for text in ("-1.5", "2e0", "−0,25", ".5", "3."):
+        page.fill(field, text)
+        assert page.text(f"{field} + .fault") == ""
+        assert page.js(f"document.querySelector('{field}').getAttribute('aria-invalid')") == "false"
+
+
+def test_heads_that_share_keys_are_named(page: Page, tmp_path: Path) -> None:
+    query, key, value = drawn((6, 4, 3)), drawn((2, 4, 3), 2), drawn((2, 4, 3), 3)
+    qkvcli.attend(query, key, value).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#h=1")
+    captions = ["Q (4, 3)", "K (4, 3) shared by heads 0–2", "V (4, 3) shared by heads 0–2"]
+    assert page.texts("#inputs caption") == captions
+    page.click('[data-index="4"]')
+    assert page.texts("#inputs caption")[1] == "K (4, 3) shared by heads 3–5"
+    steps = qkvcli.attend(*HEADS[:1], drawn((4, 6, 3), 2), drawn((4, 6, 2), 3))
+    steps.page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    assert page.texts("#inputs caption")[1] == "K (6, 3) shared by batches 0, 1"
+
+
+def test_a_page_of_one_step_has_no_way_to_another(lesson: Callable[..., Page]) -> None:
+    visible = "document.getElementById('steps').getClientRects().length"
+    page = lesson("softmax", "--example", "cat")
+    assert page.js(visible) == 0
+    page.click("#causal")  # which is a step more
+    assert page.js(visible) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "scores"])
+def test_a_hidden_score_is_headed_so(lesson: Callable[..., Page], command: str) -> None:
+    page = lesson(command, "--example", "cat", "--preset", "gpt", link="#q=1&k=3&s=masked")
+    assert page.text("#panel h2") == "cat → on: hidden"
+    go(page, "#q=3&k=1&s=masked")
+    assert not page.text("#panel h2").endswith("hidden")
+
+
+def test_no_decimals_are_none(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "article", "--digits", 0)
+    for step in ("scores", "weights"):
+        go(page, f"#s={step}")
+        assert all(re.fullmatch(r"-?\d+", text) for text in page.texts("#heat [data-row]"))
+
+
+@pytest.mark.parametrize(("length", "selector"), [(6, "[aria-selected=true]"), (40, ".marker")])
+def test_the_cell_explained_is_marked_on_paper(
+    page: Page, tmp_path: Path, length: int, selector: str
+) -> None:
+    inputs = (drawn((length, 3), n) for n in range(3))
+    qkvcli.attend(*inputs).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#q=4&k=2&c=1&s=output")
+    page.media("print")
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    marked = boxes(page, f".sheet {selector}")
+    assert [mark["width"] > 0 for mark in marked] == [True] * (3 if length == 6 else 2)
+    if length == 6:
+        said = f"[...document.querySelectorAll('.sheet {selector}')].map(e => e.dataset.column)"
+        assert page.js(said) == ["2", "2", "1"]
+
+
 def test_large_inputs_are_not_edited(lesson: Callable[..., Page]) -> None:
     page = lesson("run", "--example", "article")
     assert page.js("document.getElementById('inputs').hidden")
@@ -805,8 +878,8 @@ def test_queries_that_see_few_keys_do_not_dim_the_others(page: Page, tmp_path: P
     assert told.endswith("(queries that see up to 10 keys do not count for the scale)")
     row, column = divmod(int(np.argmax(np.where(np.arange(80)[:, None] < 10, 0, weights))), 80)
     first, best = page.js(
-        f"[0, 4 * (80 * {row} + {column})].map(at => [...document.querySelector('canvas')"
-        ".getContext('2d').getImageData(0, 0, 80, 80).data.slice(at, at + 3)])"
+        f"(pixels => [0, 4 * (80 * {row} + {column})].map(at => [...pixels.slice(at, at + 3)]))"
+        "(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 80, 80).data)"
     )
     assert first == best  # both have the last colour
     dots = page.js(

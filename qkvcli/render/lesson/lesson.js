@@ -552,7 +552,8 @@ function lesson() {
   let shownOf = SHOWN[0];
   const isWide = (width, numbers) =>
     width > (shownOf < SHOWN[0] ? shownOf : isWhole(numbers) ? 8 : 5);
-  const DIGITS = Math.max(data.digits, 1),
+  const DECIMALS = data.digits, // of what is shown; an explanation of none would say nothing
+    DIGITS = Math.max(data.digits, 1),
     EXACT = Math.max(data.digits, 4);
   const SLACK = { float32: 1e-5, float64: 1e-12 };
 
@@ -699,9 +700,10 @@ function lesson() {
   }
 
   // The heading: what the weight is, and how it compares.
-  function headline(found) {
+  function headline(found, step) {
     const where = titled(found.place, ": ");
     const pair = [where, query(found), " → ", key(found.key)];
+    if (step === "masked" && !found.isSeen) return [...pair, ": hidden"];
     if (found.weights === null) {
       return [
         ...pair,
@@ -1029,9 +1031,9 @@ function lesson() {
   }
 
   // All that there is to say of one cell.
-  function tell(found, column) {
+  function tell(found, step, column) {
     const parts = [
-      element("h2", {}, column === null ? headline(found) : outputLine(found, column)),
+      element("h2", {}, column === null ? headline(found, step) : outputLine(found, column)),
     ];
     if (found.scores !== null) parts.push(tellScore(found));
     if (found.weights !== null && found.seen) {
@@ -1127,12 +1129,12 @@ function lesson() {
   // What is said of a cell, in words.
   function cellText(step, place, i, column, value, visible) {
     if (step === "output")
-      return `output of ${isolated(nameOf("query", i))}, column ${isolated(valueColumn(column))}: ${number(value, DIGITS, false)}`;
+      return `output of ${isolated(nameOf("query", i))}, column ${isolated(valueColumn(column))}: ${number(value, DECIMALS, false)}`;
     const pair = `${isolated(nameOf("query", i))} → ${isolated(nameOf("key", column))}`;
     const said =
       step === "weights"
-        ? `weight ${share(value, DIGITS)}`
-        : `${step === "scores" ? "score" : step} ${number(value, DIGITS)}`;
+        ? `weight ${share(value, DECIMALS)}`
+        : `${step === "scores" ? "score" : step} ${number(value, DECIMALS)}`;
     const before = step === "scores" || step === "scaled" || step === "capped";
     if (visible || before) return `${pair}: ${said}`;
     const by = hiding(place, i, column);
@@ -1170,8 +1172,8 @@ function lesson() {
       numbers,
       step === "weights" || !whole
         ? columns > (isSmall() ? 4 : 6)
-          ? Math.min(DIGITS, 2)
-          : DIGITS
+          ? Math.min(DECIMALS, 2)
+          : DECIMALS
         : 0,
     );
     const longest = Math.max(
@@ -1472,6 +1474,7 @@ function lesson() {
         })
         .flat(),
     );
+    part("steps").hidden = steps().length === 1;
     part("step-title").replaceChildren(...stepTitle(state.step));
     part("about").textContent = data.about[state.step];
     part("legend").replaceChildren(...legend(state.step, state.place));
@@ -1535,9 +1538,7 @@ function lesson() {
       cell.setAttribute("aria-selected", "true");
       cell.setAttribute("tabindex", "0");
     } else if (frame !== null) {
-      const marker = frame.querySelector(".marker");
-      marker.style.left = `${((column + 0.5) / found.columns) * 100}%`;
-      marker.style.top = `${((state.query + 0.5) / found.rows) * 100}%`;
+      put(frame.querySelector(".marker"), found, column);
     }
     if (focus) (cell ?? frame)?.focus({ preventScroll: true });
     if (marked() !== null) uncover(marked(), focus);
@@ -1562,7 +1563,7 @@ function lesson() {
     const found = explained(state.place, state.query, state.key);
     bound();
     for (shownOf of SHOWN) {
-      panel.replaceChildren(close, ...tell(found, column));
+      panel.replaceChildren(close, ...tell(found, state.step, column));
       const sheets = [...panel.querySelectorAll(".scroll:not(:has(.bars))")];
       if (sheets.every((frame) => frame.scrollWidth <= frame.clientWidth)) break;
     }
@@ -1943,7 +1944,7 @@ function lesson() {
     return element(
       "table",
       { "data-side": side },
-      element("caption", {}, `${letter} (${rows}, ${width})`),
+      element("caption", {}, `${letter} (${rows}, ${width})`, sharing(side)),
       element(
         "thead",
         {},
@@ -1958,39 +1959,88 @@ function lesson() {
     );
   }
 
+  // "0–2", or "0, 4, 8" where they do not follow each other.
+  function listed(numbers) {
+    const [first, last] = [numbers[0], numbers.at(-1)];
+    const follow = numbers.length > 2 && numbers.every((n, i) => n === first + i);
+    return follow ? `${first}–${last}` : numbers.join(", ");
+  }
+
+  // Which other heads and batches have the same matrix: they change with it.
+  function sharing(side) {
+    const own = begin(made[side], state.place, data.groups[side] ?? 1);
+    const last = data.leading.length - 1;
+    const shared = data.leading.flatMap(({ kind, numbers }, axis) => {
+      const alike = numbers.filter((_, i) => {
+        const place = state.place.map((n, other) => (other === axis ? i : n));
+        return begin(made[side], place, data.groups[side] ?? 1) === own;
+      });
+      if (alike.length < 2) return [];
+      const name = axis < last - 1 ? `axis ${axis}:` : kind === "head" ? "heads" : "batches";
+      return [`${name} ${listed(alike)}`];
+    });
+    return shared.length ? element("small", {}, ` shared by ${shared.join(" and ")}`) : null;
+  }
+
+  // A decimal number as people write it; NaN for all else, such as 0x10.
+  function typed(text) {
+    const plain = text.trim().replace("−", "-").replace(",", ".");
+    return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) ? Number(plain) : NaN;
+  }
+
   function field(side, i, c, label) {
     const { numbers, shape } = made[side];
     const at = begin(made[side], state.place, data.groups[side] ?? 1) + i * shape.at(-1) + c;
-    const shown =
-      numbers instanceof Float32Array
-        ? String(Number(numbers[at].toPrecision(7)))
-        : String(numbers[at]);
+    const text = (value) =>
+      String(numbers instanceof Float32Array ? Number(value.toPrecision(7)) : value);
     const input = element("input", {
       type: "text",
       inputmode: "decimal",
       size: 6,
-      value: shown,
+      value: text(numbers[at]),
       "aria-label": label,
     });
+    const fault = element("span", { class: "fault", role: "alert" });
     input.addEventListener("input", () => {
-      const text = input.value.trim().replace("−", "-").replace(",", ".");
-      const value = text === "" ? NaN : Number(text);
-      input.setAttribute("aria-invalid", !Number.isFinite(value));
-      if (!Number.isFinite(value)) return;
+      const value = typed(input.value);
+      const bad = !Number.isFinite(value);
+      input.setAttribute("aria-invalid", bad);
+      fault.textContent = bad ? `not a number; ${text(numbers[at])} is still used` : "";
+      if (bad) return;
       numbers[at] = value;
       edited = true;
       changed();
     });
-    return input;
+    return [input, fault];
   }
 
   // ---- Paper: every step, each on a page of its own --------------------------------------------
 
+  // A heat map that fits, with the cell that is explained.
+  function onSheet(step) {
+    const map = heatMap(step, state.place);
+    const column = step === "output" ? state.column : state.key;
+    const cell = map.querySelector(`[data-row="${state.query}"][data-column="${column}"]`);
+    cell?.setAttribute("aria-selected", "true");
+    const marker = map.querySelector(".marker");
+    if (marker !== null) put(marker, matrix(state.place, step), column);
+    const columns = step === "output" ? valueWidth : KEYS;
+    if (columns > 8) map.firstElementChild.classList.add("endless");
+    if (columns > 12) map.firstElementChild.classList.add("tight");
+    return map;
+  }
+
+  function put(marker, found, column) {
+    marker.style.left = `${((column + 0.5) / found.columns) * 100}%`;
+    marker.style.top = `${((state.query + 0.5) / found.rows) * 100}%`;
+  }
+
   function onPaper() {
     const found = explained(state.place, state.query, state.key);
+    [shownOf, printed] = [SHOWN[0], true];
     part("print").replaceChildren(
       ...steps().map((step) => {
-        const told = tell(found, step === "output" ? state.column : null);
+        const told = tell(found, step, step === "output" ? state.column : null);
         const looked = { weights: "weights", output: "output" }[step] ?? "score";
         const kept = told.filter(
           (child) => child.tagName === "H2" || child.dataset.part === looked,
@@ -2002,11 +2052,12 @@ function lesson() {
           element("h2", {}, titled(state.place, ": "), stepTitle(step)),
           line(data.about[step]),
           element("div", { class: "legend" }, legend(step, state.place)),
-          heatMap(step, state.place),
+          onSheet(step),
           element("div", { class: "told" }, kept),
         );
       }),
     );
+    printed = false;
   }
 
   // ---- Begin -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ _TITLE = 80
 _DARK = """\
   --page: #0d1117; --text: #e6edf3; --quiet: #9aa4af; --line: #3a424c; --raised: #161b22;
   --accent: #79b8ff; --on-accent: #0d1117; --mark: #5a4a00; --bar: #4393c3; --wrong: #a40e26;
+  --fault: #ff9aa5;
   color-scheme: dark;
 """
 
