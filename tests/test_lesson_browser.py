@@ -694,6 +694,8 @@ def test_without_a_script_the_tables_are_shown(lesson: Callable[..., Page], page
     lesson("run", "--example", "bert")
     page.scripts(True)  # to look at it
     assert page.js("document.getElementById('lesson').getClientRects().length") == 0
+    assert page.js("document.querySelector('noscript').innerText").startswith("Without JavaScript")
+    assert "computes" not in page.js("document.querySelector('footer').innerText")
     assert page.js("document.querySelectorAll('#static table').length") == 4
     shown = "[...document.querySelectorAll('#static img')].filter(img => img.naturalWidth === 9)"
     assert page.js(f"{shown}.length") == 12

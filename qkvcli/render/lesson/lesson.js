@@ -1294,7 +1294,8 @@ function lesson() {
 
   function dots(found, heat) {
     const { rows, columns, numbers } = found;
-    const space = "http://www.w3.org/2000/svg";
+    const parsed = new DOMParser().parseFromString("<svg></svg>", "text/html");
+    const space = parsed.querySelector("svg").namespaceURI;
     const drawn = document.createElementNS(space, "svg");
     drawn.setAttribute("aria-hidden", "true");
     for (let i = 0; i < rows; i++) {
