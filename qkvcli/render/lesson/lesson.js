@@ -548,10 +548,10 @@ function lesson() {
     WRITTEN_OUT = 8,
     FAR = 20;
   // Of vectors that are wider only the largest numbers are shown, and fewer where they do not fit.
-  const SHOWN = [4, 3, 2, 1];
-  let shownOf = SHOWN[0];
-  const isWide = (width, numbers) =>
-    width > (shownOf < SHOWN[0] ? shownOf : isWhole(numbers) ? 8 : 5);
+  const SHOWN = 4;
+  const shown = { score: SHOWN, output: SHOWN };
+  const isWide = (part, width, numbers) =>
+    width > (shown[part] < SHOWN ? shown[part] : isWhole(numbers) ? 8 : 5);
   const DECIMALS = data.digits, // of what is shown; an explanation of none would say nothing
     DIGITS = Math.max(data.digits, 1),
     EXACT = Math.max(data.digits, 4);
@@ -798,8 +798,8 @@ function lesson() {
     const write = texts([...q, ...k, ...each], DIGITS);
     const size = (c) => (Number.isNaN(each[c]) ? Infinity : Math.abs(each[c]));
     let picked = Array.from({ length: width }, (_, c) => c);
-    if (isWide(width, each))
-      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf);
+    if (isWide("score", width, each))
+      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shown.score);
     const rest = each.reduce((sum, x, c) => (picked.includes(c) ? sum : sum + x), 0);
     const more = width - picked.length;
     const last = (text) => (more ? [text] : []);
@@ -963,12 +963,12 @@ function lesson() {
       DIGITS,
     );
     let columns = Array.from({ length: valueWidth }, (_, c) => c);
-    if (isWide(valueWidth, output)) {
+    if (isWide("output", valueWidth, output)) {
       const size = (c) =>
         c === column ? Infinity : Number.isNaN(output[c]) ? Infinity : Math.abs(output[c]);
-      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf);
+      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shown.output);
       if (column !== null)
-        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf);
+        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shown.output);
     }
     const more = valueWidth - columns.length;
     const table = sheet(
@@ -1489,8 +1489,8 @@ function lesson() {
   }
 
   // A sentence needs more of a wide screen than a few tokens do.
-  const isLong = (columns) => columns > 10 && fitsGrid({ rows: QUERIES, columns });
-  const wantsRoom = () => isLong(KEYS) || (hasOutput && valueWidth > 32 && isLong(valueWidth));
+  const wantsRoom = () =>
+    KEYS > 10 && KEYS <= GRID.numbers && fitsGrid({ rows: QUERIES, columns: KEYS });
 
   // Where a table does not fit, its last column gives way first, then the room within its cells.
   function fit() {
@@ -1563,14 +1563,23 @@ function lesson() {
     const column = state.step === "output" ? state.column : null;
     const found = explained(state.place, state.query, state.key);
     bound();
-    for (shownOf of SHOWN) {
-      panel.replaceChildren(close, ...tell(found, state.step, column));
-      const sheets = [...panel.querySelectorAll(".scroll:not(:has(.bars))")];
-      if (sheets.every((frame) => frame.scrollWidth <= frame.clientWidth)) break;
-    }
+    const write = () => panel.replaceChildren(close, ...tell(found, state.step, column));
+    shown.score = shown.output = SHOWN;
+    write();
+    while (narrower(panel)) write();
     const looked = { weights: "weights", output: "output" }[state.step] ?? "score";
     panel.querySelector(`[data-part="${looked}"]`)?.classList.add("now");
     aim();
+  }
+
+  // Whether a table that does not fit may have a column less, in the next try.
+  function narrower(panel) {
+    const over = Object.keys(shown).filter((name) => {
+      const frame = panel.querySelector(`[data-part="${name}"] .scroll`);
+      return shown[name] > 1 && frame !== null && frame.scrollWidth > frame.clientWidth;
+    });
+    for (const name of over) shown[name] -= 1;
+    return over.length > 0;
   }
 
   const isBeside = () => getComputedStyle(part("panel")).position === "sticky";
@@ -2038,7 +2047,8 @@ function lesson() {
 
   function onPaper() {
     const found = explained(state.place, state.query, state.key);
-    [shownOf, printed] = [SHOWN[0], true];
+    shown.score = shown.output = SHOWN;
+    printed = true;
     part("print").replaceChildren(
       ...steps().map((step) => {
         const told = tell(found, step, step === "output" ? state.column : null);
