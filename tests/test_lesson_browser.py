@@ -857,6 +857,26 @@ def test_rows_and_columns_of_a_picture_have_the_same_labels(
     assert across == down == [str(i) for i in range(0, length, step)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (range(3, 300), [str(i) for i in range(10, 300, 10)]),
+        ([7], ["7"]),
+        (range(5, 64, 2), [str(i) for i in range(5, 64, 2)]),
+    ],
+)
+def test_rows_that_were_chosen_have_round_labels_too(
+    page: Page, tmp_path: Path, rows: Any, said: list[str]
+) -> None:
+    inputs = (drawn((300, 2), n) for n in range(3))
+    qkvcli.attend(*inputs, rows=list(rows)).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    down = page.texts(".down span")
+    step = max(len(said) // max(len(down), 1), 1)
+    assert down == said[::step]
+    assert len(down) >= min(len(said), 3)
+
+
 def test_numbers_of_columns_stand_apart(lesson: Callable[..., Page]) -> None:
     page = lesson("run", "--example", "bert")
     page.size(360)

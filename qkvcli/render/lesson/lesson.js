@@ -1064,14 +1064,16 @@ function lesson() {
     return { few, rows: seen.map((count) => count > few) };
   }
 
-  // The largest number of some rows.
-  function peakOf({ numbers, columns }, size, chosen = () => true) {
-    let most = 0;
-    for (let at = 0; at < numbers.length; at++) {
-      const value = size(numbers[at]);
-      if (value > most && value < Infinity && chosen(Math.floor(at / columns))) most = value;
+  // The largest finite number of each row.
+  function peaks({ numbers, rows, columns }, size) {
+    const found = new Float64Array(rows);
+    for (let i = 0, at = 0; i < rows; i++) {
+      for (const end = at + columns; at < end; at++) {
+        const value = size(numbers[at]);
+        if (value > found[i] && value < Infinity) found[i] = value;
+      }
     }
-    return most;
+    return found;
   }
 
   // The scale for the numbers of a matrix: from 0 up for weights, around 0 for all else. Weights
@@ -1081,11 +1083,13 @@ function lesson() {
   function measured(name, found) {
     const weights = name === "weights";
     const size = weights ? (x) => x : Math.abs;
-    let most = peakOf(found, size),
+    const each = peaks(found, size);
+    const largestOf = (numbers) => numbers.reduce((a, b) => Math.max(a, b), 0);
+    let most = largestOf(each),
       beyond = null;
     if (weights) {
       const { few, rows } = telling(found);
-      const known = peakOf(found, size, (i) => rows[i]);
+      const known = largestOf(each.filter((_, i) => rows[i]));
       if (known && known < most) [most, beyond] = [known, few];
     }
     const anchors = ANCHORS[weights ? "weights" : "aroundZero"];
@@ -1283,7 +1287,11 @@ function lesson() {
   // themselves where they follow each other.
   function labelled(count, every, label) {
     const first = Number(label(0));
-    const follow = label(0) !== "" && Number(label(count - 1)) - first === count - 1;
+    const follow =
+      count > every &&
+      label(0) !== "" &&
+      Number.isInteger(first) &&
+      Number(label(count - 1)) - first === count - 1;
     const start = follow ? (every - (first % every)) % every : 0;
     return Array.from({ length: count }, (_, n) => n >= start && (n - start) % every === 0);
   }
