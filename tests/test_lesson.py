@@ -174,6 +174,44 @@ def test_each_head_has_a_picture_without_a_script(qkv: Program, folder: Path) ->
         assert b64decode(source.removeprefix("data:image/png;base64,"))[:4] == b"\x89PNG"
 
 
+def title(page: str) -> str:
+    [found] = re.findall("<title>(.*)</title>", page)
+    assert f"<h1>{found}</h1>" in page
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--example", "cat"], "The cat sat on the mat"),
+        (["--example", "cat", "--rows", "sat,mat"], "sat, mat"),
+        (["--example", "gpt", "--head", "4"], "The cat sat on the mat ., head 4"),
+        (["--example", "gpt", "--head", "0:4"], "The cat sat on the mat ., heads 0 to 3 of 9"),
+        (["--example", "gpt", "--head", "4,1"], "The cat sat on the mat ., heads 4, 1 of 9"),
+        (["--seed", 1, "--length", 1], "1 query and 1 key"),
+        (["--seed", 1, "--length", 1000, "--key-length", 2], "1,000 queries and 2 keys"),
+    ],
+)
+def test_its_title_says_who_asks(
+    qkv: Program, folder: Path, words: list[object], said: str
+) -> None:
+    qkv("run", *words, "--quiet", "-o", "lesson.html")
+    assert title((folder / "lesson.html").read_text("utf-8")) == f"Attention of {said}"
+
+
+def test_without_a_script_it_says_what_there_is(qkv: Program, folder: Path) -> None:
+    qkv("run", "--example", "bert", "--head", "3,5", "--quiet", "-o", "lesson.html")
+    page = (folder / "lesson.html").read_text("utf-8")
+    assert re.findall("<figcaption>(head .*)</figcaption>", page) == ["head 3", "head 5"]
+    [told] = re.findall("<noscript><p>(.*)</p></noscript>", page)
+    assert "pictures, and tables of head 3 (of large" in told
+    many = str(qkvcli.attend(*drawn(3, heads=30)).page())
+    assert "The first 4 of 30 heads: head 0: 0 → " in re.sub("[\u2068\u2069]", "", many)
+    assert many.count("<img") == 24
+    assert "(The first 24 of 30 are pictured.)" in many
+    assert "are pictured" not in page
+
+
 def test_hostile_labels_stay_text() -> None:
     count = len(HOSTILE)
     text = str(qkvcli.attend(*drawn(count), labels=HOSTILE).page())

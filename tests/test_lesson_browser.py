@@ -5,6 +5,7 @@ import math
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -496,6 +497,79 @@ def test_numbers_are_edited(lesson: Callable[..., Page]) -> None:
     assert page.js(f"document.querySelector('{field}').value") == "0"
 
 
+def test_what_is_no_number_is_said_so(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "cat")
+    page.js("document.getElementById('inputs').open = true")
+    before = cells(page)
+    field = '[data-side="query"] input'
+    for text in ("0x10", "1,000,000", "", "Infinity", "1e999", "--1", "word"):
+        page.fill(field, "5")
+        page.fill(field, "0")
+        page.fill(field, text) if text else page.js(
+            f"(input => {{ input.value = ''; input.dispatchEvent(new Event('input')); }})"
+            f"(document.querySelector('{field}'))"
+        )
+        assert page.text(f"{field} + .fault") == "not a number; 0 is still used", text
+        assert np.array_equal(cells(page), before)
+    for text in ("-1.5", "2e0", "−0,25", ".5", "3."):
+        page.fill(field, text)
+        assert page.text(f"{field} + .fault") == ""
+        assert page.js(f"document.querySelector('{field}').getAttribute('aria-invalid')") == "false"
+
+
+def test_heads_that_share_keys_are_named(page: Page, tmp_path: Path) -> None:
+    query, key, value = drawn((6, 4, 3)), drawn((2, 4, 3), 2), drawn((2, 4, 3), 3)
+    qkvcli.attend(query, key, value).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#h=1")
+    captions = ["Q (4, 3)", "K (4, 3) shared by heads 0–2", "V (4, 3) shared by heads 0–2"]
+    assert page.texts("#inputs caption") == captions
+    page.click('[data-index="4"]')
+    assert page.texts("#inputs caption")[1] == "K (4, 3) shared by heads 3–5"
+    steps = qkvcli.attend(*HEADS[:1], drawn((4, 6, 3), 2), drawn((4, 6, 2), 3))
+    steps.page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    assert page.texts("#inputs caption")[1] == "K (6, 3) shared by batches 0, 1"
+
+
+def test_a_page_of_one_step_has_no_way_to_another(lesson: Callable[..., Page]) -> None:
+    visible = "document.getElementById('steps').getClientRects().length"
+    page = lesson("softmax", "--example", "cat")
+    assert page.js(visible) == 0
+    page.click("#causal")  # which is a step more
+    assert page.js(visible) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "scores"])
+def test_a_hidden_score_is_headed_so(lesson: Callable[..., Page], command: str) -> None:
+    page = lesson(command, "--example", "cat", "--preset", "gpt", link="#q=1&k=3&s=masked")
+    assert page.text("#panel h2") == "cat → on: hidden"
+    go(page, "#q=3&k=1&s=masked")
+    assert not page.text("#panel h2").endswith("hidden")
+
+
+def test_no_decimals_are_none(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "article", "--digits", 0)
+    for step in ("scores", "weights"):
+        go(page, f"#s={step}")
+        assert all(re.fullmatch(r"-?\d+", text) for text in page.texts("#heat [data-row]"))
+
+
+@pytest.mark.parametrize(("length", "selector"), [(6, "[aria-selected=true]"), (40, ".marker")])
+def test_the_cell_explained_is_marked_on_paper(
+    page: Page, tmp_path: Path, length: int, selector: str
+) -> None:
+    inputs = (drawn((length, 3), n) for n in range(3))
+    qkvcli.attend(*inputs).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html", "#q=4&k=2&c=1&s=output")
+    page.media("print")
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    marked = boxes(page, f".sheet {selector}")
+    assert [mark["width"] > 0 for mark in marked] == [True] * (3 if length == 6 else 2)
+    if length == 6:
+        said = f"[...document.querySelectorAll('.sheet {selector}')].map(e => e.dataset.column)"
+        assert page.js(said) == ["2", "2", "1"]
+
+
 def test_large_inputs_are_not_edited(lesson: Callable[..., Page]) -> None:
     page = lesson("run", "--example", "article")
     assert page.js("document.getElementById('inputs').hidden")
@@ -620,6 +694,8 @@ def test_without_a_script_the_tables_are_shown(lesson: Callable[..., Page], page
     lesson("run", "--example", "bert")
     page.scripts(True)  # to look at it
     assert page.js("document.getElementById('lesson').getClientRects().length") == 0
+    assert page.js("document.querySelector('noscript').innerText").startswith("Without JavaScript")
+    assert "computes" not in page.js("document.querySelector('footer').innerText")
     assert page.js("document.querySelectorAll('#static table').length") == 4
     shown = "[...document.querySelectorAll('#static img')].filter(img => img.naturalWidth === 9)"
     assert page.js(f"{shown}.length") == 12
@@ -664,6 +740,221 @@ def test_it_fits_a_telephone(lesson: Callable[..., Page], name: str, link: str) 
     page.size(360)
     go(page, link)
     assert page.js("document.documentElement.scrollWidth") <= 360
+
+
+SENTENCE = "Die Katze saß gestern auf der Matte und schaute dem kleinen Hund lange zu .".split()
+
+
+@pytest.fixture
+def sentence(page: Page, tmp_path: Path) -> Callable[..., Page]:
+    """The page of a sentence, in a window of some size."""
+
+    def opened(width: int, height: int, link: str = "") -> Page:
+        inputs = (drawn((len(SENTENCE), 8), n) for n in range(3))
+        steps = qkvcli.attend(*inputs, labels=SENTENCE, preset="gpt")
+        steps.page().save(tmp_path / "lesson.html")
+        page.size(width, height)
+        page.go(tmp_path / "lesson.html", link)
+        return page
+
+    return opened
+
+
+def boxes(page: Page, selector: str) -> list[dict[str, float]]:
+    """Where the elements of a selector are in the window."""
+    found: list[dict[str, float]] = page.js(
+        f"[...document.querySelectorAll({json.dumps(selector)})]"
+        ".map(element => element.getBoundingClientRect().toJSON())"
+    )
+    return found
+
+
+def is_within(inner: dict[str, float], outer: dict[str, float]) -> bool:
+    return (
+        outer["left"] - 1 <= inner["left"]
+        and inner["right"] <= outer["right"] + 1
+        and outer["top"] - 1 <= inner["top"]
+        and inner["bottom"] <= outer["bottom"] + 1
+    )
+
+
+def window(width: int, height: int) -> dict[str, float]:
+    return {"left": 0, "top": 0, "right": width, "bottom": height}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (1024, 768)])
+def test_a_sentence_fits_a_screen(sentence: Callable[..., Page], width: int, height: int) -> None:
+    page = sentence(width, height, "#q=14&k=14&s=weights")
+    [frame] = boxes(page, "#heat .scroll")
+    cells = boxes(page, "#heat [data-row]")
+    assert len(cells) == len(SENTENCE) ** 2
+    assert all(is_within(cell, frame) for cell in cells)
+    [chosen] = boxes(page, '#heat [aria-selected="true"]')
+    assert is_within(chosen, window(width, height))
+    ends = boxes(page, "#heat tbody .end")
+    assert any(end["width"] for end in ends) == (width == 1920)  # these give way first
+
+
+def test_the_cell_explained_is_in_sight(sentence: Callable[..., Page]) -> None:
+    page = sentence(360, 500, "#q=14&k=14")
+    frame = boxes(page, "#heat .scroll")[0]
+    assert frame["width"] < 360
+    for key in ("", "Home", "End", "PageUp", "ArrowLeft", "PageDown"):
+        if key:
+            page.press(key)
+        [chosen] = boxes(page, '#heat [aria-selected="true"]')
+        [frame] = boxes(page, "#heat .scroll")
+        assert is_within(chosen, window(360, 500)), key
+        assert is_within(chosen, frame), key
+        row = page.js("Number(document.activeElement.dataset.row ?? 14)")
+        name = boxes(page, "#heat tbody th")[row]
+        assert chosen["left"] >= name["right"] - 1, key  # and not under its row's name
+
+
+@pytest.mark.parametrize("step", ["scores", "weights", "output"])
+def test_the_part_that_is_asked_for_is_in_sight(lesson: Callable[..., Page], step: str) -> None:
+    lesson("run", "--example", "bert").size(1280, 720)
+    page = lesson("run", "--example", "bert", link=f"#h=6&q=2&k=3&c=9&s={step}")
+    [part], [panel] = boxes(page, "#panel .now"), boxes(page, "#panel")
+    assert is_within(part, panel)
+    assert is_within(panel, window(1280, 720))
+    page.press("ArrowDown")
+    [part] = boxes(page, "#panel .now")
+    assert is_within(part, panel)
+
+
+@pytest.mark.parametrize("width", [360, 420, 1024, 1200])
+def test_no_table_of_the_explanation_is_cut(lesson: Callable[..., Page], width: int) -> None:
+    page = lesson("run", "--example", "bert")
+    page.size(width)
+    for link in ("#h=6&q=2&k=3&s=scores", "#h=6&q=2&k=3&s=output&c=9"):
+        go(page, link)
+        frames = "[...document.querySelectorAll('#panel .scroll')]"
+        assert max(page.js(f"{frames}.map(e => e.scrollWidth - e.clientWidth)")) <= 0
+
+
+def test_another_width_is_another_layout(lesson: Callable[..., Page], page: Page) -> None:
+    page.size(360)
+    lesson("run", "--example", "cat", link="#q=1&k=2")
+    cell = '[data-row="1"][data-column="2"]'
+    assert page.text(cell) == "0.63"
+    page.js(f"document.querySelector('{cell}').focus()")
+    page.size(1200)
+    page.waited(lambda: page.text(cell) == "0.6291")
+    assert page.js("document.activeElement.dataset.column") == "2"
+    page.size(360)
+    page.waited(lambda: page.text(cell) == "0.63")
+
+
+@pytest.mark.parametrize(("length", "step"), [(36, 1), (48, 2), (64, 2), (300, 10), (900, 50)])
+def test_rows_and_columns_of_a_picture_have_the_same_labels(
+    page: Page, tmp_path: Path, length: int, step: int
+) -> None:
+    inputs = (drawn((length, 2), n) for n in range(3))
+    qkvcli.attend(*inputs).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    across, down = page.texts(".across span"), page.texts(".down span")
+    assert across == down == [str(i) for i in range(0, length, step)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (range(3, 300), [str(i) for i in range(10, 300, 10)]),
+        ([7], ["7"]),
+        (range(5, 64, 2), [str(i) for i in range(5, 64, 2)]),
+    ],
+)
+def test_rows_that_were_chosen_have_round_labels_too(
+    page: Page, tmp_path: Path, rows: Any, said: list[str]
+) -> None:
+    inputs = (drawn((300, 2), n) for n in range(3))
+    qkvcli.attend(*inputs, rows=list(rows)).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    down = page.texts(".down span")
+    step = max(len(said) // max(len(down), 1), 1)
+    assert down == said[::step]
+    assert len(down) >= min(len(said), 3)
+
+
+def test_numbers_of_columns_stand_apart(lesson: Callable[..., Page]) -> None:
+    page = lesson("run", "--example", "bert")
+    page.size(360)
+    go(page, "#s=output")
+    page.waited(lambda: page.texts("#heat thead th")[:2] == ["0", ""])
+    found = boxes(page, "#heat thead bdi")
+    assert len(found) > 3
+    for left, right in pairwise(found):
+        assert left["right"] < right["left"]
+
+
+def test_queries_that_see_few_keys_do_not_dim_the_others(page: Page, tmp_path: Path) -> None:
+    query, key, value = (drawn((80, 4), n) for n in range(3))
+    steps = qkvcli.attend(query, key, value, causal=True, scale=0.2)
+    steps.page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    weights, _ = attention(query, key, value, scale=0.2, seen=lambda i, j: j <= i)
+    most = np.array(weights)[10:].max()  # 10 keys are an eighth of 80
+    told = page.text("#legend")
+    assert told.startswith(f"0{most:.4f} and more hidden● largest of its row")
+    assert told.endswith("(queries that see up to 10 keys do not count for the scale)")
+    row, column = divmod(int(np.argmax(np.where(np.arange(80)[:, None] < 10, 0, weights))), 80)
+    first, best = page.js(
+        f"(pixels => [0, 4 * (80 * {row} + {column})].map(at => [...pixels.slice(at, at + 3)]))"
+        "(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 80, 80).data)"
+    )
+    assert first == best  # both have the last colour
+    dots = page.js(
+        "[...document.querySelectorAll('.picture circle')]"
+        ".map(dot => [dot.getAttribute('cy'), dot.getAttribute('cx')].map(parseFloat))"
+    )
+    found = [(round(y * 0.8 - 0.5), round(x * 0.8 - 0.5)) for y, x in dots]
+    assert found == list(enumerate(np.argmax(weights, axis=1)))
+
+
+def test_where_each_query_sees_one_key_all_count(page: Page, tmp_path: Path) -> None:
+    inputs = (drawn((6, 2), n) for n in range(3))
+    qkvcli.attend(*inputs, window=(0, 0)).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    assert page.text("#legend") == "01 hiddenbold largest of its row"
+
+
+def test_the_legend_says_what_no_colour_does(page: Page, tmp_path: Path) -> None:
+    query, key, value = (drawn((4, 3), n) for n in range(3))
+    qkvcli.attend(query, key, value).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    assert "hidden" not in page.text("#legend")
+    assert "NaN" not in page.text("#legend")
+    query[2, 1] = np.nan
+    qkvcli.attend(query, key, value, causal=True).page().save(tmp_path / "lesson.html")
+    for link, said in (
+        ("#s=scores", ["NaN"]),
+        ("#s=masked", ["hidden", "NaN"]),
+        ("#s=output", ["NaN"]),
+    ):
+        page.go(tmp_path / "lesson.html", link)
+        assert page.texts("#legend > :not(.scale)") == said
+    go(page, "#s=weights")
+    assert page.texts("#legend > :not(.scale)")[:3] == ["hidden", "NaN", "bold largest of its row"]
+    for kind, count in (("hidden", 6), ("lost", 3)):
+        ground = (
+            "e => { const s = getComputedStyle(e); return s.backgroundColor + s.backgroundImage }"
+        )
+        marked = f"#heat td.{kind}, #legend b.{kind}"
+        looks = page.js(f"[...document.querySelectorAll('{marked}')].map({ground})")
+        assert len(looks) == count + 1
+        assert len(set(looks)) == 1
+
+
+def test_labels_on_their_side_are_so_in_every_script(page: Page, tmp_path: Path) -> None:
+    inputs = (drawn((3, 2), n) for n in range(3))
+    labels = ["猫坐在垫子上面看着那只很小的狗", "👨‍👩‍👧‍👦" * 9, "שלום עולם ארוך מאוד"]
+    qkvcli.attend(*inputs, labels=labels).page().save(tmp_path / "lesson.html")
+    page.go(tmp_path / "lesson.html")
+    found = boxes(page, "#heat thead bdi")
+    assert all(box["height"] > box["width"] for box in found)
+    style = "getComputedStyle(document.querySelector('#heat thead bdi'))"
+    assert page.js(f"[{style}.writingMode, {style}.textOrientation]") == ["vertical-rl", "sideways"]
 
 
 def test_text_stands_out_from_its_ground(lesson: Callable[..., Page]) -> None:

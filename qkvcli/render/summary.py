@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import prod
 
 from qkvcli.core.facts import largest
 from qkvcli.core.patches import Patches
@@ -48,6 +49,10 @@ def _sentences(one: Patches, digits: int) -> Iterator[str]:
         return
     rows = view.step.shape[-2] if view.rows is None else len(view.rows)
     if view.array.shape[-2:] == (rows, view.step.shape[-1]) and rows <= _ROWS:
+        count = prod(view.array.shape[:-2])
+        if count > _MATRICES:
+            kind = "heads" if len(view.axes) == 1 and view.step.has_heads else "matrices"
+            yield f"The first {_MATRICES} of {count:,} {kind}:"
         for matrix in islice(view.matrices(), _MATRICES):
             place = f"{matrix_title(matrix.place, view.step.has_heads)}: " if matrix.place else ""
             yield f"{place}{', '.join(_ends(view, matrix))}."

@@ -547,10 +547,13 @@ function lesson() {
   const SPOKEN = 3,
     WRITTEN_OUT = 8,
     FAR = 20;
-  // Of vectors that are wider only the largest numbers are shown.
-  const isWide = (width, numbers) => width > (innerWidth < 500 ? 3 : isWhole(numbers) ? 8 : 5);
-  const shownOf = () => (innerWidth < 500 ? 2 : 4);
-  const DIGITS = Math.max(data.digits, 1),
+  // Of vectors that are wider only the largest numbers are shown, and fewer where they do not fit.
+  const SHOWN = 4;
+  const shown = { score: SHOWN, output: SHOWN };
+  const isWide = (part, width, numbers) =>
+    width > (shown[part] < SHOWN ? shown[part] : isWhole(numbers) ? 8 : 5);
+  const DECIMALS = data.digits, // of what is shown; an explanation of none would say nothing
+    DIGITS = Math.max(data.digits, 1),
     EXACT = Math.max(data.digits, 4);
   const SLACK = { float32: 1e-5, float64: 1e-12 };
 
@@ -697,9 +700,10 @@ function lesson() {
   }
 
   // The heading: what the weight is, and how it compares.
-  function headline(found) {
+  function headline(found, step) {
     const where = titled(found.place, ": ");
     const pair = [where, query(found), " → ", key(found.key)];
+    if (step === "masked" && !found.isSeen) return [...pair, ": hidden"];
     if (found.weights === null) {
       return [
         ...pair,
@@ -794,8 +798,8 @@ function lesson() {
     const write = texts([...q, ...k, ...each], DIGITS);
     const size = (c) => (Number.isNaN(each[c]) ? Infinity : Math.abs(each[c]));
     let picked = Array.from({ length: width }, (_, c) => c);
-    if (isWide(width, each))
-      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+    if (isWide("score", width, each))
+      picked = picked.sort((a, b) => size(b) - size(a) || a - b).slice(0, shown.score);
     const rest = each.reduce((sum, x, c) => (picked.includes(c) ? sum : sum + x), 0);
     const more = width - picked.length;
     const last = (text) => (more ? [text] : []);
@@ -959,12 +963,12 @@ function lesson() {
       DIGITS,
     );
     let columns = Array.from({ length: valueWidth }, (_, c) => c);
-    if (isWide(valueWidth, output)) {
+    if (isWide("output", valueWidth, output)) {
       const size = (c) =>
         c === column ? Infinity : Number.isNaN(output[c]) ? Infinity : Math.abs(output[c]);
-      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shownOf());
+      columns = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shown.output);
       if (column !== null)
-        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shownOf());
+        columns = [column, ...columns.filter((c) => c !== column)].slice(0, shown.output);
     }
     const more = valueWidth - columns.length;
     const table = sheet(
@@ -1027,9 +1031,9 @@ function lesson() {
   }
 
   // All that there is to say of one cell.
-  function tell(found, column) {
+  function tell(found, step, column) {
     const parts = [
-      element("h2", {}, column === null ? headline(found) : outputLine(found, column)),
+      element("h2", {}, column === null ? headline(found, step) : outputLine(found, column)),
     ];
     if (found.scores !== null) parts.push(tellScore(found));
     if (found.weights !== null && found.seen) {
@@ -1047,18 +1051,53 @@ function lesson() {
     aroundZero: data.colours.aroundZero.map(rgb),
   };
 
-  // The scale for the numbers of a matrix: from 0 up for weights, around 0 for all else.
-  function heatOf(name, numbers) {
-    let most = 0;
+  // Up to how many keys a query may see that says nothing of them: one alone has all the weight,
+  // and of few each has much, however little it matters. Of long rows they are more.
+  const FEW = 1 / 8;
+
+  // Which rows say how much a key matters: all, where they see as few keys as each other.
+  function telling(found) {
+    const seen = Array.from({ length: QUERIES }, (_, i) =>
+      found.visible.subarray(i * KEYS, (i + 1) * KEYS).reduce((a, b) => a + b, 0),
+    );
+    const few = Math.max(Math.floor(FEW * seen.reduce((a, b) => Math.max(a, b), 0)), 1);
+    return { few, rows: seen.map((count) => count > few) };
+  }
+
+  // The largest finite number of each row.
+  function peaks({ numbers, rows, columns }, size) {
+    const found = new Float64Array(rows);
+    for (let i = 0, at = 0; i < rows; i++) {
+      for (const end = at + columns; at < end; at++) {
+        const value = size(numbers[at]);
+        if (value > found[i] && value < Infinity) found[i] = value;
+      }
+    }
+    return found;
+  }
+
+  // The scale for the numbers of a matrix: from 0 up for weights, around 0 for all else. Weights
+  // beyond those of the rows that tell something have its last colour.
+  const heatOf = (name, found) => (found.heat ??= measured(name, found));
+
+  function measured(name, found) {
     const weights = name === "weights";
-    for (const value of numbers) {
-      if (Number.isFinite(value)) most = Math.max(most, weights ? value : Math.abs(value));
+    const size = weights ? (x) => x : Math.abs;
+    const each = peaks(found, size);
+    const largestOf = (numbers) => numbers.reduce((a, b) => Math.max(a, b), 0);
+    let most = largestOf(each),
+      beyond = null;
+    if (weights) {
+      const { few, rows } = telling(found);
+      const known = largestOf(each.filter((_, i) => rows[i]));
+      if (known && known < most) [most, beyond] = [known, few];
     }
     const anchors = ANCHORS[weights ? "weights" : "aroundZero"];
     const lowest = weights ? 0 : -most;
     return {
       lowest,
       most,
+      beyond,
       anchors,
       colour(value) {
         if (Number.isNaN(value) || value === MINUS) return null;
@@ -1085,15 +1124,21 @@ function lesson() {
 
   const GRID = { cells: 1024, columns: 64, numbers: 16 };
 
+  // How wide a text is, in pixels; a sign of Chinese is as wide as two letters.
+  const ruler = document.createElement("canvas").getContext("2d");
+  ruler.font = "16px system-ui, sans-serif";
+  const breadth = (text) => ruler.measureText(text).width;
+  const isSmall = () => document.documentElement.clientWidth < 500;
+
   // What is said of a cell, in words.
   function cellText(step, place, i, column, value, visible) {
     if (step === "output")
-      return `output of ${isolated(nameOf("query", i))}, column ${isolated(valueColumn(column))}: ${number(value, DIGITS, false)}`;
+      return `output of ${isolated(nameOf("query", i))}, column ${isolated(valueColumn(column))}: ${number(value, DECIMALS, false)}`;
     const pair = `${isolated(nameOf("query", i))} → ${isolated(nameOf("key", column))}`;
     const said =
       step === "weights"
-        ? `weight ${share(value, DIGITS)}`
-        : `${step === "scores" ? "score" : step} ${number(value, DIGITS)}`;
+        ? `weight ${share(value, DECIMALS)}`
+        : `${step === "scores" ? "score" : step} ${number(value, DECIMALS)}`;
     const before = step === "scores" || step === "scaled" || step === "capped";
     if (visible || before) return `${pair}: ${said}`;
     const by = hiding(place, i, column);
@@ -1106,10 +1151,18 @@ function lesson() {
   const fitsGrid = (found) =>
     found.columns <= GRID.columns && found.rows * found.columns <= GRID.cells;
 
+  // How wide a heat map may be, in pixels; on paper it is as wide as the paper.
+  const PAPER = 567,
+    PICTURE = 736, // the most of a picture with its labels
+    NAMES = 96, // of that, for the labels of rows
+    LINE = 14; // what a label needs
+  let printed = false;
+  const roomFor = () => (printed ? PAPER : part("heat").clientWidth);
+
   // The heat map of a step: a table where the cells are few, else a picture of pixels.
   function heatMap(step, place) {
     const found = matrix(place, step),
-      heat = heatOf(step, found.numbers);
+      heat = heatOf(step, found);
     return (fitsGrid(found) ? grid : canvas)(step, place, found, heat);
   }
 
@@ -1122,16 +1175,19 @@ function lesson() {
     const write = formatted(
       numbers,
       step === "weights" || !whole
-        ? columns > (innerWidth < 500 ? 4 : 6)
-          ? Math.min(DIGITS, 2)
-          : DIGITS
+        ? columns > (isSmall() ? 4 : 6)
+          ? Math.min(DECIMALS, 2)
+          : DECIMALS
         : 0,
     );
     const longest = Math.max(
-      ...Array.from({ length: columns }, (_, c) => columnLabel(step, c).length),
+      ...Array.from({ length: columns }, (_, c) => breadth(columnLabel(step, c))),
     );
-    const every = Math.ceil(columns / 32); // of many, some have their label
-    const upright = longest > (columns > 8 ? 4 : 9) || (columns > GRID.numbers && longest > 2);
+    // of many, some have their label
+    const cramped = showNumbers ? LINE : longest > 22 ? LINE : longest * 0.8 + 4;
+    const every = showNumbers ? 1 : round((cramped * columns) / Math.max(roomFor() - NAMES, 1));
+    const named = labelled(columns, every, (c) => columnLabel(step, c));
+    const upright = longest > (columns > 8 ? 36 : 80) || (columns > GRID.numbers && longest > 22);
     const ends = step === "weights" && showNumbers;
     const head = element(
       "tr",
@@ -1141,7 +1197,7 @@ function lesson() {
         element(
           "th",
           { role: "columnheader", scope: "col" },
-          c % every ? "" : bdi(columnLabel(step, c)),
+          named[c] ? bdi(columnLabel(step, c)) : "",
         ),
       ),
       ends ? element("th", { class: "end" }) : null,
@@ -1159,7 +1215,13 @@ function lesson() {
             tabindex: "-1",
             "data-row": i,
             "data-column": c,
-            class: hidden ? "hidden" : peaks.includes(c) ? "peak" : null,
+            class: hidden
+              ? "hidden"
+              : Number.isNaN(value)
+                ? "lost"
+                : peaks.includes(c)
+                  ? "peak"
+                  : null,
             "aria-label":
               cellText(step, place, i, c, value, !hidden) +
               (peaks.includes(c) && peaks.length === 1 ? ", the largest of its row" : ""),
@@ -1199,6 +1261,7 @@ function lesson() {
           upright ? "upright" : "",
           showNumbers ? "" : "small",
           columns > 7 ? "narrow" : "",
+          rows > 8 && showNumbers ? "low" : "",
         ]
           .join(" ")
           .trim(),
@@ -1211,6 +1274,51 @@ function lesson() {
   }
 
   const SIDE = 640; // pixels of a picture, at most
+  const LOST = [0xe3, 0x77, 0xc2]; // the colour of what is no number
+
+  // The next of 1, 2, 5, 10, 20, 50, … that is no less.
+  function round(count) {
+    for (let power = 1; ; power *= 10) {
+      for (const first of [1, 2, 5]) if (first * power >= count) return first * power;
+    }
+  }
+
+  // Which of so many rows or columns have their label: tokens by their place, numbers by
+  // themselves where they follow each other.
+  function labelled(count, every, label) {
+    const first = Number(label(0));
+    const follow =
+      count > every &&
+      label(0) !== "" &&
+      Number.isInteger(first) &&
+      Number(label(count - 1)) - first === count - 1;
+    const start = follow ? (every - (first % every)) % every : 0;
+    return Array.from({ length: count }, (_, n) => n >= start && (n - start) % every === 0);
+  }
+
+  // A dot on the largest of each row, where a cell has room for one.
+  const DOTTED = 128;
+  const isDotted = ({ rows, columns }) => columns > 1 && Math.max(rows, columns) <= DOTTED;
+
+  function dots(found, heat) {
+    const { rows, columns, numbers } = found;
+    const parsed = new DOMParser().parseFromString("<svg></svg>", "text/html");
+    const space = parsed.querySelector("svg").namespaceURI;
+    const drawn = document.createElementNS(space, "svg");
+    drawn.setAttribute("aria-hidden", "true");
+    for (let i = 0; i < rows; i++) {
+      for (const j of largest(numbers.subarray(i * columns, (i + 1) * columns))) {
+        const dot = document.createElementNS(space, "circle");
+        const colour = heat.colour(numbers[i * columns + j]);
+        dot.setAttribute("cx", `${((j + 0.5) / columns) * 100}%`);
+        dot.setAttribute("cy", `${((i + 0.5) / rows) * 100}%`);
+        dot.setAttribute("r", `${20 / Math.max(rows, columns)}%`);
+        dot.setAttribute("fill", colour === null ? "none" : ink(colour));
+        drawn.append(dot);
+      }
+    }
+    return drawn;
+  }
 
   // A picture with one dot for each cell, or for the largest of several.
   function canvas(step, place, found, heat) {
@@ -1219,7 +1327,7 @@ function lesson() {
     const high = Math.ceil(rows / by[0]),
       wide = Math.ceil(columns / by[1]);
     const picture = element("canvas", { width: wide, height: high, "aria-hidden": "true" });
-    const dots = new ImageData(wide, high);
+    const pixels = new ImageData(wide, high);
     const size = step === "weights" ? (x) => x : Math.abs;
     for (let y = 0; y < high; y++) {
       for (let x = 0; x < wide; x++) {
@@ -1227,22 +1335,26 @@ function lesson() {
         for (let i = y * by[0]; i < Math.min((y + 1) * by[0], rows); i++) {
           for (let j = x * by[1]; j < Math.min((x + 1) * by[1], columns); j++) {
             const value = isHidden(step, found, i, j) ? MINUS : numbers[i * columns + j];
-            if (value !== MINUS && (peak === MINUS || size(value) > size(peak))) peak = value;
+            const known = peak !== MINUS && !Number.isNaN(peak);
+            if (value !== MINUS && (!known || size(value) > size(peak))) peak = value;
           }
         }
-        const colour = heat.colour(peak),
+        const colour = Number.isNaN(peak) ? LOST : heat.colour(peak),
           at = 4 * (y * wide + x);
-        if (colour !== null) dots.data.set([...colour, 255], at);
+        if (colour !== null) pixels.data.set([...colour, 255], at);
       }
     }
-    picture.getContext("2d").putImageData(dots, 0, 0);
+    picture.getContext("2d").putImageData(pixels, 0, 0);
     const each = Math.max(by[0], by[1]);
+    // the same steps on both sides, so that a token has its label on both or on none
+    const side = Math.min(roomFor(), PICTURE) - NAMES;
+    const every = round((LINE * Math.max(rows, columns)) / Math.max(side, 1));
     const labels = (axis, count, label) => {
-      const every = Math.ceil(count / (axis === "down" ? 32 : 16));
-      const ticks = Array.from({ length: Math.ceil(count / every) }, (_, n) => {
-        const tick = element("span", {}, bdi(label(n * every)));
-        tick.style[axis === "down" ? "top" : "left"] = `${((n * every + 0.5) / count) * 100}%`;
-        return tick;
+      const ticks = labelled(count, every, label).flatMap((has, n) => {
+        if (!has) return [];
+        const tick = element("span", {}, bdi(label(n)));
+        tick.style[axis === "down" ? "top" : "left"] = `${((n + 0.5) / count) * 100}%`;
+        return [tick];
       });
       return element("div", { class: axis, "aria-hidden": "true" }, ticks);
     };
@@ -1259,6 +1371,7 @@ function lesson() {
         "data-columns": columns,
       },
       picture,
+      step === "weights" && isDotted(found) ? dots(found, heat) : null,
       element("div", { class: "marker" }),
     );
     frame.style.aspectRatio = `${Math.max(wide, 1)} / ${Math.max(Math.min(high, wide), wide / 8)}`;
@@ -1275,15 +1388,36 @@ function lesson() {
     );
   }
 
-  // The scale of colours, with its two ends.
+  // The scale of colours, with its two ends, and what stands for that which is not on it.
   function legend(step, place) {
-    const heat = heatOf(step, matrix(place, step).numbers);
+    const found = matrix(place, step),
+      heat = heatOf(step, found);
     const bar = element("i", { "aria-hidden": "true" });
     bar.style.background = `linear-gradient(to right, ${heat.anchors.map(css).join()})`;
-    const ends = [heat.lowest, heat.most].map((value) =>
+    const [low, high] = [heat.lowest, heat.most].map((value) =>
       value === 0 ? "0" : number(value, DIGITS),
     );
-    return [ends[0], bar, ends[1]];
+    const more = heat.beyond === null ? "" : " and more";
+    return [element("span", { class: "scale" }, low, bar, high + more), ...signs(step, found, heat)];
+  }
+
+  // What a hatched cell, a NaN and a bold number (or a dot) are, where there are any.
+  function signs(step, found, heat) {
+    const made = [];
+    const item = (sign, text) => made.push(element("span", {}, sign, ` ${text}`));
+    const swatch = (kind) => element("b", { class: kind, "aria-hidden": "true" });
+    if ((step === "weights" || step === "masked") && found.visible.includes(0))
+      item(swatch("hidden"), "hidden");
+    if (found.numbers.some((value) => Number.isNaN(value))) item(swatch("lost"), "NaN");
+    if (step === "weights" && found.columns > 1) {
+      if (!fitsGrid(found) && isDotted(found)) item("●", "largest of its row");
+      else if (fitsGrid(found) && found.columns <= GRID.numbers) item(element("strong", {}, "bold"), "largest of its row");
+    }
+    if (heat.beyond !== null) {
+      const who = heat.beyond === 1 ? "that see one key" : `that see up to ${heat.beyond} keys`;
+      made.push(element("span", {}, `(queries ${who} do not count for the scale)`));
+    }
+    return made;
   }
 
   // The title of a step: its name, its formula, and its shapes for one head.
@@ -1349,16 +1483,55 @@ function lesson() {
         })
         .flat(),
     );
+    part("steps").hidden = steps().length === 1;
     part("step-title").replaceChildren(...stepTitle(state.step));
     part("about").textContent = data.about[state.step];
     part("legend").replaceChildren(...legend(state.step, state.place));
     part("heat").replaceChildren(heatMap(state.step, state.place));
+    fit();
     for (const button of part("controls").querySelectorAll("[data-axis]")) {
       const [axis, i] = [Number(button.dataset.axis), Number(button.dataset.index)];
       button.setAttribute("aria-pressed", state.place[axis] === i);
     }
     move(false);
   }
+
+  // A sentence needs more of a wide screen than a few tokens do.
+  const wantsRoom = () =>
+    KEYS > 10 && KEYS <= GRID.numbers && fitsGrid({ rows: QUERIES, columns: KEYS });
+
+  // Where a table does not fit, its last column gives way first, then the room within its cells.
+  function fit() {
+    const frame = part("heat").querySelector(".scroll");
+    if (frame === null) return;
+    const table = frame.firstElementChild;
+    const overflows = () => frame.scrollWidth > frame.clientWidth;
+    table.classList.add("roomy");
+    if (overflows()) table.classList.remove("roomy");
+    for (const name of ["endless", "tight", "tiny"]) if (overflows()) table.classList.add(name);
+  }
+
+  // Scroll so that a cell is seen: in its table, and in the window if that is wanted. (What has
+  // this page in a frame is not moved.)
+  function uncover(cell, inWindow) {
+    const room = 6;
+    let own = cell.getBoundingClientRect();
+    const frame = cell.closest(".scroll");
+    if (frame !== null) {
+      const box = frame.getBoundingClientRect();
+      const first = box.left + cell.parentElement.firstElementChild.offsetWidth + room;
+      if (own.left < first) frame.scrollLeft -= first - own.left;
+      else if (own.right + room > box.right) frame.scrollLeft += own.right + room - box.right;
+    }
+    if (!inWindow) return;
+    own = cell.getBoundingClientRect();
+    if (own.top < room) scrollBy(0, own.top - room);
+    else if (own.bottom + room > innerHeight) scrollBy(0, own.bottom + room - innerHeight);
+    bound();
+    aim();
+  }
+
+  const marked = () => part("heat").querySelector('[aria-selected="true"], .marker');
 
   // The marker to where it belongs, and what is said of the cell there.
   function move(focus) {
@@ -1374,11 +1547,10 @@ function lesson() {
       cell.setAttribute("aria-selected", "true");
       cell.setAttribute("tabindex", "0");
     } else if (frame !== null) {
-      const marker = frame.querySelector(".marker");
-      marker.style.left = `${((column + 0.5) / found.columns) * 100}%`;
-      marker.style.top = `${((state.query + 0.5) / found.rows) * 100}%`;
+      put(frame.querySelector(".marker"), found, column);
     }
-    if (focus) (cell ?? frame)?.focus({ preventScroll: cell === null });
+    if (focus) (cell ?? frame)?.focus({ preventScroll: true });
+    if (marked() !== null) uncover(marked(), focus);
     explain();
     remember();
   }
@@ -1397,9 +1569,49 @@ function lesson() {
     );
     close.addEventListener("click", () => shut());
     const column = state.step === "output" ? state.column : null;
-    panel.replaceChildren(close, ...tell(explained(state.place, state.query, state.key), column));
+    const found = explained(state.place, state.query, state.key);
+    bound();
+    const write = () => panel.replaceChildren(close, ...tell(found, state.step, column));
+    shown.score = shown.output = SHOWN;
+    write();
+    while (narrower(panel)) write();
     const looked = { weights: "weights", output: "output" }[state.step] ?? "score";
     panel.querySelector(`[data-part="${looked}"]`)?.classList.add("now");
+    aim();
+  }
+
+  // Whether a table that does not fit may have a column less, in the next try.
+  function narrower(panel) {
+    const over = Object.keys(shown).filter((name) => {
+      const frame = panel.querySelector(`[data-part="${name}"] .scroll`);
+      return shown[name] > 1 && frame !== null && frame.scrollWidth > frame.clientWidth;
+    });
+    for (const name of over) shown[name] -= 1;
+    return over.length > 0;
+  }
+
+  const isBeside = () => getComputedStyle(part("panel")).position === "sticky";
+
+  // The explanation beside the map ends where the window does.
+  function bound() {
+    const top = Math.max(part("stage").getBoundingClientRect().top, EDGE);
+    const high = Math.max(innerHeight - top - EDGE, LEAST);
+    part("panel").style.maxHeight = isBeside() ? `${high}px` : "none";
+  }
+
+  const EDGE = 8,
+    LEAST = 240; // pixels
+
+  // The part that is asked for is seen, whatever stands before it.
+  function aim() {
+    const panel = part("panel"),
+      now = panel.querySelector(".now");
+    panel.scrollTop = 0;
+    if (now === null || !isBeside()) return;
+    const box = panel.getBoundingClientRect(),
+      own = now.getBoundingClientRect();
+    const under = own.bottom + EDGE - box.bottom;
+    if (under > 0) panel.scrollTop = Math.min(under, own.top - box.top - EDGE);
   }
 
   function shut() {
@@ -1476,17 +1688,16 @@ function lesson() {
     return best;
   }
 
-  // Where to begin: at the largest weight of a query that sees several keys.
+  // Where to begin: at the largest weight of a query that sees more than a few keys.
   function begins() {
     const name = hasWeights ? "weights" : lastScore();
-    const found = matrix(state.place, name);
+    const found = matrix(state.place, name),
+      { rows } = telling(found);
     let best = MINUS;
     for (let i = 0; i < QUERIES; i++) {
-      const visible = found.visible.subarray(i * KEYS, (i + 1) * KEYS);
-      const seen = visible.reduce((a, b) => a + b, 0);
       for (let j = 0; j < KEYS; j++) {
         const value = found.numbers[i * KEYS + j];
-        if (visible[j] && (seen > 1 || KEYS === 1) && value > best) {
+        if (found.visible[i * KEYS + j] && (rows[i] || KEYS === 1) && value > best) {
           best = value;
           [state.query, state.key] = [i, j];
         }
@@ -1584,8 +1795,8 @@ function lesson() {
   // After something was changed: all anew.
   function changed() {
     held = new Map();
-    draw();
     check();
+    draw();
     part("reset").hidden = !isChanged();
   }
 
@@ -1751,7 +1962,7 @@ function lesson() {
     return element(
       "table",
       { "data-side": side },
-      element("caption", {}, `${letter} (${rows}, ${width})`),
+      element("caption", {}, `${letter} (${rows}, ${width})`, sharing(side)),
       element(
         "thead",
         {},
@@ -1766,39 +1977,89 @@ function lesson() {
     );
   }
 
+  // "0–2", or "0, 4, 8" where they do not follow each other.
+  function listed(numbers) {
+    const [first, last] = [numbers[0], numbers.at(-1)];
+    const follow = numbers.length > 2 && numbers.every((n, i) => n === first + i);
+    return follow ? `${first}–${last}` : numbers.join(", ");
+  }
+
+  // Which other heads and batches have the same matrix: they change with it.
+  function sharing(side) {
+    const own = begin(made[side], state.place, data.groups[side] ?? 1);
+    const last = data.leading.length - 1;
+    const shared = data.leading.flatMap(({ kind, numbers }, axis) => {
+      const alike = numbers.filter((_, i) => {
+        const place = state.place.map((n, other) => (other === axis ? i : n));
+        return begin(made[side], place, data.groups[side] ?? 1) === own;
+      });
+      if (alike.length < 2) return [];
+      const name = axis < last - 1 ? `axis ${axis}:` : kind === "head" ? "heads" : "batches";
+      return [`${name} ${listed(alike)}`];
+    });
+    return shared.length ? element("small", {}, ` shared by ${shared.join(" and ")}`) : null;
+  }
+
+  // A decimal number as people write it; NaN for all else, such as 0x10.
+  function typed(text) {
+    const plain = text.trim().replace("−", "-").replace(",", ".");
+    return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) ? Number(plain) : NaN;
+  }
+
   function field(side, i, c, label) {
     const { numbers, shape } = made[side];
     const at = begin(made[side], state.place, data.groups[side] ?? 1) + i * shape.at(-1) + c;
-    const shown =
-      numbers instanceof Float32Array
-        ? String(Number(numbers[at].toPrecision(7)))
-        : String(numbers[at]);
+    const text = (value) =>
+      String(numbers instanceof Float32Array ? Number(value.toPrecision(7)) : value);
     const input = element("input", {
       type: "text",
       inputmode: "decimal",
       size: 6,
-      value: shown,
+      value: text(numbers[at]),
       "aria-label": label,
     });
+    const fault = element("span", { class: "fault", role: "alert" });
     input.addEventListener("input", () => {
-      const text = input.value.trim().replace("−", "-").replace(",", ".");
-      const value = text === "" ? NaN : Number(text);
-      input.setAttribute("aria-invalid", !Number.isFinite(value));
-      if (!Number.isFinite(value)) return;
+      const value = typed(input.value);
+      const bad = !Number.isFinite(value);
+      input.setAttribute("aria-invalid", bad);
+      fault.textContent = bad ? `not a number; ${text(numbers[at])} is still used` : "";
+      if (bad) return;
       numbers[at] = value;
       edited = true;
       changed();
     });
-    return input;
+    return [input, fault];
   }
 
   // ---- Paper: every step, each on a page of its own --------------------------------------------
 
+  // A heat map that fits, with the cell that is explained.
+  function onSheet(step) {
+    const map = heatMap(step, state.place);
+    const column = step === "output" ? state.column : state.key;
+    const cell = map.querySelector(`[data-row="${state.query}"][data-column="${column}"]`);
+    cell?.setAttribute("aria-selected", "true");
+    const marker = map.querySelector(".marker");
+    if (marker !== null) put(marker, matrix(state.place, step), column);
+    const columns = step === "output" ? valueWidth : KEYS;
+    if (columns > 8) map.firstElementChild.classList.add("endless");
+    if (columns > 12) map.firstElementChild.classList.add("tight");
+    return map;
+  }
+
+  function put(marker, found, column) {
+    marker.style.left = `${((column + 0.5) / found.columns) * 100}%`;
+    marker.style.top = `${((state.query + 0.5) / found.rows) * 100}%`;
+  }
+
   function onPaper() {
     const found = explained(state.place, state.query, state.key);
+    shown.score = shown.output = SHOWN;
+    printed = true;
     part("print").replaceChildren(
       ...steps().map((step) => {
-        const told = tell(found, step === "output" ? state.column : null);
+        const told = tell(found, step, step === "output" ? state.column : null);
         const looked = { weights: "weights", output: "output" }[step] ?? "score";
         const kept = told.filter(
           (child) => child.tagName === "H2" || child.dataset.part === looked,
@@ -1810,23 +2071,58 @@ function lesson() {
           element("h2", {}, titled(state.place, ": "), stepTitle(step)),
           line(data.about[step]),
           element("div", { class: "legend" }, legend(step, state.place)),
-          heatMap(step, state.place),
+          onSheet(step),
           element("div", { class: "told" }, kept),
         );
       }),
     );
+    printed = false;
   }
 
   // ---- Begin -----------------------------------------------------------------------------------
 
+  // Another width, or a frame that opens: what fits is decided anew.
+  function watch() {
+    let width = document.documentElement.clientWidth,
+      timer = 0;
+    const refit = () => {
+      const had = part("heat").contains(document.activeElement);
+      silent = true;
+      draw();
+      if (had) (part("heat").querySelector('[tabindex="0"]') ?? marked()).focus({ preventScroll: true });
+      silent = false;
+    };
+    const observed = () => {
+      const now = document.documentElement.clientWidth;
+      if (now === width) return;
+      width = now;
+      clearTimeout(timer);
+      timer = setTimeout(refit, PAUSE);
+    };
+    new ResizeObserver(observed).observe(document.documentElement);
+    addEventListener("resize", () => {
+      bound();
+      aim();
+    });
+    addEventListener("scroll", bound, { passive: true });
+  }
+
+  const PAUSE = 100; // milliseconds
+
   function start() {
+    document.body.classList.toggle("wide", wantsRoom());
+    part("static").hidden = true;
+    part("lesson").hidden = false;
     state.step = hasWeights && steps().includes("weights") ? "weights" : steps().at(-1);
     recall();
-    if (!/[#&][qk]=/.test(location.hash)) begins();
+    const linked = /[#&][qk]=/.test(location.hash);
+    if (!linked) begins();
+    document.documentElement.classList.add("computes");
     controls();
+    check();
     draw();
     inputs();
-    check();
+    if (linked) uncover(marked(), true);
     part("heat").addEventListener("click", clicked);
     part("heat").addEventListener("pointermove", hovered);
     part("heat").addEventListener("pointerleave", hovered);
@@ -1845,12 +2141,11 @@ function lesson() {
       draw();
       inputs();
       silent = false;
+      if (/[#&][qk]=/.test(location.hash)) uncover(marked(), true);
     });
     addEventListener("beforeprint", onPaper);
     addEventListener("afterprint", () => part("print").replaceChildren());
-    part("static").hidden = true;
-    part("lesson").hidden = false;
-    document.documentElement.classList.add("computes");
+    watch();
   }
 
   start();

@@ -11,13 +11,14 @@ from typing import Any
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Selection
 from qkvcli.render.lesson.data import data_of
-from qkvcli.render.lesson.static import html_text, static
+from qkvcli.render.lesson.static import chosen_heads, counted, first_of, html_text, static
 
 _FOLDER = Path(__file__).parent
 _TITLE = 80
 _DARK = """\
   --page: #0d1117; --text: #e6edf3; --quiet: #9aa4af; --line: #3a424c; --raised: #161b22;
   --accent: #79b8ff; --on-accent: #0d1117; --mark: #5a4a00; --bar: #4393c3; --wrong: #a40e26;
+  --fault: #ff9aa5;
   color-scheme: dark;
 """
 
@@ -44,6 +45,7 @@ def lesson(
         hash=f"sha256-{b64encode(sha256(f'{chr(10)}{script}'.encode()).digest()).decode()}",
         title=html_text(told),
         style=_read("lesson.css").replace("/* dark */", _dark(theme)),
+        first=html_text(first_of(held)),
         formula=html_text(_formula(problem, held)),
         static="".join(static(problem, held, selection)),
         data=embedded(held),
@@ -78,14 +80,20 @@ def embedded(held: Any) -> str:
 
 
 def _said(problem: Problem, selection: Selection) -> str:
-    """The title: the tokens that ask, as far as they fit."""
+    """The title: the tokens that ask, as far as they fit, and which heads where some are chosen."""
     chosen = selection.of(problem)
+    heads = chosen_heads(problem, selection)
+    return f"Attention of {_asking(chosen, problem)}{f', {heads}' if heads else ''}"
+
+
+def _asking(chosen: Problem, problem: Problem) -> str:
+    """The tokens that ask: a sentence if all of them do, else one by one; numbers are counted."""
     queries, keys = chosen.shape[-2:]
-    counts = f"{queries} queries and {keys} keys"
     if chosen.labels is None or all(map(str.isdecimal, chosen.labels)):
-        return f"Attention of {counts}"
-    told = " ".join(chosen.labels)
-    return f"Attention of {told if len(told) <= _TITLE else told[: _TITLE - 1] + '…'}"
+        return f"{counted(queries, 'query', 'queries')} and {counted(keys, 'key', 'keys')}"
+    between = " " if queries == problem.shape[-2] else ", "
+    told = between.join(chosen.labels)
+    return told if len(told) <= _TITLE else told[: _TITLE - 1] + "…"
 
 
 def _formula(problem: Problem, held: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What a page shows where no JavaScript runs: a picture of each head, and tables of the first."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from itertools import islice
@@ -20,6 +21,8 @@ from qkvcli.render.text import formatted, matrix_title, title
 
 _EDGE = 12
 """How many rows and columns of a table are shown."""
+_LISTED = 8
+"""How many heads are named one by one."""
 _PICTURES, _FIT = 24, Fit(96, 96)
 """Of how many heads there are pictures, and how many dots each may have."""
 
@@ -37,6 +40,48 @@ def html_text(text: str) -> str:
 def label(text: str) -> str:
     """A token's label as HTML, which keeps its direction to itself."""
     return f"<bdi>{html_text(text)}</bdi>"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "query", "queries"), counted(1000, "key", "keys")
+    ('1 query', '1,000 keys')
+    """
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def listed(numbers: Sequence[int], whole: int) -> str:
+    """Some heads of all; those that follow each other by the first and the last.
+
+    >>> listed([6], 12), listed([0, 1, 2, 3], 12), listed([4, 1], 12)
+    ('head 6 of 12', 'heads 0 to 3 of 12', 'heads 4, 1 of 12')
+    """
+    first, last, count = numbers[0], numbers[-1], len(numbers)
+    if count == 1:
+        return f"head {first} of {whole:,}"
+    if count > 2 and list(numbers) == list(range(first, last + 1)):
+        return f"heads {first} to {last} of {whole:,}"
+    shown = ", ".join(map(str, numbers[:_LISTED])) + (", …" if count > _LISTED else "")
+    return f"heads {shown} of {whole:,}"
+
+
+def chosen_heads(problem: Problem, selection: Selection) -> str:
+    """Which heads were chosen, where they are not all."""
+    leading = problem.apart().leading
+    if selection.heads is None or not leading or len(selection.heads) == leading[-1] == 1:
+        return ""
+    if len(selection.heads) == 1:
+        return f"head {selection.heads[0]}"
+    if sorted(selection.heads) == list(range(leading[-1])):
+        return ""
+    return listed(selection.heads, leading[-1])
+
+
+def first_of(held: dict[str, Any]) -> str:
+    """The matrix that the tables are of: " of head 0", and nothing where there is one alone."""
+    place = tuple(axis["numbers"][0] for axis in held["leading"])
+    return f" of {matrix_title(place)}" if place else ""
 
 
 def static(problem: Problem, held: dict[str, Any], selection: Selection) -> Iterator[str]:
@@ -73,11 +118,15 @@ def _pictures(problem: Problem, held: dict[str, Any]) -> Iterator[str]:
         numbers = [
             axis["numbers"][i] for axis, i in zip(held["leading"], matrix.place, strict=False)
         ]
-        told = f"{name} of {matrix_title(tuple(numbers))}" if numbers else name
-        said = f'alt="{html_text(told)}" title="{html_text(told)}"'
-        yield f'<img {said} src="{_image(matrix, heat)}">\n'
+        of = matrix_title(tuple(numbers)) if numbers else ""
+        told = html_text(f"{name} of {of}" if of else name)
+        caption = f"<figcaption>{html_text(of)}</figcaption>" if of else ""
+        image = f'<img alt="{told}" title="{told}" src="{_image(matrix, heat)}">'
+        yield f"<figure>{image}{caption}</figure>\n"
     caption = html_text(summary(found, held["digits"]))
-    yield f"</div>\n<figcaption>{caption}</figcaption>\n</figure>\n"
+    count = math.prod(view.array.shape[:-2])
+    more = f" (The first {_PICTURES} of {count:,} are pictured.)" if count > _PICTURES else ""
+    yield f"</div>\n<figcaption>{caption}{more}</figcaption>\n</figure>\n"
 
 
 def _image(matrix: Matrix, heat: Heat | None) -> str:
