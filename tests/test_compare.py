@@ -332,7 +332,7 @@ def test_a_finite_number_in_place_of_minus_infinity() -> None:
     found = compared(qkv, {"masked": lowered, "weights": shares(lowered)})
     assert [step.same for step in found.steps] == [False, True]
     assert found.steps[0].infinite == found.steps[0].differing == HEADS * TOKENS * (TOKENS - 1) // 2
-    assert found.fits[0].hypothesis.said == "with -1e+09 in place of −∞"
+    assert [fit.hypothesis.said for fit in found.fits] == ["with -1e+09 in place of −∞"]
 
 
 def test_scores_that_are_used_as_weights() -> None:
@@ -1156,3 +1156,65 @@ def test_the_library_refuses_what_is_no_rule_and_no_step(expected: Any, rules: A
         qkvcli.compare(steps, expected, **rules)
     with pytest.raises(qkvcli.UsageError):
         qkvcli.compare(steps[:0], np.eye(2))
+
+
+def test_faults_that_an_input_does_not_tell_apart_are_both_named() -> None:
+    """Of two tokens, a causal mask that is one off hides nothing."""
+    query, key, value = drawn(tokens=2)
+    steps = qkvcli.attend(query, key, value, preset="gpt")
+    wrong = shares(query @ key.swapaxes(-1, -2) / math.sqrt(WIDTH)) @ value
+    found = qkvcli.compare(steps, wrong)
+    assert {fit.hypothesis.said for fit in found.fits} == {"with --offset 1", "without the mask"}
+    assert str(found).endswith("\nThis input does not tell them apart.")
+
+
+def test_two_digits_of_a_few_are_explained_by_nothing(folder: Path, qkv: Program) -> None:
+    Path("mine.csv").write_text("?,0.1,0.5,?,?,?\n")  # as 2^score would have them
+    told = qkv("softmax", "--example", "cat", "--rows", "cat", "--expect", "mine.csv")
+    assert told.code == 1
+    assert "equals" not in told.out
+    powers = "0.0313,0.1250,0.5000,0.0625,0.0313,0.2500"
+    Path("mine.csv").write_text(powers)
+    told = qkv("softmax", "--example", "cat", "--rows", "cat", "--expect", "mine.csv")
+    assert "with 2^score in place of e^score" in told.out
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kernel", [NoScale, OneMore, OverD])
+def test_one_fault_is_one_in_narrow_types_too(kernel: type[Kernel], kind: Kind) -> None:
+    """What follows is computed from numbers that were not rounded yet."""
+    qkv = 3 * narrowed(drawn(), kind).astype(np.float64)
+    found = compared(qkv, kernel()(*qkv), kind)
+    wrong = [step for step in found.steps if not step.same]
+    assert [step.follows is None for step in wrong] == [True, *[False] * (len(wrong) - 1)]
+
+
+def test_text_of_a_float32_kernel_with_inputs_in_float64(folder: Path, qkv: Program) -> None:
+    q, k, v = drawn(heads=1, tokens=64)[:, 0]
+    np.savez("qkv.npz", q=q, k=k, v=v)
+    scores = q.astype(np.float32) @ k.astype(np.float32).T / np.float32(4)
+    np.savetxt("mine.csv", shares(scores), delimiter=",", fmt="%.5f")
+    words = ("softmax", "--qkv", "qkv.npz", "--scale", "sqrt", "--expect", "mine.csv")
+    assert qkv(*words).code == 0
+
+
+def test_a_single_zero_is_as_exact_as_the_numbers_beside_it(folder: Path, qkv: Program) -> None:
+    words = ("softmax", "--example", "cat", "--rows", "The", "--expect", "mine.csv")
+    for text, code in (("0.08,0.6,0.1,0.1,0.1,0.1", 0), ("0,0.60,0.08,0.08,0.08,0.08", 1)):
+        Path("mine.csv").write_text(text)
+        assert qkv(*words).code == code
+
+
+def test_a_softcap_that_rounds_on_the_way_is_right() -> None:
+    def rounded(array: Array) -> Array:
+        return narrowed(array, "float16").astype(np.float32)
+
+    for seed in range(8):
+        query, key, value = rounded(drawn(seed, heads=8, tokens=64, width=64))
+        scaled = rounded(rounded(query @ key.swapaxes(-1, -2)) / 8)
+        capped = rounded(5 * rounded(np.tanh(rounded(scaled / 5))))
+        output = narrowed(rounded(shares(capped)) @ value, "float16")
+        steps = qkvcli.attend(
+            *(side.astype(np.float16) for side in (query, key, value)), scale="sqrt", softcap=5
+        )
+        assert qkvcli.compare(steps, output).same

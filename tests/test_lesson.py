@@ -260,8 +260,12 @@ def test_only_its_own_script_may_run_and_nothing_is_fetched() -> None:
             "a page holds up to 2,048 keys, and there are 2,049; give fewer",
         ),
         (
-            ["--length", 2000, "--dim", 600],
-            "a page holds up to 16 MB of numbers, and these are 27; choose some with --rows 0:300",
+            ["--length", 2000, "--dim", 500],
+            "a page holds up to 16 MB of numbers, and these are 23; choose some with --rows 0:300",
+        ),
+        (
+            ["--length", 2000, "--dim", 600],  # K and V alone are too large
+            "a page holds up to 16 MB of numbers, and these are 27; give fewer",
         ),
         (["--show", "query"], "a page shows scores, scaled, capped, masked, weights, output"),
         (["--top", "2"], "--top is shown as table, csv, tsv, json, markdown, and not as html"),

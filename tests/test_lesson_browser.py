@@ -215,6 +215,21 @@ def test_it_computes_what_a_plain_loop_does(page: Page, tmp_path: Path, name: st
         assert cells(page) == pytest.approx(query[place] @ key[shared].T, rel=1e-5, abs=slack)
 
 
+def test_numbers_beyond_a_type_and_wide_values_are_computed(page: Page, tmp_path: Path) -> None:
+    query, key, value = drawn((3, 3, 4)).astype(np.float32)
+    wide = np.ones((3, 131_000), np.float32)
+    for values, options in (
+        (value, {"scale": 1e39, "mask": np.ones((3, 3), np.bool_)}),
+        (value, {"mask": np.array([[0.0, 1.5, -np.inf]], np.longdouble)}),
+        (wide, {"scale": "sqrt"}),
+    ):
+        asked: dict[str, Any] = options
+        file = tmp_path / "lesson.html"
+        qkvcli.attend(query, key, values, **asked).save(file)
+        page.go(file, "#q=1&k=0")
+        assert checked(page) >= 3
+
+
 def test_scores_that_were_given_are_taken_from_there(
     page: Page, tmp_path: Path, qkv: Program
 ) -> None:

@@ -33,7 +33,7 @@ class Check(NamedTuple):
 
 
 def checks(problem: Problem, until: Stage = "output") -> list[Check]:
-    """The numbers of some queries of each matrix: all of them where they are few.
+    """The numbers of some queries of each matrix, or of 256: of all queries where they are few.
 
     Together they tell a wrong scale, mask, softmax or head from the right one; the work is
     O(L_k·d) for each query.

@@ -117,10 +117,13 @@ def _check_size(problem: Problem) -> None:
         )
     size = sum(array.nbytes for array in _held(problem))
     if size > MEGABYTES * 2**20:
-        heads = " or --head 0" if len(problem.leading) and problem.leading[-1] > 1 else ""
+        heads = " --head 0" if len(problem.leading) and problem.leading[-1] > 1 else ""
+        of_keys = sum(side.array.nbytes for side in (problem.key, problem.value) if side)
+        rows = " --rows 0:300" if of_keys < MEGABYTES * 2**20 else ""
+        advice = " or".join(filter(None, (rows, heads)))
         raise UsageError(
-            f"a page holds up to {MEGABYTES} MB of numbers, and these are {size / 2**20:.0f}; "
-            f"choose some with --rows 0:300{heads}"
+            f"a page holds up to {MEGABYTES} MB of numbers, and these are {size / 2**20:.0f}"
+            + (f"; choose some with{advice}" if advice else "; give fewer")
         )
 
 
@@ -169,7 +172,8 @@ def _packed(array: Array) -> dict[str, Any]:
     if array.dtype == np.bool_:
         kind, data = "bits", np.packbits(array, axis=None, bitorder="little").tobytes()
     else:
-        dtype = np.result_type(array.dtype, np.float32)
+        # a page reads no others
+        dtype = np.dtype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
         kind, data = dtype.name, array.astype(dtype.newbyteorder("<")).tobytes()
     return {"shape": list(array.shape), "dtype": kind, "data": b64encode(data).decode()}
 

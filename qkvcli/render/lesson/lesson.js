@@ -90,6 +90,7 @@ function lesson() {
       const wide = factor !== 0 && !(Math.abs(factor) > 1e-30 && Math.abs(factor) < 1e30);
       found.push({
         name: "scaled",
+        wide,
         formula: (before) => `${before} × ${written}`,
         one: (score) => (wide ? score * factor : rounded(score * factor)),
       });
@@ -247,13 +248,14 @@ function lesson() {
 
   function masked(place, query, before, visible) {
     const [first, last] = span(place, query);
+    const wide = scoreSteps().some((step) => step.wide); // the scores are held beyond their type
     return before.map((score, j) => {
       const bias = biasAt(place, query, j);
       if (j < first || j > last || bias === MINUS) {
         visible[j] = 0;
         return MINUS;
       }
-      return mask === null ? score : rounded(score + bias);
+      return mask === null || wide ? score + bias : rounded(score + bias);
     });
   }
 
@@ -580,8 +582,13 @@ function lesson() {
     const added = new Float64Array(KEYS);
     for (let j = 0; j < KEYS; j++) {
       if (weights[j] === 0) continue;
-      const parts = v.subarray(first + j * valueWidth, first + (j + 1) * valueWidth);
-      added[j] = Math.abs(weights[j]) * Math.hypot(...parts);
+      let largest = 0; // the squares of larger numbers may overflow
+      for (let c = 0, at = first + j * valueWidth; c < valueWidth; c++)
+        largest = Math.max(largest, Math.abs(v[at + c]));
+      let squares = 0;
+      for (let c = 0, at = first + j * valueWidth; c < valueWidth; c++)
+        squares += (v[at + c] / largest) ** 2;
+      added[j] = Math.abs(weights[j]) * (largest && largest * Math.sqrt(squares));
     }
     const total = added.reduce((a, b) => a + b, 0);
     return total ? added.map((part) => part / total) : added;

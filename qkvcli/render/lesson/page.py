@@ -10,8 +10,9 @@ from typing import Any
 
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Selection
+from qkvcli.render.drawing import escaped
 from qkvcli.render.lesson.data import data_of
-from qkvcli.render.lesson.static import chosen_heads, counted, first_of, html_text, static
+from qkvcli.render.lesson.static import chosen_heads, counted, first_of, static
 
 _FOLDER = Path(__file__).parent
 _TITLE = 80
@@ -43,10 +44,10 @@ def lesson(
         theme="" if theme is None else f' data-theme="{theme}"',
         scheme=theme or "light dark",
         hash=f"sha256-{b64encode(sha256(f'{chr(10)}{script}'.encode()).digest()).decode()}",
-        title=html_text(told),
+        title=escaped(told),
         style=_read("lesson.css").replace("/* dark */", _dark(theme)),
-        first=html_text(first_of(held)),
-        formula=html_text(_formula(problem, held)),
+        first=escaped(first_of(held)),
+        formula=escaped(_formula(problem, held)),
         static="".join(static(problem, held, selection)),
         data=embedded(held),
         script=script,

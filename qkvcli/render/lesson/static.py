@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from html import escape
 from itertools import islice
 from typing import Any
 
@@ -14,6 +13,7 @@ from qkvcli.core.operands import Array
 from qkvcli.core.patches import Fit, patches
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Matrix, Selection, View, edges, views
+from qkvcli.render.drawing import escaped
 from qkvcli.render.heat import Heat
 from qkvcli.render.png import data_uri, png
 from qkvcli.render.summary import summary
@@ -27,19 +27,9 @@ _PICTURES, _FIT = 24, Fit(96, 96)
 """Of how many heads there are pictures, and how many dots each may have."""
 
 
-def html_text(text: str) -> str:
-    r"""A text as HTML: signs of HTML escaped, and those that it has no place for shown as such.
-
-    >>> html_text("<b>&\0")
-    '&lt;b&gt;&amp;\ufffd'
-    """
-    kept = "".join(c if c.isprintable() or c == "\n" or ord(c) > 0x9F else "\ufffd" for c in text)
-    return escape(kept.encode("utf-8", "replace").decode())
-
-
 def label(text: str) -> str:
     """A token's label as HTML, which keeps its direction to itself."""
-    return f"<bdi>{html_text(text)}</bdi>"
+    return f"<bdi>{escaped(text)}</bdi>"
 
 
 def counted(count: int, one: str, many: str) -> str:
@@ -119,11 +109,11 @@ def _pictures(problem: Problem, held: dict[str, Any]) -> Iterator[str]:
             axis["numbers"][i] for axis, i in zip(held["leading"], matrix.place, strict=False)
         ]
         of = matrix_title(tuple(numbers)) if numbers else ""
-        told = html_text(f"{name} of {of}" if of else name)
-        caption = f"<figcaption>{html_text(of)}</figcaption>" if of else ""
+        told = escaped(f"{name} of {of}" if of else name)
+        caption = f"<figcaption>{escaped(of)}</figcaption>" if of else ""
         image = f'<img alt="{told}" title="{told}" src="{_image(matrix, heat)}">'
         yield f"<figure>{image}{caption}</figure>\n"
-    caption = html_text(summary(found, held["digits"]))
+    caption = escaped(summary(found, held["digits"]))
     count = math.prod(view.array.shape[:-2])
     more = f" (The first {_PICTURES} of {count:,} are pictured.)" if count > _PICTURES else ""
     yield f"</div>\n<figcaption>{caption}{more}</figcaption>\n</figure>\n"
@@ -150,11 +140,11 @@ def _step(
     """A step as a table of HTML, with its title."""
     step, numbers = view.step, matrix.array
     words = title(step)
-    of = f"{html_text(matrix_title(place))}: " if place else ""
+    of = f"{escaped(matrix_title(place))}: " if place else ""
     yield '<section class="step">\n'
-    yield f"<h2>{of}<strong>{words.name}</strong> = {html_text(words.formula)} "
-    yield f"<small>{html_text(words.shapes)}</small></h2>\n"
-    yield f"<p>{html_text(held['about'][step.name])}</p>\n"
+    yield f"<h2>{of}<strong>{words.name}</strong> = {escaped(words.formula)} "
+    yield f"<small>{escaped(words.shapes)}</small></h2>\n"
+    yield f"<p>{escaped(held['about'][step.name])}</p>\n"
     heat = Heat.of(step.name, numbers)
     columns = edges(numbers.shape[-1], _EDGE)
     rows = list(range(step.shape[-2])) if view.rows is None else view.rows.tolist()
