@@ -193,7 +193,7 @@ def _write(
     elif name == "html":
         from qkvcli.cli.lessons import write_lesson
 
-        write_lesson(problem, names, display, selection, stream, environment)
+        write_lesson(problem, names, display, selection, stream)
     else:
         with Meter(environment) as advance:
             shown = selected(problem, until, names, selection, advance=advance)

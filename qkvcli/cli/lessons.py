@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from qkvcli.cli.environment import Environment
 from qkvcli.cli.options import Display
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Selection
@@ -15,7 +14,6 @@ def write_lesson(
     display: Display,
     selection: Selection,
     stream: BinaryIO,
-    environment: Environment,
 ) -> None:
     """Write the page of a selection; it is whole before the first byte is written.
 

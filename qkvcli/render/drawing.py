@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from unicodedata import bidirectional
 
+import numpy as np
 from rich.cells import cell_len
 
+from qkvcli.core.views import Matrix
+from qkvcli.render.heat import Heat, rgb
+from qkvcli.render.png import data_uri, png
 from qkvcli.render.screen import printable
 
 SANS = "system-ui, -apple-system, 'Segoe UI', sans-serif"
@@ -122,3 +126,19 @@ def hatched(x: float, y: float, width: float, height: float, theme: Theme) -> It
         lines.append("M{} {}L{} {}".format(*map(number, ends)))
     path = "".join(lines)
     yield element("path", d=path, stroke=theme.hatch, stroke_width=1, fill="none")
+
+
+def heat_png(matrix: Matrix, heat: Heat | None, theme: Theme) -> str:
+    """The numbers of a matrix as the address of a picture, a dot each; hidden ones are clear.
+
+    A palette has 256 colours: every other level of the scale, and three for what has none.
+    """
+    array = matrix.array
+    colours = [] if heat is None else [paint.background for paint in heat.paints[::2]]
+    palette = [*colours, rgb(theme.lost), rgb(theme.least), (0, 0, 0)]
+    lost, least, clear = range(len(palette) - 3, len(palette))
+    levels = np.full(array.shape, -1) if heat is None else heat.levels(array)
+    indexes = np.where(levels < 0, np.where(np.isneginf(array), least, lost), levels // 2)
+    if matrix.hidden is not None:
+        indexes[matrix.hidden] = clear
+    return data_uri(png(indexes, palette, clear))

@@ -198,7 +198,7 @@ def _styles(around_zero: bool, colours: str) -> tuple[Style, ...]:
     """The style of every level."""
     count = _LEVELS[around_zero]
     if colours == "truecolor":
-        anchors = list(map(_rgb, DIVERGING if around_zero else CIVIDIS))
+        anchors = list(map(rgb, DIVERGING if around_zero else CIVIDIS))
         return tuple(_style(_between(anchors, i / (count - 1))) for i in range(count))
     entries = DIVERGING_256 if around_zero else CIVIDIS_256
     shown = [_style(palette(entry), entry) for entry in entries]
@@ -215,7 +215,8 @@ def _style(background: RGB, entry: int | None = None) -> Style:
     return Style.from_color(Color.from_ansi(16 if black else 231), Color.from_ansi(entry))
 
 
-def _rgb(hexadecimal: str) -> RGB:
+def rgb(hexadecimal: str) -> RGB:
+    """A colour that is written as #rrggbb."""
     red, green, blue = bytes.fromhex(hexadecimal[1:])
     return red, green, blue
 

@@ -16,14 +16,14 @@ from qkvcli.render.drawing import (
     Theme,
     element,
     hatched,
+    heat_png,
     label,
     marked_up,
     number,
     wide,
 )
 from qkvcli.render.grids import Room, cut
-from qkvcli.render.heat import RGB, Heat, Paint, hexadecimal
-from qkvcli.render.png import data_uri, png
+from qkvcli.render.heat import Heat, Paint, hexadecimal
 from qkvcli.render.summary import named
 from qkvcli.render.text import (
     DIGITS,
@@ -281,18 +281,7 @@ class Plate:
                 yield f"{query}{key}: {said}"
 
     def _image(self, matrix: Matrix, x: float, y: float) -> str:
-        """All the numbers as one picture, which shows the ground where a key is hidden.
-
-        A palette has 256 colours: every other level of the scale, and three for what has none.
-        """
-        array = matrix.array
-        colours: list[RGB] = [] if self.heat is None else [p.background for p in self.heat.paints]
-        palette = [*colours[::2], _rgb(self.theme.lost), _rgb(self.theme.least), (0, 0, 0)]
-        lost, least, clear = range(len(palette) - 3, len(palette))
-        levels = np.full(array.shape, -1) if self.heat is None else self.heat.levels(array)
-        indexes = np.where(levels < 0, np.where(np.isneginf(array), least, lost), levels // 2)
-        if matrix.hidden is not None:
-            indexes[matrix.hidden] = clear
+        """All the numbers as one picture, which shows the ground where a key is hidden."""
         return element(
             "image",
             x=x,
@@ -301,7 +290,7 @@ class Plate:
             height=self.tall,
             preserveAspectRatio="none",
             style="image-rendering:pixelated",
-            href=data_uri(png(indexes, palette, clear)),
+            href=heat_png(matrix, self.heat, self.theme),
         )
 
 
@@ -380,11 +369,6 @@ def _mark(x: float, y: float, width: float, height: float, ink: str, least: floa
 def _ink(paint: Paint | None) -> str:
     """The colour of text on a cell: black on what is NaN."""
     return "#000000" if paint is None else hexadecimal(paint.text)
-
-
-def _rgb(text: str) -> RGB:
-    red, green, blue = bytes.fromhex(text[1:])
-    return red, green, blue
 
 
 def _cut(text: str, measure: Measure) -> str:

@@ -601,7 +601,6 @@ function lesson() {
       query: i,
       key: j,
       queryName: nameOf("query", i),
-      keyName: nameOf("key", j),
       weights: parts.weights ?? null,
       visible: parts.visible,
       scores: parts[lastScore()] ?? null,

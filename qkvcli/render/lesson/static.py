@@ -13,9 +13,8 @@ from qkvcli.core.operands import Array
 from qkvcli.core.patches import Fit, patches
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import Matrix, Selection, View, edges, views
-from qkvcli.render.drawing import escaped
+from qkvcli.render.drawing import THEMES, escaped, heat_png
 from qkvcli.render.heat import Heat
-from qkvcli.render.png import data_uri, png
 from qkvcli.render.summary import summary
 from qkvcli.render.text import formatted, matrix_title, title
 
@@ -111,21 +110,13 @@ def _pictures(problem: Problem, held: dict[str, Any]) -> Iterator[str]:
         of = matrix_title(tuple(numbers)) if numbers else ""
         told = escaped(f"{name} of {of}" if of else name)
         caption = f"<figcaption>{escaped(of)}</figcaption>" if of else ""
-        image = f'<img alt="{told}" title="{told}" src="{_image(matrix, heat)}">'
+        source = heat_png(matrix, heat, THEMES["light"])
+        image = f'<img alt="{told}" title="{told}" src="{source}">'
         yield f"<figure>{image}{caption}</figure>\n"
     caption = escaped(summary(found, held["digits"]))
     count = math.prod(view.array.shape[:-2])
     more = f" (The first {_PICTURES} of {count:,} are pictured.)" if count > _PICTURES else ""
     yield f"</div>\n<figcaption>{caption}{more}</figcaption>\n</figure>\n"
-
-
-def _image(matrix: Matrix, heat: Heat | None) -> str:
-    """A matrix as a picture of one dot for each patch; what is hidden is see-through."""
-    colours = [] if heat is None else [paint.background for paint in heat.paints[::2]]
-    clear = len(colours)
-    levels = np.full(matrix.array.shape, -1) if heat is None else heat.levels(matrix.array)
-    indexes = np.where(levels < 0, clear, levels // 2)
-    return data_uri(png(indexes, [*colours, (0, 0, 0)], clear))
 
 
 def _cut(count: int) -> Array | None:
