@@ -533,8 +533,8 @@ def test_what_a_mask_hides_stands_apart_from_infinities(folder: Path, length: in
     scores, masked, weights, output = images(root)
     for i, j in np.ndindex(length, length):
         clear = j > i
-        for (indexes, palette), infinite in ((scores, False), (masked, clear), (weights, clear)):
-            assert (palette[indexes[i, j]][3] == 0) == infinite
+        for (indexes, palette), hidden in ((scores, False), (masked, clear), (weights, clear)):
+            assert (palette[indexes[i, j]][3] == 0) == hidden
     infinite = [
         {(i, j) for i, j in np.ndindex(n.shape) if hexadecimal(p[n[i, j]][:3]) == LEAST}
         for n, p in (scores, masked, weights, output)
@@ -625,7 +625,7 @@ def test_held_steps_are_reduced_as_computed_ones(asked: dict[str, Any]) -> None:
         other = streamed[name]
         np.testing.assert_allclose(one.view.array, other.view.array, rtol=1e-5, atol=1e-6)
         assert (one.view.hidden is None) == (other.view.hidden is None)
-        if one.view.hidden is not None:
+        if one.view.hidden is not None and other.view.hidden is not None:
             np.testing.assert_array_equal(one.view.hidden, other.view.hidden)
             np.testing.assert_array_equal(one.view.hidden, np.isneginf(one.view.array))
         weights = [pair.weight for pair in one.strongest]
