@@ -551,6 +551,8 @@ def compare(
     own = kind_of(problem.dtype)
     rules = Rules(relative, absolute, last, equal_nan, follow, own)
     found = compared_with(steps._asked.reference(), theirs, rules)
+    if not any(step.cells for step in found.steps):
+        raise DataError("expected has no number to compare")
     return Comparison(**vars(found))
 
 
@@ -594,13 +596,15 @@ def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
         return found
     if not isinstance(expected, (Mapping, Steps)):
         expected = {names[-1]: expected}
-    held = tuple(map(str, expected.keys()))
+    given_names = tuple(expected.keys())  # iterating over `Steps` gives its steps
+    called = {str(name).lower(): name for name in given_names}
+    held = tuple(called)
     strange = [name for name in held if name not in ORDER]
-    given = {name: expected[name] for name in held if name in names}
+    given = {name: expected[called[name]] for name in held if name in names}
     if strange or not given:
         there = ", ".join(names)
         named = ", ".join(strange or held)
-        raise UsageError(f"expected has {named}; what can be compared is {there}")
+        raise UsageError(f"expected has {named or 'nothing'}; what can be compared is {there}")
     found = []
     for name, array in given.items():
         operand = _operand(name, array)

@@ -1218,3 +1218,47 @@ def test_a_softcap_that_rounds_on_the_way_is_right() -> None:
             *(side.astype(np.float16) for side in (query, key, value)), scale="sqrt", softcap=5
         )
         assert qkvcli.compare(steps, output).same
+
+
+@pytest.mark.parametrize("format", ["%.3f", "%.6f", "%.5e"])
+@pytest.mark.parametrize("follow", [(), ("--follow",)])
+def test_text_of_a_bfloat16_kernel(
+    format: str, follow: tuple[str, ...], folder: Path, qkv: Program
+) -> None:
+    def rounded(array: Array) -> Array:
+        return narrowed(array, "bfloat16").astype(np.float32)
+
+    q, k, v = rounded(drawn(heads=1, tokens=64, width=32)[:, 0])
+    np.savez("qkv.npz", q=q, k=k, v=v)
+    scores = rounded(q @ k.T)
+    scaled = rounded(scores * 32**-0.5)
+    weights = rounded(shares(scaled))
+    steps = {"scores": scores, "scaled": scaled, "weights": weights, "output": rounded(weights @ v)}
+    text = {n: [[float(format % x) for x in row] for row in a] for n, a in steps.items()}
+    Path("mine.json").write_text(json.dumps(text))
+    words = ("run", "--qkv", "qkv.npz", "--scale", "sqrt", "--expect", "mine.json", *follow)
+    assert qkv(*words, "--expect-dtype", "bfloat16").code == 0
+
+
+@pytest.mark.parametrize("kernel", [Swapped, OverD, NoScale])
+@pytest.mark.parametrize("digits", [3, 4, 6])
+def test_faults_are_named_in_text_of_all_steps(
+    kernel: type[Kernel], digits: int, words: tuple[str, ...], qkv: Program
+) -> None:
+    sides = drawn().astype(np.float32)
+    np.savez("qkv.npz", **dict(zip("qkv", sides, strict=True)))
+    text = {
+        name: [[[str(x) if np.isinf(x) else round(x, digits) for x in row] for row in m] for m in a]
+        for name, a in ((n, array.tolist()) for n, array in kernel()(*sides).items())
+    }
+    Path("mine.json").write_text(json.dumps(text))
+    told = qkv(*words, "--expect", "mine.json")
+    assert dict(FAULTS)[kernel] in told.out
+
+
+def test_nothing_at_all_is_not_compared() -> None:
+    steps = qkvcli.attend(np.zeros((0, 0, 2)), np.zeros((0, 3, 2)), np.zeros((0, 3, 2)), scale=0.5)
+    with pytest.raises(qkvcli.DataError, match="no number to compare"):
+        qkvcli.compare(steps, {"weights": np.zeros((0, 3, 0))})
+    steps = qkvcli.attend(np.eye(2), np.eye(2), np.eye(2))
+    assert qkvcli.compare(steps, {"Output": steps.output}).same

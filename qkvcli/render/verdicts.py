@@ -8,7 +8,7 @@ from rich.style import Style
 from rich.text import Text
 
 from qkvcli.core.compare.comparison import Comparison, Pattern
-from qkvcli.core.compare.expected import Compared
+from qkvcli.core.compare.expected import CHAIN, Compared
 from qkvcli.core.compare.tally import Cell
 from qkvcli.core.compare.trial import Fit
 from qkvcli.core.steps import Outline
@@ -194,7 +194,10 @@ def _unexplained(found: Comparison) -> Iterator[str]:
     if step.first is not None and not step.infinite and step.first != step.largest:
         parts.append(f"first {_said(step.outline, step.first)}")
     if found.tried:
-        parts.append(f"none of {found.tried} hypotheses fits")
+        many = "the hypothesis does not fit" if found.tried == 1 else ""
+        parts.append(many or f"none of {found.tried} hypotheses fits")
+    elif step.name in CHAIN and step.outline.shape[-1]:
+        parts.append("too little to tell what was done instead")
     if parts:
         yield f"{step.name}: {'; '.join(parts)}."
 

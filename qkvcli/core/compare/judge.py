@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qkvcli.core.compare.expected import CHAIN, Compared, Expected, Rules
-from qkvcli.core.compare.plain import SAMPLE, Off, plain_errors
+from qkvcli.core.compare.plain import ATTENTION, SAMPLE, Off, Ways, plain_errors
 from qkvcli.core.compare.tally import Tally
 from qkvcli.core.compare.tolerance import Tolerance, half_ulp
 from qkvcli.core.compare.turned import Turn, fitting, turns
@@ -58,11 +58,12 @@ class Judge:
         sample: int = SAMPLE,
         times: float = _TIMES,
         mean: float = _MEAN,
+        ways: Ways = ATTENTION,
     ) -> None:
         self.problem, self.rules, self.until = problem, rules, until
         self.sizes, self.advance = sizes, advance
         self.times, self.mean = times, mean
-        self.plain = cache(lambda kind: plain_errors(problem, kind, sample))
+        self.plain = cache(lambda kind: plain_errors(problem, kind, sample, ways))
 
     @property
     def outlines(self) -> dict[str, Outline]:
@@ -115,7 +116,8 @@ class Judge:
             return pair.compared(tolerance._replace(atol=small), rules.equal_nan)
         if found.infinite or found.error > most:
             return found
-        own = self.plain(rules.inputs if written else expected.kind).get(pair.step.name, Off())
+        kind = expected.loose or (rules.inputs if written else expected.kind)
+        own = self.plain(kind).get(pair.step.name, Off())
         room = self.times * own.largest
         if not tolerance.atol < room < math.inf:
             return found
@@ -143,8 +145,9 @@ class Judge:
         halves = None if last.halves is None else turn(last.halves)
         if halves is not None:  # on paper one goes on from a whole number as it is
             halves = np.where(halves < _WHOLE, halves, 0)
-        if halves is None and array.size <= SAMPLE:
-            halves = half_ulp(array, last.kind)
+        if array.size <= SAMPLE and (halves is None or last.loose is not None):
+            rounded = half_ulp(array, last.loose or last.kind)
+            halves = rounded if halves is None else halves + rounded
         used = [last, *(one for one in used if one.name == "value")]
         return Start(going_on(problem, last.name, array), used, halves)
 

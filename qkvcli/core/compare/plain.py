@@ -1,6 +1,7 @@
 """How far off a right kernel may be that rounds every step to a narrow type."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -25,7 +26,19 @@ class Off(NamedTuple):
     mean: float = 0.0
 
 
-def plain_errors(problem: Problem, kind: Kind, sample: int = SAMPLE) -> dict[str, Off]:
+class Ways(NamedTuple):
+    """How weights come from a problem's last scores, and the output from its weights."""
+
+    softmax: Callable[[Problem, Array], Array] = weights_of
+    mixed: Callable[[Problem, Array], Array] = output_of
+
+
+ATTENTION = Ways()
+
+
+def plain_errors(
+    problem: Problem, kind: Kind, sample: int = SAMPLE, ways: Ways = ATTENTION
+) -> dict[str, Off]:
     """How far off each step is where inputs and steps are rounded to a type, one by one.
 
     Measured on queries of up to ``sample`` scores.
@@ -34,7 +47,10 @@ def plain_errors(problem: Problem, kind: Kind, sample: int = SAMPLE) -> dict[str
     count = problem.shape[-2]
     taken = min(max(sample // max(each, 1), 1), count)
     part = problem.with_rows(np.arange(taken) * count // max(taken, 1))
-    exact, plain = _arrays(part, lambda array: array), _arrays(_narrow(part, kind), _rounder(kind))
+    exact, plain = (
+        _arrays(part, lambda array: array, ways),
+        _arrays(_narrow(part, kind), _rounder(kind), ways),
+    )
     errors = {}
     for name, array in plain.items():
         with np.errstate(all="ignore"):
@@ -83,14 +99,14 @@ class _PlainSoftcap(Softcap):
         return self.cap * self.rounder(np.tanh(self.rounder(scores / self.cap)))
 
 
-def _arrays(problem: Problem, after: Turn) -> dict[str, Array]:
+def _arrays(problem: Problem, after: Turn, ways: Ways) -> dict[str, Array]:
     """The steps of a chain, ``after`` done to each."""
     with np.errstate(all="ignore"):
         found: dict[str, Array] = {}
         if problem.weights is None:
             found |= score_arrays(problem, after)
-            found["weights"] = after(weights_of(problem, found[problem.last_score]))
+            found["weights"] = after(ways.softmax(problem, found[problem.last_score]))
         weights = found.get("weights") if problem.weights is None else problem.weights.array
         if problem.value is not None and weights is not None:
-            found["output"] = after(output_of(problem, weights))
+            found["output"] = after(ways.mixed(problem, weights))
     return found

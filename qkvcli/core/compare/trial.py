@@ -10,6 +10,7 @@ import numpy as np
 from qkvcli.core.compare.expected import CHAIN, Compared, Expected
 from qkvcli.core.compare.hypotheses import Hypothesis, hypotheses, pairs
 from qkvcli.core.compare.judge import Judge
+from qkvcli.core.compare.plain import Ways
 from qkvcli.core.compare.tally import Sums, sees_nothing
 from qkvcli.core.compare.turned import Turn, fitting
 from qkvcli.core.operands import Array
@@ -62,7 +63,7 @@ def tried(judge: Judge, expected: Sequence[Expected], found: Sequence[Compared])
     wrong = [one for one in found if not one.same]
     bits = sum(one.bits + _BITS_OF_HIDDEN * one.infinite for one in wrong)
     turned = any(one.turned for one in wrong)
-    if not all(one.name in CHAIN for one in wrong):
+    if not judge.problem.size or not all(one.name in CHAIN for one in wrong):
         return Tried()
     problem, total = judge.problem, 0
     for made, proof in ((hypotheses, ALONE), (pairs, TOGETHER)):
@@ -91,7 +92,7 @@ class Proof(NamedTuple):
     share: float
 
 
-ALONE, TOGETHER = Proof(24, 0.1), Proof(34, 0.01)
+ALONE, TOGETHER = Proof(24, 0.05), Proof(34, 0.01)
 """There are some thirty hypotheses, and some thousand pairs of them."""
 _BITS_OF_HIDDEN = 4.0
 """What a key is worth that is hidden on one side alone."""
@@ -118,6 +119,10 @@ class _Trial:
         self.small = self.problem.size <= _TRIED
         self.known = {one.name: one for one in found}
         self.rows = self._sampled(found)
+        self.first = next((one.name for one in found if one.differing), "")
+        self.digits = {
+            one.name: float(np.mean(one.halves)) for one in expected if one.halves is not None
+        }
 
     def _sampled(self, found: Sequence[Compared]) -> Array:
         """The rows that are computed first: the first that differ, and some of all."""
@@ -143,6 +148,7 @@ class _Trial:
             sample=_ROUNDED,
             times=_TIMES,
             mean=math.inf,
+            ways=Ways(hypothesis.softmax, hypothesis.mixed),
         )
         if self.small:
             error = self._error(hypothesis, everything, every=True)
@@ -188,9 +194,13 @@ class _Trial:
 
     def _near(self, name: str, sums: Sums) -> bool:
         """Whether a step that was wrong is explained well, and not only within wide bounds."""
-        if self.known[name].same:
+        known = self.known[name]
+        if not known.differing:
             return True
-        return sums.error <= max(self.proof.share * sums.spread, _LEVEL * sums.level)
+        bound = max(self.proof.share * sums.spread, _LEVEL * sums.level)
+        if name != self.first:  # what the first fault proves, few digits need not prove again
+            bound = max(bound, self.digits.get(name, 0.0))
+        return sums.error <= bound
 
     def _apart(self, hypothesis: Hypothesis, rows: Array, every: bool) -> Iterator[Compared | None]:
         """Each step of each matrix, some rows at a time."""
@@ -244,7 +254,7 @@ class _Trial:
             piece = replace(piece, left_out=blank)
         known = self.known[one.name]
         # rounding alone could explain anything, where a hypothesis makes scores large
-        most = 1.01 * known.error if known.same else known.error / 4
+        most = known.error / 4 if known.differing else 1.01 * known.error
         found = self.judge.judged(Step.held(one.name, array), piece, most=most)
         return None if found.differing or found.turned else found
 
