@@ -23,7 +23,7 @@ from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline
-from qkvcli.core.views import Selection, axes_of, outlines
+from qkvcli.core.views import Selection, axes_of, outlines, taken
 from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
 from qkvcli.formats.expected import means_nothing, read_expected
 from qkvcli.formats.source import Source
@@ -45,11 +45,10 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
     reference = reference_of(asked.config, asked.operands, until)
-    computed = [step.name for step in reference.outlines(until)]
+    computed = {outline.name: outline for outline in reference.outlines(until)}
     names = [name for name in computed if name in plan.names]
     expected = _read(source, step, line.comparing, names, {*computed}, environment)
-    outlined = {outline.name: outline for outline in reference.outlines(until)}
-    expected = [_by_labels(one, outlined[one.name], environment) for one in expected]
+    expected = [_by_labels(one, computed[one.name], environment) for one in expected]
     expected = [_cut(one, reference, until, selection) for one in expected]
     if plan.kept is not None:
         deliver(asked.problem, asked.named, plan, environment)
@@ -152,7 +151,7 @@ def _by_labels(one: Expected, step: Outline, environment: Environment) -> Expect
         side = "rows" if axis == -2 else "columns"
         if sorted(theirs) == sorted(ours) and len(set(ours)) == len(ours):
             order = [theirs.index(label) for label in ours]
-            one = one.turned(partial(_reordered, order=order, axis=axis))
+            one = one.turned(partial(np.take, indices=order, axis=axis))
             environment.note(
                 f"{one.origin}: its {side} are in another order; taken by their labels"
             )
@@ -160,10 +159,6 @@ def _by_labels(one: Expected, step: Outline, environment: Environment) -> Expect
             said = f"its {side} are called otherwise, such as {_odd(theirs, ours)}"
             environment.note(f"{one.origin}: {said}; compared in their order")
     return one
-
-
-def _reordered(array: Array, order: list[int], axis: int) -> Array:
-    return array.take(order, axis=axis)
 
 
 def _odd(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
@@ -213,10 +208,7 @@ def _cut(one: Expected, whole: Problem, until: Stage, selection: Selection) -> E
     heads = None if whole.merged_heads is None or selection.heads is None else whole.merged_heads
 
     def cut(turn: Turn, array: Array) -> Array:
-        array = turn(array)
-        for axis, numbers in enumerate(axes):
-            if numbers != tuple(range(array.shape[axis])):
-                array = array.take(numbers, axis=axis)
+        array = taken(turn(array), axes)
         return array if rows is None else array[..., rows, :]
 
     turn = fitting(one.array.shape, step.shape, heads if one.name == "output" else None)

@@ -153,11 +153,19 @@ def counted(problem: Problem, kind: str) -> int:
 
 def _taken(step: Step, problem: Problem, selection: Selection) -> Step:
     """The heads and batches selected of a step that is held whole."""
-    array = step.array
-    for axis, numbers in enumerate(axes_of(step, problem, selection)):
+    return step.part(taken(step.array, axes_of(step, problem, selection)), step.rows)
+
+
+def taken(array: Array, axes: tuple[tuple[int, ...], ...]) -> Array:
+    """The indexes along each leading axis; nothing is copied where they are all.
+
+    >>> taken(np.arange(6).reshape(3, 1, 2), ((2, 0),)).tolist()
+    [[[4, 5]], [[0, 1]]]
+    """
+    for axis, numbers in enumerate(axes):
         if numbers != tuple(range(array.shape[axis])):
             array = array.take(numbers, axis=axis)
-    return step.part(array, step.rows)
+    return array
 
 
 def edges(count: int, room: int | None) -> list[int | None]:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -27,7 +27,7 @@ from qkvcli.core.operands import Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import DEEPEST, SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
-from qkvcli.formats.files import NAMES, format_of, listed, read_document
+from qkvcli.formats.files import NAMES, format_of, listed, read_document, told_apart
 from qkvcli.formats.json_text import entries, matrix_of
 from qkvcli.formats.registry import JSON
 from qkvcli.formats.source import Source
@@ -67,7 +67,7 @@ def read_expected(
     to compare.
     """
     document = _document(source)
-    names = _told_apart(document, source.name)
+    names = told_apart(document, source.name)
     wanted = steps if step is None else [step]
     found = {}
     for name in wanted:
@@ -87,16 +87,6 @@ def read_expected(
         held, compared = listed(list(document)), ", ".join(wanted)
         raise DataError(f"{source.name}: holds {held}; what is compared here is {compared}")
     return [_expected(name, held()) for name, held in found.items()], others
-
-
-def _told_apart(document: Mapping[str, object], where: str) -> dict[str, str]:
-    """The names of a document in small letters, each with the name as it is. Raises DataError."""
-    names: dict[str, str] = {}
-    for name in document:
-        if name.lower() in names:
-            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
-        names[name.lower()] = name
-    return names
 
 
 def _check_spelling(names: Iterable[str], where: str) -> None:

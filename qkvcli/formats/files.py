@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import RawIOBase
@@ -70,11 +70,7 @@ def choose(document: Document, role: str, where: str, several: bool = False) -> 
     is not. It is called by its role then, or, where the role is "scores", by which of those
     steps it is. Raises DataError, also where two names are as good as each other.
     """
-    names: dict[str, str] = {}
-    for name in document:
-        if name.lower() in names:
-            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
-        names[name.lower()] = name
+    names = told_apart(document, where)
     wanted = NAMES.get(role, (role,))
     fitting = [names[name] for name in wanted if name in names]
     if len(fitting) > 1 and role != "scores":
@@ -87,6 +83,19 @@ def choose(document: Document, role: str, where: str, several: bool = False) -> 
         raise DataError(f"{where}: holds {held}; there is no {' or '.join(wanted)} in it")
     step = found.lower() if role == "scores" and found.lower() in SCORES else role
     return replace(document[found](), name=step)
+
+
+def told_apart(document: Iterable[str], where: str) -> dict[str, str]:
+    """The names of a document in small letters, each with the name as it is.
+
+    Raises DataError for two that differ in case alone.
+    """
+    names: dict[str, str] = {}
+    for name in document:
+        if name.lower() in names:
+            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
+        names[name.lower()] = name
+    return names
 
 
 def in_folder(folder: Path, role: str) -> Operand | None:

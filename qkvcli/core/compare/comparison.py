@@ -82,7 +82,7 @@ def compare(
     judge = Judge(problem, rules, until, sizes, advance)
     order = list(judge.outlines)
     known = sorted((e for e in expected if e.name in order), key=lambda e: order.index(e.name))
-    found = _followed(judge, known) if rules.follow else _all(judge, known)
+    found = _judged(judge, known)
     wrong = [one for one in found if not one.same and one.follows is None]
     unexplained = [one for one in wrong if one.differing]
     found_out = Tried()
@@ -106,8 +106,12 @@ def _as_narrow(judge: Judge, known: Sequence[Expected]) -> Kind | None:
     kinds = {one.loose or one.kind for one in held}
     if len(held) < len(known) or len(kinds) > 1:
         return None
-    check = _followed if judge.rules.follow else _all
-    return kinds.pop() if all(one.same for one in check(judge, held)) else None
+    return kinds.pop() if all(one.same for one in _judged(judge, held)) else None
+
+
+def _judged(judge: Judge, known: Sequence[Expected]) -> list[Compared]:
+    """What comes of each step, as the rules ask for it."""
+    return _followed(judge, known) if judge.rules.follow else _all(judge, known)
 
 
 def _all(judge: Judge, known: Sequence[Expected]) -> list[Compared]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -163,8 +163,9 @@ class Judge:
             heads = None if problem.merged_heads is None else operand.shape[-3]
             turn = fitting(one.array.shape, operand.shape, heads)
             if turn is not None and one.left_out is None:
-                theirs = replace(operand, array=turn(one.array).astype(np.float64))
-                problem = _with_input(problem, one.name, theirs)
+                array = turn(one.array).astype(np.float64)
+                theirs: dict[str, Any] = {one.name: replace(operand, array=array)}
+                problem = replace(problem, **theirs)
                 used.append(one)
         return problem, used
 
@@ -243,12 +244,6 @@ class _Pair(NamedTuple):
             unseeing=tuple(tally.unseeing),
             turned=self.turned,
         )
-
-
-def _with_input(problem: Problem, name: str, operand: Operand) -> Problem:
-    if name == "query":
-        return replace(problem, query=operand)
-    return replace(problem, key=operand) if name == "key" else replace(problem, value=operand)
 
 
 def going_on(problem: Problem, name: str, array: Array) -> Problem:
