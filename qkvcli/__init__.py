@@ -10,18 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qkvcli.api import (
-        Comparison,
-        Explanation,
-        Page,
-        Steps,
-        attend,
-        attention,
-        compare,
-        output,
-        scores,
-        softmax,
-    )
+    from qkvcli.api import Explanation, Page, Steps, attend, attention, output, scores, softmax
+    from qkvcli.comparing import Comparison, compare
     from qkvcli.core.config import AttentionConfig
     from qkvcli.core.steps import Step
     from qkvcli.errors import (
@@ -55,7 +45,12 @@ __all__ = [
     "scores",
     "softmax",
 ]
-_ELSEWHERE = {"AttentionConfig": "qkvcli.core.config", "Step": "qkvcli.core.steps"}
+_ELSEWHERE = {
+    "AttentionConfig": "qkvcli.core.config",
+    "Comparison": "qkvcli.comparing",
+    "Step": "qkvcli.core.steps",
+    "compare": "qkvcli.comparing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,8 @@ frames. The options mean what `AttentionConfig` says, wherever they stand.
 
 from __future__ import annotations  # help() shows the types by their names
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from html import escape
 from operator import index
@@ -30,23 +29,16 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from qkvcli.core import naming
-from qkvcli.core.compare.comparison import Comparison as _Comparison
-from qkvcli.core.compare.comparison import compare as compared_with
-from qkvcli.core.compare.expected import CHAIN, Expected, Rules
-from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.compute import SIZES, output_into, steps_of
 from qkvcli.core.config import (
-    KINDS,
-    ORDER,
     AttentionConfig,
     DtypeLike,
-    Kind,
     Lengths,
     Preset,
     Scale,
     Window,
 )
-from qkvcli.core.dtypes import own_dtype, working_dtype
+from qkvcli.core.dtypes import working_dtype
 from qkvcli.core.explain import Explanation as Explained
 from qkvcli.core.explain import explain
 from qkvcli.core.fitting import problem_of, reference_of
@@ -505,117 +497,6 @@ def attend(
     return steps
 
 
-def compare(
-    steps: Steps,
-    expected: Mapping[str, ArrayLike] | ArrayLike | str | os.PathLike[str],
-    *,
-    dtype: Kind | None = None,
-    rtol: SupportsFloat | None = None,
-    atol: SupportsFloat | None = None,
-    ulp: SupportsIndex | None = None,
-    equal_nan: bool = False,
-    follow: bool = False,
-) -> Comparison:
-    """Whether somebody else's numbers are those of `attend`, and what they did instead.
-
-    ``expected`` has arrays by the names of steps, or is one array for the last step, or a file.
-    The reference is computed anew in float64, of the inputs as they are now, and rounded once to
-    the type of theirs, whose tolerance counts (`torch.testing.assert_close`'s). ``dtype`` says in
-    which type they were computed ("bfloat16" kept as float32), ``rtol``, ``atol`` and ``ulp``
-    what is the same; ``equal_nan`` makes NaN the same as NaN. With ``follow``, each step is
-    computed from theirs before it. Raises UsageError where no step has one of the names,
-    DataError for what is no array of numbers.
-
-    >>> steps = attend([[1, 2]], [[3, 1], [0, 1]], [[1], [5]], scale="sqrt")
-    >>> found = compare(steps, {"weights": softmax([[5.0, 2.0]])})
-    >>> found.same, found.fits[0].hypothesis.said
-    (False, 'with --scale none')
-    >>> print(found)  # doctest: +ELLIPSIS
-    weights   DIFFERS  max 0.0596 at [0, 0]: 0.89, expected 0.95; rows 1 of 1
-    It equals this with --scale none (to ...): the scale is missing.
-    """
-    problem = steps._problem
-    if steps._asked is None or problem is None:
-        raise UsageError("only the steps that attend gives can be compared")
-    names = [name for name in steps.names if name in CHAIN]
-    if not names:
-        raise UsageError(f"none of the steps {', '.join(steps.names)} can be compared")
-    theirs = _theirs(expected, names)
-    if dtype is not None:
-        kind = next((kind for kind in KINDS if kind == dtype), None)
-        if kind is None:
-            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(KINDS)}")
-        theirs = [one.computed_in(kind) for one in theirs]
-    relative, absolute = _bound("rtol", rtol), _bound("atol", atol)
-    last = None if ulp is None else int(_bound("ulp", index(ulp)) or 0)
-    own = kind_of(problem.dtype)
-    rules = Rules(relative, absolute, last, equal_nan, follow, own)
-    found = compared_with(steps._asked.reference(), theirs, rules)
-    if not any(step.cells for step in found.steps):
-        raise DataError("expected has no number to compare")
-    return Comparison(**vars(found))
-
-
-class Comparison(_Comparison):
-    """What `compare` gives: whether all is the ``same``, the ``steps``; as text, a report."""
-
-    def __repr__(self) -> str:
-        count = f"{len(self.steps)} step{'' if len(self.steps) == 1 else 's'}"
-        return f"Comparison({'same' if self.same else 'differs'}, {count})"
-
-    def __str__(self) -> str:
-        from qkvcli.render.grids import Room
-        from qkvcli.render.verdicts import report
-
-        return "\n".join(str(block.content) for block in report(self, Room()))
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": str(self), "text/html": self._repr_html_()}
-
-    def _repr_html_(self) -> str:
-        from qkvcli.render.notebook import compared
-
-        return compared(self)
-
-
-def _bound(name: str, size: SupportsFloat | None) -> float | None:
-    """A bound of a rule as a number. Raises UsageError for one that is none, or below 0."""
-    number = 0.0 if size is None else float(size)
-    if not 0 <= number < math.inf:
-        raise UsageError(f"{name} {size!r} is not a number from 0 on")
-    return None if size is None else number
-
-
-def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
-    """Somebody's steps, from a file, by their names, or the last one."""
-    if isinstance(expected, (str, os.PathLike)):
-        from qkvcli.formats.expected import read_expected
-        from qkvcli.formats.source import Source
-
-        found, _ = read_expected(Source.file(Path(expected)), names)
-        return found
-    if not isinstance(expected, (Mapping, Steps)):
-        expected = {names[-1]: expected}
-    given_names = tuple(expected.keys())  # iterating over `Steps` gives its steps
-    called = {str(name).lower(): name for name in given_names}
-    held = tuple(called)
-    strange = [name for name in held if name not in ORDER]
-    given = {name: expected[called[name]] for name in held if name in names}
-    if strange or not given:
-        there = ", ".join(names)
-        named = ", ".join(strange or held)
-        raise UsageError(f"expected has {named or 'nothing'}; what can be compared is {there}")
-    found = []
-    for name, array in given.items():
-        operand = _operand(name, array)
-        own_dtype(operand)  # says what is no number
-        kind = kind_of(operand.array.dtype)
-        if "bfloat16" in str(getattr(array, "dtype", "")):
-            kind = "bfloat16"
-        found.append(Expected(name, operand.array, kind))
-    return found
-
-
 class _Options(TypedDict, total=False):
     """The options of `attention`, for its two ways of being typed."""
 
@@ -819,7 +700,7 @@ def output(
     return steps_of(problem)[-1].array
 
 
-def _operand(name: str, given: Any) -> Operand:
+def operand_of(name: str, given: Any) -> Operand:
     """What a person gives, as an operand. Raises DataError, which names it."""
     if type(given).__name__ == "MaskedArray":
         raise DataError(f"{name}: a masked array; fill it, and give what is hidden as mask=")
@@ -838,7 +719,7 @@ def _asked(given: dict[str, Any]) -> tuple[AttentionConfig, Operands]:
     """A function's own arguments, by their names, as a config and operands."""
 
     def find(name: str) -> Operand | None:
-        return None if given.get(name) is None else _operand(name, given[name])
+        return None if given.get(name) is None else operand_of(name, given[name])
 
     options = {option.name: given.get(option.name) for option in fields(AttentionConfig)}
     config = AttentionConfig.of(given.get("preset"), **options)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from tests.conftest import ROOT
 
-PARTS = ("qkvcli/core", "qkvcli/formats", "qkvcli/cli", "qkvcli/api.py")
+PARTS = ("qkvcli/core", "qkvcli/formats", "qkvcli/cli", "qkvcli/api.py", "qkvcli/comparing.py")
 
 FITTING = {
     "qkvcli/core/(blocks|compute|threads)": "long library models",
@@ -44,6 +44,7 @@ FITTING = {
     "qkvcli/render/notebook": "notebook",
     "qkvcli/render/": "tables commands formats help seeing",
     "qkvcli/cli/": "commands readers meaning errors tables house faults help seeing explain",
+    "qkvcli/comparing": "compare",
     "qkvcli/": "library models errors",
 }
 """The test files that are likely to kill a mutant of a module, by the first pattern that fits."""

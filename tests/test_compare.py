@@ -1262,3 +1262,18 @@ def test_nothing_at_all_is_not_compared() -> None:
         qkvcli.compare(steps, {"weights": np.zeros((0, 3, 0))})
     steps = qkvcli.attend(np.eye(2), np.eye(2), np.eye(2))
     assert qkvcli.compare(steps, {"Output": steps.output}).same
+
+
+def test_attend_does_not_wait_for_what_compares() -> None:
+    import subprocess
+    import sys
+
+    from tests.conftest import ROOT, environment
+
+    code = "import sys, qkvcli; qkvcli.attend; print(*sys.modules)"
+    around = environment(PYTHONPATH=str(ROOT))
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=around, check=True
+    )
+    assert "qkvcli.api" in told.stdout
+    assert "qkvcli.core.compare" not in told.stdout

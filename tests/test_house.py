@@ -18,7 +18,8 @@ ALLOWED = {
     "render": {"core", "errors"},
     "cli": {"core", "errors", "formats", "render", "__init__"},
     "api": {"core", "errors", "formats", "render"},
-    "__init__": {"api", "core", "errors"},
+    "comparing": {"api", "core", "errors", "formats", "render"},
+    "__init__": {"api", "comparing", "core", "errors"},
     "__main__": {"cli"},
 }
 OUTSIDE = {
@@ -28,6 +29,7 @@ OUTSIDE = {
     "render": {"numpy", "rich"},
     "cli": {"numpy", "typer", "rich"},
     "api": {"numpy", "typing_extensions"},  # the latter for type checkers alone
+    "comparing": {"numpy"},
     "__init__": set(),
     "__main__": set(),
 }
