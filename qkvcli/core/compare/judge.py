@@ -30,7 +30,7 @@ from qkvcli.core.steps import Outline, Step, flat_rows
 
 _INPUTS = ("query", "key", "value")
 _SMALL = 0.01
-"""A is at most this part of the largest number, or numbers that are all small would be the same."""
+"""The absolute tolerance is at most this part of the largest number: else all small ones agree."""
 _TIMES = 2.0
 """How much larger than a plain implementation's the largest error may be."""
 _MEAN = 2.0

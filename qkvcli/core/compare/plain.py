@@ -1,4 +1,4 @@
-"""How far off a right kernel may be that rounds every step to a narrow type."""
+"""The error of a correct kernel that rounds every step to a narrow type."""
 
 import math
 from collections.abc import Callable

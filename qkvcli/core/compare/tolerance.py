@@ -87,7 +87,7 @@ def ulps(one: Array, other: Array, kind: Kind) -> Array:
 
 
 def half_ulp(array: Array, kind: Kind) -> Array:
-    """How far a number may be from what was rounded to it: half a unit in the last place.
+    """Half a unit in the last place: how far a number may lie from the one it was rounded from.
 
     >>> half_ulp(np.array([1.0, 0.0, -np.inf]), "bfloat16").tolist()
     [0.00390625, 0.0, 0.0]
