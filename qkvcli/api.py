@@ -34,6 +34,8 @@ from qkvcli.core.config import (
     AttentionConfig,
     DtypeLike,
     Lengths,
+    Norm,
+    Pairs,
     Preset,
     Scale,
     Window,
@@ -459,6 +461,23 @@ def attend(
     bq: ArrayLike | None = None,
     bk: ArrayLike | None = None,
     bv: ArrayLike | None = None,
+    clip: SupportsFloat | None = None,
+    q_norm: ArrayLike | None = None,
+    k_norm: ArrayLike | None = None,
+    norm: Norm | None = None,
+    norm_eps: SupportsFloat | None = None,
+    q_norm_bias: ArrayLike | None = None,
+    k_norm_bias: ArrayLike | None = None,
+    rope: SupportsFloat | None = None,
+    rope_pairs: Pairs | None = None,
+    rope_dim: SupportsIndex | None = None,
+    cos: ArrayLike | None = None,
+    sin: ArrayLike | None = None,
+    alibi: bool | None = None,
+    sinks: ArrayLike | None = None,
+    gate: ArrayLike | None = None,
+    wo: ArrayLike | None = None,
+    bo: ArrayLike | None = None,
     dtype: DtypeLike = None,
     softmax_dtype: DtypeLike = None,
     rows: Rows = None,
@@ -518,6 +537,23 @@ class _Options(TypedDict, total=False):
     bq: ArrayLike | None
     bk: ArrayLike | None
     bv: ArrayLike | None
+    clip: SupportsFloat | None
+    q_norm: ArrayLike | None
+    k_norm: ArrayLike | None
+    norm: Norm | None
+    norm_eps: SupportsFloat | None
+    q_norm_bias: ArrayLike | None
+    k_norm_bias: ArrayLike | None
+    rope: SupportsFloat | None
+    rope_pairs: Pairs | None
+    rope_dim: SupportsIndex | None
+    cos: ArrayLike | None
+    sin: ArrayLike | None
+    alibi: bool | None
+    sinks: ArrayLike | None
+    gate: ArrayLike | None
+    wo: ArrayLike | None
+    bo: ArrayLike | None
     dtype: DtypeLike
     softmax_dtype: DtypeLike
     out: Array | None
@@ -564,6 +600,23 @@ def attention(
     bq: ArrayLike | None = None,
     bk: ArrayLike | None = None,
     bv: ArrayLike | None = None,
+    clip: SupportsFloat | None = None,
+    q_norm: ArrayLike | None = None,
+    k_norm: ArrayLike | None = None,
+    norm: Norm | None = None,
+    norm_eps: SupportsFloat | None = None,
+    q_norm_bias: ArrayLike | None = None,
+    k_norm_bias: ArrayLike | None = None,
+    rope: SupportsFloat | None = None,
+    rope_pairs: Pairs | None = None,
+    rope_dim: SupportsIndex | None = None,
+    cos: ArrayLike | None = None,
+    sin: ArrayLike | None = None,
+    alibi: bool | None = None,
+    sinks: ArrayLike | None = None,
+    gate: ArrayLike | None = None,
+    wo: ArrayLike | None = None,
+    bo: ArrayLike | None = None,
     dtype: DtypeLike = None,
     softmax_dtype: DtypeLike = None,
     out: Array | None = None,
@@ -627,6 +680,19 @@ def scores(
     wk: ArrayLike | None = None,
     bq: ArrayLike | None = None,
     bk: ArrayLike | None = None,
+    clip: SupportsFloat | None = None,
+    q_norm: ArrayLike | None = None,
+    k_norm: ArrayLike | None = None,
+    norm: Norm | None = None,
+    norm_eps: SupportsFloat | None = None,
+    q_norm_bias: ArrayLike | None = None,
+    k_norm_bias: ArrayLike | None = None,
+    rope: SupportsFloat | None = None,
+    rope_pairs: Pairs | None = None,
+    rope_dim: SupportsIndex | None = None,
+    cos: ArrayLike | None = None,
+    sin: ArrayLike | None = None,
+    alibi: bool | None = None,
     dtype: DtypeLike = None,
 ) -> Array:
     """Q·Kᵀ, and scaled, capped and masked where asked for.
@@ -657,6 +723,8 @@ def softmax(
     window: Window = None,
     offset: SupportsIndex | None = None,
     valid_length: Lengths = None,
+    alibi: bool = False,
+    sinks: ArrayLike | None = None,
     dtype: DtypeLike = None,
     softmax_dtype: DtypeLike = None,
 ) -> Array:
@@ -684,6 +752,9 @@ def output(
     past_value: ArrayLike | None = None,
     wv: ArrayLike | None = None,
     bv: ArrayLike | None = None,
+    clip: SupportsFloat | None = None,
+    wo: ArrayLike | None = None,
+    bo: ArrayLike | None = None,
     dtype: DtypeLike = None,
 ) -> Array:
     """weights·V: for each query, the values mixed by its row of weights.
@@ -722,7 +793,8 @@ def _asked(given: dict[str, Any]) -> tuple[AttentionConfig, Operands]:
         return None if given.get(name) is None else operand_of(name, given[name])
 
     options = {option.name: given.get(option.name) for option in fields(AttentionConfig)}
-    config = AttentionConfig.of(given.get("preset"), **options)
+    tables = given.get("cos") is not None
+    config = AttentionConfig.of(given.get("preset"), tables, **options)
     return config, Operands.of(find)
 
 

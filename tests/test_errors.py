@@ -52,7 +52,7 @@ DATA = {
     "run --qkv q.csv": "q.csv: holds one matrix; --qkv takes an .npz or JSON of three",
     "run --qkv gone.npz": "gone.npz: cannot be read",
     "run --qkv part.npz": "part.npz: holds q; there is no key or k in it",
-    "softmax wide.json": "wide.json: holds weights; there is no masked or capped",
+    "softmax wide.json": "wide.json: holds weights; there is no masked or biased",
     "run --seed 1 --length 4000000000 --dim 4000000000": "memory",
 }
 

@@ -16,7 +16,7 @@ import pytest
 
 import qkvcli
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.operands import PARTS
+from qkvcli.core.operands import ALONE, PARTS
 from tests.conftest import Program, environment
 
 FUNCTIONS: tuple[Any, ...] = (
@@ -45,7 +45,8 @@ def test_every_parameter_is_explicit_and_typed(function: Any) -> None:
 
 
 def test_no_option_is_left_out_of_a_signature() -> None:
-    inputs = {part for name in PARTS for part in (name, *PARTS[name]) if part} | {"mask"}
+    parts = {part for name in PARTS for part in (name, *PARTS[name].values())}
+    inputs = parts | set(ALONE) - {"scores", "weights"}
     for function in (qkvcli.attend, qkvcli.attention):
         parameters = set(inspect.signature(function).parameters)
         assert CONFIG | inputs | {"preset"} <= parameters

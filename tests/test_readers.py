@@ -14,7 +14,7 @@ from qkvcli.cli import plain, typer_app
 from qkvcli.cli.commands import COMMANDS, GROUPS, OPTIONS, Line
 from qkvcli.cli.declare import declared
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.operands import ACTS_ON, PARTS
+from qkvcli.core.operands import ACTS_ON, ALONE, PARTS
 from qkvcli.errors import UsageError
 from tests.conftest import Program
 
@@ -35,6 +35,7 @@ LINES = [
     "help exit codes --width 40",
     "run --expect mine.npz:weights --expect-dtype bfloat16 --rtol 1e-3 --ulp 2 --follow",
     "run --seed 1 -o weights.svg --theme dark",
+    "run --embeddings x.npy --wo wo.npy --rope 10000 --rope-pairs half --q-norm q.npy --no-alibi",
 ]
 LEFT = [
     "",
@@ -77,6 +78,10 @@ TEXTS = {
     "R": ["0", "1e-3"],
     "A": ["0.5", "-1"],
     "THEME": ["light", "dark"],
+    "BASE": ["10000", "5e5", "-1"],
+    "PAIRS": ["half", "interleaved"],
+    "KIND": ["rms", "layer"],
+    "E": ["1e-6", "0"],
     "TEXT": ["The cat", "", "  a\tb ", "--seed"],
     "ROWS": ["0:3", "cat,-1", "::2"],
     "FORMAT": ["csv", "json", "table"],
@@ -154,12 +159,14 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
     sources, attention, *_ = (set(declared(group)) for group in GROUPS)
     config = {field.name for field in fields(AttentionConfig)}
     assert all(field.metadata["acts_on"] for field in fields(AttentionConfig))
-    assert attention == config | {"preset", "mask"}
-    parts = {part for name in PARTS for part in (name, *PARTS[name]) if part}
-    assert parts | {"mask"} == set(ACTS_ON)
+    norms = {"q_norm", "k_norm", "q_norm_bias", "k_norm_bias"}
+    alone = set(ALONE) - {"scores", "weights"}
+    assert attention == config | {"preset"} | norms | alone
+    parts = {part for name in PARTS for part in (name, *PARTS[name].values())}
+    assert parts | alone == set(ACTS_ON)
     drawn = {"seed", "length", "dim", "key_length", "value_dim"}
     whole = {"qkv", "embeddings", "example", "scores"}
-    assert sources == parts | drawn | whole | {"labels", "key_labels"}
+    assert sources == parts - norms | drawn | whole | {"labels", "key_labels"}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from hypothesis.extra.numpy import arrays
 
 import qkvcli
 from qkvcli.cli.examples import EXAMPLES, samples
-from qkvcli.core.config import ORDER
 from qkvcli.core.facts import Facts, Ranked, effective_keys, largest, top
+from qkvcli.core.operands import PARTS
 from qkvcli.core.steps import Outline
 from qkvcli.formats.long_form import write_long
 from tests.conftest import ROOT, SAMPLES, Program
@@ -177,7 +177,7 @@ def test_the_articles_tokens_are_named_on_pages_and_not_in_data(
 def test_any_step_can_be_shown_piped_and_saved(qkv: Program, folder: Path) -> None:
     words = ["run", "--example", "gpt"]
     everything = steps(qkv, *words, "--show", "all")
-    assert list(everything) == [name for name in ORDER if name != "capped"]
+    assert list(everything) == [*PARTS, "scores", "scaled", "masked", "weights", "output"]
     for name, array in everything.items():
         alone = np.load(io.BytesIO(qkv(*words, "--show", name, "-f", "npy").data))
         np.testing.assert_array_equal(alone, array)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from qkvcli.cli.declare import ENDINGS, Option, chosen, declared
 from qkvcli.cli.options import AttentionOptions, Comparing, Display, Sources
 from qkvcli.cli.pages import pages
-from qkvcli.core.config import SCORES, Stage
+from qkvcli.core.config import MIXED, SCORES, Stage
 
 GROUPS = (Sources, AttentionOptions, Display, Comparing)
 
@@ -154,7 +154,7 @@ COMMANDS: dict[str, Command] = {
             help="Show the output weights·V: for each query, a mix of the values.",
             until="output",
             inputs=("query", "key", "value"),
-            shows=("output",),
+            shows=MIXED,
             takes="weights",
             inputs_beside=("value",),
             lacks=_OF_EXPLAIN | _OF_WEIGHTS,

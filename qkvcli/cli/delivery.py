@@ -26,9 +26,16 @@ from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, PICTURES, format_by_ending, name_by_ending
 
 ASKED_BY = {
+    "query_normed": "--q-norm asks for it",
+    "key_normed": "--k-norm asks for it",
+    "query_rotated": "--rope asks for it",
+    "key_rotated": "--rope asks for it",
     "scaled": "--scale asks for it",
     "capped": "--softcap asks for it",
+    "biased": "--alibi asks for it",
     "masked": "a mask asks for it, such as --causal",
+    "gated": "--gate asks for it",
+    "projected": "--wo asks for it",
 }
 """What makes a step, where the options did not ask for it."""
 

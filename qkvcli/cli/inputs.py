@@ -12,7 +12,7 @@ from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES, samples
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
-from qkvcli.core.config import ORDER, AttentionConfig, Stage
+from qkvcli.core.config import LAST, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
@@ -30,7 +30,7 @@ from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _BUNDLES = ("qkv", "embeddings", "seed", "example")
-_MADE_OF = {part for parts in PARTS.values() for part in parts if part}
+_MADE_OF = {part for parts in PARTS.values() for part in parts.values()}
 
 
 def expanded(line: Line) -> Line:
@@ -150,7 +150,8 @@ class _Reading:
         self.files = line.attention.files
         example = self.sources.example
         self.paths = self.typed | (EXAMPLES[example].paths if example else {})
-        self.paths |= {name: value for name, value in self.typed.items() if name in _MADE_OF}
+        named = self.typed | self.files
+        self.paths |= {name: value for name, value in named.items() if name in _MADE_OF}
         self.takes = "scores" if self.sources.scores else line.command.takes
 
     def operands(self) -> Operands:
@@ -167,14 +168,19 @@ class _Reading:
             else:
                 needs = [name for name in command.inputs if self._wants(name)]
                 found = self._inputs(self._given(needs), needs)
-        more: dict[str, Any] = {name: self._matrix(path, name) for name, path in self.files.items()}
+        last = ORDER.index(LAST[command.until])
+        more: dict[str, Any] = {
+            name: self._matrix(path, name)
+            for name, path in self.files.items()
+            if name not in _MADE_OF and min(map(ORDER.index, ACTS_ON[name])) <= last
+        }
         said = (typed("labels"), typed("key_labels"))
         return replace(found, **more).labelled(labels, self.sources.key_labels, said)
 
     def _check_example(self) -> None:
         """Raise UsageError for a projection, where nothing names what is to be projected."""
-        for weight, bias, _ in PARTS.values():
-            for name in (weight, bias):
+        for parts in PARTS.values():
+            for name in (parts["weight"], parts["bias"]):
                 if name in self.typed:
                     raise UsageError(f"{typed(name)} without anything to project; add --embeddings")
 
@@ -236,7 +242,7 @@ class _Reading:
         if "qkv" in self.paths:
             return self._bundled(self.paths["qkv"], needs)
         if "embeddings" in self.paths:
-            self._check_named([PARTS[name][0] for name in needs])
+            self._check_named([PARTS[name]["weight"] for name in needs])
             embeddings = self._matrix(self.paths["embeddings"], "embeddings")
             return dict.fromkeys(needs, embeddings)
         self._check_named(needs)
@@ -288,7 +294,7 @@ class _Reading:
 
     def _inputs(self, found: dict[str, Operand], needs: Iterable[str]) -> Operands:
         """Q, K and V with the projections and caches that the options name for them."""
-        parts = {part for name in needs for part in PARTS[name]} & set(self.paths)
+        parts = {part for name in needs for part in PARTS[name].values()} & set(self.paths)
 
         def find(name: str) -> Operand | None:
             if name in parts:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.masks import places_of
 from qkvcli.core.operands import Array, Operand, Operands, Shape
+from qkvcli.core.positions import places_of
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import flat_rows
 
@@ -42,7 +42,7 @@ def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[s
     queries, shared = config.head_counts
     sides = ((operands.query, queries), (operands.key, shared), (operands.value, shared))
     for side, heads in sides:
-        given = None if side is None else side.given
+        given = None if side is None or side.weight is not None else side.given  # X has no heads
         if given is None or given.array.ndim != 3 or heads == 1 or given.shape[0] != heads:
             continue
         yield (
@@ -54,7 +54,7 @@ def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[s
 
 def _places(config: AttentionConfig, scores: Operand | None) -> Iterator[str]:
     """Given scores, some of whose rows seem to be missing, and a mask that depends on them."""
-    if scores is None or not config.by_position or config.offset is not None:
+    if scores is None or not (config.by_position or config.alibi) or config.offset is not None:
         return
     square = scores.shape[-2] == scores.shape[-1]
     places = places_of(scores)

@@ -20,7 +20,16 @@ from qkvcli.cli.declare import (
     whole,
 )
 from qkvcli.cli.examples import EXAMPLES
-from qkvcli.core.config import FLOATS, KINDS, ORDER, PRESETS, AttentionConfig
+from qkvcli.core.config import (
+    EPSILON,
+    FLOATS,
+    KINDS,
+    NORMS,
+    ORDER,
+    PAIRS,
+    PRESETS,
+    AttentionConfig,
+)
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
 TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
@@ -31,6 +40,7 @@ THEMES = ("light", "dark")
 _FROM = "Where Q, K and V come from"
 _MADE = "What Q, K and V are made of"
 _ATTENTION = "The attention"
+_LAYER = "The rest of a model's layer"
 _SHOWN = "What is shown"
 _COMPARED = "Whether yours is the same"
 _HELP = "Help"
@@ -200,11 +210,79 @@ class AttentionOptions:
         help="Take the softmax in float16, float32 or float64.",
     )
 
+    clip: float | None = option(
+        _LAYER,
+        "--clip",
+        metavar="C",
+        read=declare.above_zero,
+        help="Bring q, k and v into ±C, once they are projected.",
+    )
+    q_norm: Path | None = file(
+        _LAYER, "--q-norm", help="Weights of a norm of the queries: (d,), (H, d) or (H·d,)."
+    )
+    k_norm: Path | None = file(_LAYER, "--k-norm", help="Weights of a norm of the keys, likewise.")
+    norm: Any = choice(
+        _LAYER,
+        "--norm",
+        metavar="KIND",
+        words=NORMS,
+        help="Which norm: rms, w·x/√(mean(x²) + E) (the default), or layer.",
+    )
+    norm_eps: float | None = option(
+        _LAYER,
+        "--norm-eps",
+        metavar="E",
+        read=declare.above_zero,
+        help=f"E of the norm ({EPSILON:g}).",
+    )
+    q_norm_bias: Path | None = file(
+        _LAYER, "--q-norm-bias", help="What a layer norm of the queries adds."
+    )
+    k_norm_bias: Path | None = file(
+        _LAYER, "--k-norm-bias", help="What a layer norm of the keys adds."
+    )
+    rope: float | None = option(
+        _LAYER,
+        "--rope",
+        metavar="BASE",
+        read=declare.above_zero,
+        help="Turn queries and keys by their position p: pair i by p·BASE^(-2i/N).",
+    )
+    rope_pairs: Any = choice(
+        _LAYER,
+        "--rope-pairs",
+        metavar="PAIRS",
+        words=PAIRS,
+        help="Turn columns i and i + N/2 together (half, the default), or 2i and 2i + 1 "
+        "(interleaved).",
+    )
+    rope_dim: int | None = count(
+        _LAYER, "--rope-dim", "Turn the first N columns of each head (all).", 2
+    )
+    cos: Path | None = file(
+        _LAYER, "--cos", help="Cosines in place of a base, (L, N/2) or (B, L, N/2)."
+    )
+    sin: Path | None = file(_LAYER, "--sin", help="The sines, likewise.")
+    alibi: bool | None = flag(
+        _LAYER,
+        "--alibi",
+        "--no-alibi",
+        help="Add slope·(j - i) to the scores, a slope for each head.",
+    )
+    sinks: Path | None = file(
+        _LAYER, "--sinks", help="One more score for each head, (H,), that no key has."
+    )
+    gate: Path | None = file(
+        _LAYER, "--gate", help="Wg of output × sigmoid(X·Wg), (m, H·d_v) or (m, H)."
+    )
+    wo: Path | None = file(_LAYER, "--wo", help="Projection of the output, (H·d_v, m).")
+    bo: Path | None = file(_LAYER, "--bo", help="Bias of that projection, (m,).")
+
     @property
     def config(self) -> AttentionConfig:
         """The config that the core takes."""
         asked = {name: value for name, value in given(self).items() if name not in self.files}
-        return AttentionConfig.of(**asked)
+        return AttentionConfig.of(tables=self.cos is not None, **asked)
 
     @property
     def files(self) -> dict[str, Path]:

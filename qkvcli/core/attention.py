@@ -32,6 +32,52 @@ def projected(embeddings: Array, weight: Array, bias: Array | None = None) -> Ar
     return rows if bias is None else rows + bias  # (…, L, d) + (d,)
 
 
+def clipped(rows: Array, limit: float) -> Array:
+    """Numbers brought into ±limit (DBRX, MPT, OLMo)."""
+    return np.clip(rows, -limit, limit)  # (…, L, d)
+
+
+def normed(
+    rows: Array, weight: Array, bias: Array | None = None, *, epsilon: float, centred: bool = False
+) -> Array:
+    """Rows brought to a mean square of 1, and each column × its weight.
+
+    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), section 3. With
+    ``centred`` the mean is taken off first, and a bias is added (Ba et al., "Layer
+    Normalization", 2016).
+
+    >>> normed(np.array([[3.0, -3.0], [0.5, 0.5]]), np.array([1.0, 2.0]), epsilon=1e-6).round(3)
+    array([[ 1., -2.],
+           [ 1.,  2.]])
+    """
+    if centred:
+        rows = rows - rows.mean(axis=-1, keepdims=True)  # (…, L, d) − (…, L, 1)
+    size = np.sqrt(np.mean(rows * rows, axis=-1, keepdims=True) + epsilon)  # (…, L, 1)
+    brought: Array = weight * (rows / size)  # (d,) or (…, L, d) × (…, L, d)
+    return brought if bias is None else brought + bias
+
+
+def rotated(rows: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
+    """Pairs of columns turned by an angle: the first 2·n, where there are n cosines.
+
+    Column i goes with i + n, or, ``interleaved``, 2i with 2i + 1; the other columns stay.
+    Source: Su et al., "RoFormer" (2021), section 3.2.2 and equation 34.
+
+    >>> quarter = np.cos(np.pi / 2), np.sin(np.pi / 2)
+    >>> rotated(np.array([[1.0, 0.0, 7.0]]), *(np.full((1, 1), n) for n in quarter)).round(3)
+    array([[0., 1., 7.]])
+    """
+    count = cos.shape[-1]
+    first, second = slice(0, count), slice(count, 2 * count)
+    if interleaved:
+        first, second = slice(0, 2 * count, 2), slice(1, 2 * count, 2)
+    turned = np.array(rows)  # (…, L, d)
+    one, other = rows[..., first], rows[..., second]  # (…, L, n) each
+    turned[..., first] = one * cos - other * sin
+    turned[..., second] = one * sin + other * cos
+    return turned
+
+
 def split_heads(rows: Array, heads: int) -> Array:
     """Rows that hold heads side by side, as heads that hold rows: a view."""
     *leading, width = rows.shape
@@ -90,6 +136,12 @@ def _stored(wide: Array, out: Array) -> Array:
     return out
 
 
+def biased(scores: Array, slopes: Array, distance: Array, out: Array | None = None) -> Array:
+    """Scores less the further a key stands from the query: ALiBi (Press et al., section 3)."""
+    bias = (slopes * distance).astype(scores.dtype)  # (H, 1, 1)·(…, L_q, L_k) → (…, H, L_q, L_k)
+    return np.add(scores, bias, out=out)
+
+
 def masked(
     scores: Array, visible: Array, bias: Array | None = None, out: Array | None = None
 ) -> Array:
@@ -101,21 +153,34 @@ def masked(
     return hidden
 
 
-def softmax(scores: Array) -> Array:
-    """Each row of scores as shares of 1; a row with no key left is zeros."""
-    peak = scores.max(axis=-1, keepdims=True, initial=-np.inf)  # (…, L_q, 1)
-    peak = np.where(np.isneginf(peak), 0, peak)  # a row of −∞ has no peak to take off
+def softmax(scores: Array, sinks: Array | None = None) -> Array:
+    """Each row of scores as shares of 1; a row with no key left is zeros.
+
+    A sink is one more score in each row, (H, 1, 1), whose share no key gets (gpt-oss).
+    """
+    peak = _peak(scores, sinks)  # (…, L_q, 1)
     shares: Array = np.exp(scores - peak)  # (…, L_q, L_k), the largest is e⁰ = 1
     total: Array = shares.sum(axis=-1, keepdims=True)  # (…, L_q, 1)
+    if sinks is not None:
+        total = total + np.exp(sinks - peak)
     return shares / np.where(total == 0, 1, total)  # (…, L_q, L_k), each row sums to 1
 
 
-def log_sum_exp(scores: Array) -> Array:
+def log_sum_exp(scores: Array, sinks: Array | None = None) -> Array:
     """The logarithm of what the softmax divides a row by; −∞ for a row with no key left."""
-    peak = scores.max(axis=-1, keepdims=True, initial=-np.inf)  # (…, L_q, 1)
-    peak = np.where(np.isneginf(peak), 0, peak)
-    total: Array = np.exp(scores - peak).sum(axis=-1)  # (…, L_q)
-    return np.log(total) + peak[..., 0]  # (…, L_q)
+    peak = _peak(scores, sinks)
+    total: Array = np.exp(scores - peak).sum(axis=-1, keepdims=True)  # (…, L_q, 1)
+    if sinks is not None:
+        total = total + np.exp(sinks - peak)
+    return (np.log(total) + peak)[..., 0]  # (…, L_q)
+
+
+def _peak(scores: Array, sinks: Array | None) -> Array:
+    """The largest score of each row, (…, L_q, 1); 0 where all are −∞ and there is none."""
+    peak: Array = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+    if sinks is not None:
+        peak = np.maximum(peak, sinks)
+    return np.where(np.isneginf(peak), 0, peak)
 
 
 def output(weights: Array, value: Array) -> Array:
@@ -125,6 +190,21 @@ def output(weights: Array, value: Array) -> Array:
         return plain
     finite: Array = weights @ np.where(np.isfinite(value), value, 0)  # (…, L_q, d_v)
     return finite + not_finite(weights, value)
+
+
+def sigmoid(numbers: Array) -> Array:
+    """Numbers between 0 and 1: 1 / (1 + e^−x).
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    small = np.exp(-np.abs(numbers))  # never above 1
+    return np.where(numbers < 0, small, 1) / (1 + small)
+
+
+def gated(output: Array, gate: Array) -> Array:
+    """The output, each column let through as far as its gate is open (Qiu et al., section 2)."""
+    return output * gate  # (…, L_q, d_v) × (…, L_q, d_v or 1)
 
 
 def not_finite(weights: Array, value: Array) -> Array:

@@ -59,6 +59,7 @@ class Blocks:
         )
         self.keys = keys
         self.visibility = problem.visibility
+        self.sink = None if problem.sinks is None else float(problem.sinks.flat[0])
         with np.errstate(all="ignore"):
             self._look_over(problem)
 
@@ -128,14 +129,20 @@ class Blocks:
             np.exp(shares, out=shares)  # (n, m)
             normalizer += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
             mixed += shares @ self._values(block, keys)  # (n, m)·(m, d_v) → (n, d_v)
-        output = mixed / np.where(normalizer == 0, 1, normalizer)[:, None]  # (n, d_v)
+        total = normalizer.astype(np.float64)  # where e^(sink − reference) does not overflow
+        logarithm = np.log(total) - query[:, d]
+        if self.sink is not None:
+            total += np.exp(self.sink + query[:, d].astype(np.float64))
+            logarithm = np.logaddexp(logarithm, self.sink)
+        normalizer = np.where(total == 0, 1, total).astype(dtype)
+        output = mixed / normalizer[:, None]  # (n, d_v)
         if self.shrink:
             output = np.ldexp(output, self.shrink)
         for block, keys in self._seen(part):
             if self.spoilt[block]:
                 check(stop)
                 output += self._not_finite(query, normalizer, part, block, keys)
-        return Mixed(output, np.log(normalizer) - query[:, d])
+        return Mixed(output, logarithm)
 
     def _values(self, block: int, keys: slice) -> Array:
         """A block of values, as they can be summed: finite, and not too large."""

@@ -5,6 +5,7 @@ rows at a time, the output by `blocks`, on all cores.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, lru_cache, partial
 from itertools import product
 from threading import Event, Lock
@@ -13,8 +14,9 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from qkvcli.core import attention
-from qkvcli.core.config import Stage
+from qkvcli.core.config import MIXED, Stage
 from qkvcli.core.dense import dense, score_arrays
+from qkvcli.core.dtypes import converted, working_dtype
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Parts, Step, flat_rows
@@ -47,6 +49,8 @@ class Sizes(NamedTuple):
 
 
 SIZES = Sizes()
+_FINISHED = 4096
+"""How many rows of the output are gated and projected at a time."""
 
 
 def silent(done: int, total: int) -> None:
@@ -69,27 +73,62 @@ def steps_of(
         return tuple(
             outline.computed_by(partial(whole, outline.name)) for outline in problem.outlines(until)
         )
-    return tuple(_large(problem, outline, sizes, advance) for outline in problem.outlines(until))
+
+    @cache
+    def output() -> Array:  # one for itself and all the steps after it
+        return _whole_output(problem, None, sizes, advance)
+
+    found = []
+    for outline in problem.outlines(until):
+        if isinstance(outline, Step):  # one that made Q, K or V: it is here already
+            found.append(outline)
+        elif outline.name in MIXED:
+            found.append(outline.computed_by(partial(_mixed, problem, outline, output)))
+        else:
+            rows = partial(_rows, problem, outline.name, sizes, advance)
+            found.append(outline.computed_by(rows))
+    return tuple(found)
 
 
-def _large(problem: Problem, outline: Outline, sizes: Sizes, advance: Advance) -> Step:
-    """One step of a large problem, computed independently of the others."""
-    if isinstance(outline, Step):  # a projection: it is small, and here already
-        return outline
-    if outline.name == "output":
+def _rows(problem: Problem, name: str, sizes: Sizes, advance: Advance) -> Parts:
+    """A large step up to the weights, computed independently of the others."""
+    for _, array in _by_rows(problem, name, sizes, advance):
+        yield array
 
-        def output() -> Parts:
-            whole = np.empty(outline.shape, outline.dtype)
-            output_into(problem, whole, None, sizes, advance)
-            yield flat_rows(whole)
 
-        return outline.computed_by(output)
+def _mixed(problem: Problem, outline: Outline, output: Callable[[], Array]) -> Parts:
+    """The output of a large problem, or one of the steps after it."""
+    whole = output()
+    if outline.name != "output":
+        made = np.empty(outline.shape, outline.dtype)
+        _finish(problem, whole, made, outline.name)
+        whole = made
+    yield flat_rows(converted(whole, outline.dtype))
 
-    def rows() -> Parts:
-        for _, array in _by_rows(problem, outline.name, sizes, advance):
-            yield array
 
-    return outline.computed_by(rows)
+def _whole_output(
+    problem: Problem, log_sum_exp: Array | None, sizes: Sizes, advance: Advance
+) -> Array:
+    """The output, in the working dtype where there are steps after it."""
+    [outline] = [step for step in problem.outlines() if step.name == "output"]
+    dtype = working_dtype(problem.dtype) if problem.output_steps else problem.dtype
+    whole = np.empty(outline.shape, dtype)
+    _mix_into(problem, whole, log_sum_exp, sizes, advance)
+    return whole
+
+
+def _finish(problem: Problem, output: Array, out: Array, name: str) -> None:
+    """A step after the output, computed some rows at a time."""
+    count = output.shape[-2]
+    for first in range(0, count, _FINISHED):
+        rows = np.arange(first, min(first + _FINISHED, count))
+        part = output[..., rows[0] : rows[-1] + 1, :]
+        with np.errstate(all="ignore"):
+            for step in problem.output_steps:
+                part = step.for_rows(rows)(part)
+                if step.name == name:
+                    out[..., rows[0] : rows[-1] + 1, :] = part
+                    break
 
 
 def output_into(
@@ -99,14 +138,25 @@ def output_into(
     sizes: Sizes = SIZES,
     advance: Advance = silent,
 ) -> None:
-    """The output, written into an array of its shape, block by block.
+    """The last step, written into an array of its shape: the output block by block.
 
     ``log_sum_exp`` (…, H, L_q) takes the logarithm of each row's sum of e^score.
     """
     if problem.size <= sizes.held and log_sum_exp is None:
         with np.errstate(all="ignore"):
-            out[...] = dense(problem)["output"]
-        return
+            out[...] = dense(problem)[problem.outlines()[-1].name]
+    elif problem.output_steps:
+        whole = _whole_output(problem, log_sum_exp, sizes, advance)
+        _finish(problem, whole, out, problem.output_steps[-1].name)
+    else:
+        _mix_into(problem, out, log_sum_exp, sizes, advance)
+
+
+def _mix_into(
+    problem: Problem, out: Array, log_sum_exp: Array | None, sizes: Sizes, advance: Advance
+) -> None:
+    """The output, written into an array of its shape, block by block."""
+    problem = replace(problem, output_steps=())
     apart = (
         out if problem.merged_heads is None else attention.split_heads(out, problem.merged_heads)
     )
@@ -150,7 +200,7 @@ def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator
         if part.weights is not None:
             return output, None
         with np.errstate(all="ignore"):  # a thread does not inherit it
-            return output, attention.log_sum_exp(score_arrays(part)[part.last_score])
+            return output, attention.log_sum_exp(score_arrays(part)[part.last_score], part.sinks)
 
     places = _places(problem.leading, problem.shape[-2], _rows_at_once(problem, sizes))
     for place, (output, logarithm) in _in_order(job, places, advance):

@@ -18,14 +18,31 @@ Lengths: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | None
 FloatName: TypeAlias = Literal["float16", "float32", "float64"]
 DtypeLike: TypeAlias = "FloatName | type[np.floating[Any]] | np.dtype[np.floating[Any]] | None"
 Preset: TypeAlias = Literal["article", "bert", "gpt"]
+Pairs: TypeAlias = Literal["half", "interleaved"]
+Norm: TypeAlias = Literal["rms", "layer"]
 
 Stage: TypeAlias = Literal["scores", "weights", "output"]
 """How far to compute: to the last step before the softmax, through it, or to the end."""
 
-SCORES = ("scores", "scaled", "capped", "masked")
+MADE = ("query", "key", "value", "query_normed", "key_normed", "query_rotated", "key_rotated")
+"""The steps that make the queries, keys and values, in their order."""
+SCORES = ("scores", "scaled", "capped", "biased", "masked")
 """The steps up to the softmax, in their order."""
-ORDER = ("query", "key", "value", *SCORES, "weights", "output")
+MIXED = ("output", "gated", "projected")
+"""The steps from the weights on, in their order."""
+ORDER = (*MADE, *SCORES, "weights", *MIXED)
 """All steps, in their order."""
+
+LAST: dict[Stage, str] = {"scores": "masked", "weights": "weights", "output": "projected"}
+"""The last step that a stage may have."""
+OF_KEYS = ("key", "value", "key_normed", "key_rotated")
+"""The steps that have a row for each key, and not for each query."""
+
+PAIRS: tuple[Pairs, ...] = ("half", "interleaved")
+"""Which columns a rotation turns together: i and i + N/2, or 2i and 2i + 1."""
+NORMS: tuple[Norm, ...] = ("rms", "layer")
+EPSILON = 1e-6
+"""What a norm adds to the mean square, unless it is given."""
 
 Kind: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
 """The types that somebody else's numbers are kept in, the narrowest first."""
@@ -66,6 +83,17 @@ class AttentionConfig:
                    Ainslie et al., section 2.2); as ``heads`` where None
     dtype          round the inputs to it: "float16", "float32" or "float64"
     softmax_dtype  take the softmax in it
+    clip           C: queries, keys and values into ±C, once they are projected (DBRX, MPT, OLMo)
+    norm           of queries and keys that have norm weights: "rms" (where None; Zhang and
+                   Sennrich, "Root Mean Square Layer Normalization") or "layer" (Ba et al.)
+    norm_eps       what it adds to the mean square, or to the variance; 1e-6 where None
+    rope           the base of a rotation by position: pair i of a token at place p turns by
+                   p·base^(−2i/N) (Su et al., RoFormer, section 3.2.2)
+    rope_pairs     what is turned together: "half" (where None), columns i and i + N/2, or
+                   "interleaved", 2i and 2i + 1
+    rope_dim       N, how many columns of each head are turned; all where None
+    alibi          slope·(j − i) is added to the score of query i and key j; a slope for each
+                   head, 2^(−8h/H) (Press et al., ALiBi, section 3)
 
     >>> AttentionConfig(scale="sqrt").scale_of(64), AttentionConfig(window=3).sides
     (0.125, (3, None))
@@ -83,34 +111,50 @@ class AttentionConfig:
     kv_heads: SupportsIndex | None = _option(None, "scores", "output")
     dtype: DtypeLike = _option(None, *ORDER)
     softmax_dtype: DtypeLike = _option(None, "weights")
+    clip: SupportsFloat | None = _option(None, "query", "key", "value")
+    norm: Norm | None = _option(None, "query_normed", "key_normed")
+    norm_eps: SupportsFloat | None = _option(None, "query_normed", "key_normed")
+    rope: SupportsFloat | None = _option(None, "query_rotated", "key_rotated")
+    rope_pairs: Pairs | None = _option(None, "query_rotated", "key_rotated")
+    rope_dim: SupportsIndex | None = _option(None, "query_rotated", "key_rotated")
+    alibi: bool = _option(False, "biased")
 
     def __post_init__(self) -> None:
         """Bring what a person may write to one form. Raises UsageError."""
         self._set("scale", _scale(self.scale))
-        if self.softcap is not None:
-            self._set("softcap", _number("softcap", self.softcap))
-            if self.cap is not None and self.cap <= 0:
-                raise UsageError(f"softcap {self.softcap} is not above 0")
-        self._set("causal", _truth("causal", self.causal))
+        for name in ("softcap", "clip", "rope", "norm_eps"):
+            if getattr(self, name) is not None:
+                self._set(name, _above_zero(name, getattr(self, name)))
+        for name in ("causal", "alibi"):
+            self._set(name, _truth(name, getattr(self, name)))
+        for name, words in (("norm", NORMS), ("rope_pairs", PAIRS)):
+            self._set(name, _word(name, getattr(self, name), words))
         self._set("window", _window(self.window))
         self._set("offset", None if self.offset is None else _whole("offset", self.offset))
         self._set("valid_length", _lengths(self.valid_length))
-        for name in ("heads", "kv_heads"):
+        self._check_counts()
+        for name in ("dtype", "softmax_dtype"):
+            self._set(name, _dtype(name, getattr(self, name)))
+
+    def _check_counts(self) -> None:
+        for name, least in (("heads", 1), ("kv_heads", 1), ("rope_dim", 2)):
             if getattr(self, name) is not None:
-                self._set(name, _whole(name, getattr(self, name), 1))
+                self._set(name, _whole(name, getattr(self, name), least))
+        if self.turned is not None and self.turned % 2:
+            raise UsageError(f"rope dim {self.turned} is odd; columns are turned in pairs")
         if self.kv_heads is not None and self.heads is None:
             raise UsageError("kv heads are for a split into heads; give the number of heads too")
         if self.head_counts is not None and self.head_counts[0] % self.head_counts[1]:
             raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} of K and V evenly")
-        for name in ("dtype", "softmax_dtype"):
-            self._set(name, _dtype(name, getattr(self, name)))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def of(cls, preset: str | None = None, **options: Any) -> AttentionConfig:
+    def of(cls, preset: str | None = None, tables: bool = False, **options: Any) -> AttentionConfig:
         """Options over those of a preset; an option that is None leaves the preset's.
+
+        ``tables`` says that cosines and sines are given, in place of the base of a rotation.
 
         >>> AttentionConfig.of("gpt", scale="none", softcap=None).causal
         True
@@ -120,7 +164,12 @@ class AttentionConfig:
         if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
             raise UsageError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
         asked = {name: value for name, value in options.items() if value is not None}
-        return cls(**{**PRESETS[preset or "article"], **asked})
+        known = PRESETS[preset or "article"]
+        if tables:
+            if "rope" in asked:
+                raise UsageError("rope and cos: a table stands in place of a base; keep one")
+            known = {name: value for name, value in known.items() if name != "rope"}
+        return cls(**{**known, **asked})
 
     def changed(self) -> dict[str, tuple[str, ...]]:
         """The options that ask for something, each with the steps that it acts on."""
@@ -134,6 +183,26 @@ class AttentionConfig:
     def cap(self) -> float | None:
         """The softcap as a number."""
         return cast("float | None", self.softcap)
+
+    @property
+    def limit(self) -> float | None:
+        """The clip as a number."""
+        return cast("float | None", self.clip)
+
+    @property
+    def epsilon(self) -> float:
+        """What a norm adds, as a number."""
+        return EPSILON if self.norm_eps is None else cast(float, self.norm_eps)
+
+    @property
+    def base(self) -> float | None:
+        """The base of the rotation as a number."""
+        return cast("float | None", self.rope)
+
+    @property
+    def turned(self) -> int | None:
+        """How many columns of each head are turned, where that is asked for."""
+        return cast("int | None", self.rope_dim)
 
     @property
     def sides(self) -> tuple[int | None, int | None]:
@@ -195,6 +264,19 @@ def _number(name: str, given: Any) -> float:
         what = "none, sqrt or a finite number" if name == "scale" else "a finite number"
         raise UsageError(f"{name} {given!r} is not {what}")
     return value
+
+
+def _above_zero(name: str, given: Any) -> float:
+    value = _number(name, given)
+    if value <= 0:
+        raise UsageError(f"{name.replace('_', ' ')} {value} is not above 0")
+    return value
+
+
+def _word(name: str, given: Any, words: Sequence[str]) -> str | None:
+    if given is not None and given not in words:
+        raise UsageError(f"{name.replace('_', ' ')} {given!r} is not one of {', '.join(words)}")
+    return cast("str | None", given)
 
 
 def _whole(name: str, given: Any, least: int | None = None) -> int:

@@ -18,7 +18,7 @@ def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
     UsageError where an operand is missing.
     """
     with np.errstate(all="ignore"):  # inf and NaN are shown where they arise, not warned of
-        found = {step.name: step.array for step in problem.projections}
+        found = {step.name: step.array for step in problem.made}
         if problem.weights is not None:
             found["weights"] = problem.weights.array
         else:
@@ -26,7 +26,7 @@ def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
             if until != "scores":
                 found["weights"] = weights_of(problem, found[problem.last_score])
         if until == "output":
-            found["output"] = output_of(problem, found["weights"])
+            found |= output_arrays(problem, found["weights"])
     return {name: converted(array, problem.dtype) for name, array in found.items()}
 
 
@@ -58,10 +58,15 @@ def weights_of(problem: Problem, scores: Array) -> Array:
     """The softmax of the last scores, taken in the dtype that was asked for."""
     softmax = problem.config.softmax_dtype
     if softmax is None:
-        return attention.softmax(scores)
+        return attention.softmax(scores, problem.sinks)
     dtype = np.dtype(softmax)
-    narrowed = converted(converted(scores, dtype), working_dtype(dtype))
-    return converted(converted(attention.softmax(narrowed), dtype), scores.dtype)
+
+    def narrowed(array: Array) -> Array:
+        return converted(converted(array, dtype), working_dtype(dtype))
+
+    sinks = None if problem.sinks is None else narrowed(problem.sinks)
+    weights = attention.softmax(narrowed(scores), sinks)
+    return converted(converted(weights, dtype), scores.dtype)
 
 
 def output_of(problem: Problem, weights: Array) -> Array:
@@ -69,3 +74,15 @@ def output_of(problem: Problem, weights: Array) -> Array:
     value = needed(problem.value, "value").array
     output = attention.by_group(attention.output, weights, value, problem.groups.value)
     return output if problem.merged_heads is None else attention.merge_heads(output)
+
+
+def output_arrays(
+    problem: Problem, weights: Array, after: Callable[[Array], Array] = lambda array: array
+) -> dict[str, Array]:
+    """The output, and each step after it, in the working dtype; ``after`` is done to each."""
+    array = after(output_of(problem, weights))
+    found = {"output": array}
+    for step in problem.output_steps:
+        array = after(step(array))
+        found[step.name] = array
+    return found

@@ -190,7 +190,7 @@ def explain(
         key=Token(keys[key], key),
         place=place,
         keys=keys,
-        made_by={step.name: step.formula for step in problem.projections},
+        made_by={step.name: step.formula for step in problem.made},
         query_vector=None if part.query is None else part.query.array[0],
         key_vector=None if part.key is None else part.key.array[key],
         columns=_columns(part),

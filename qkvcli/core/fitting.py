@@ -6,18 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from qkvcli.core.config import ORDER, SCORES, AttentionConfig, Stage
-from qkvcli.core.dtypes import Float, converted, own_dtype, result_dtype, rounded
-from qkvcli.core.inputs import assembled, check_partners, project
-from qkvcli.core.masks import places_of, visibility
-from qkvcli.core.operands import ACTS_ON, Operand, Operands
+from qkvcli.core import attention
+from qkvcli.core.config import LAST, ORDER, SCORES, AttentionConfig, Stage
+from qkvcli.core.dtypes import (
+    Float,
+    converted,
+    own_dtype,
+    result_dtype,
+    rounded,
+    working_dtype,
+)
+from qkvcli.core.inputs import check_partners, prepared
+from qkvcli.core.masks import visibility
+from qkvcli.core.operands import ACTS_ON, ALONE, PARTS, Array, Operand, Operands
+from qkvcli.core.output_steps import Gate, OutputStep, Projection
+from qkvcli.core.positions import Positions, Rotation, offset_of, places_of, slopes
 from qkvcli.core.problem import Groups, Problem
-from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
+from qkvcli.core.score_steps import Alibi, Mask, Scale, ScoreStep, Softcap
 from qkvcli.core.shapes import (
     broadcast_leading,
     check_axes,
+    check_gate,
     check_leading,
     check_merged,
+    check_output,
+    check_projection,
+    check_sinks,
     check_values,
     check_width,
     group_of,
@@ -37,32 +51,62 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     own = result_dtype(operands.numeric())
     result: Float = np.dtype(config.dtype) if config.dtype else own
     ready: dict[str, Any] = {}
-    given, projections = [], []
-    of_queries, of_keys = config.head_counts or (None, None)
-    sides = (("query", operands.query), ("key", operands.key), ("value", operands.value))
-    for name, side in sides:
+    given, made = list[Step](), list[Step]()
+    rotation = Rotation.of(config, operands.cos, operands.sin)
+    starts = {} if rotation is None else _starts(config, operands)
+    for name in PARTS:
+        side = getattr(operands, name)
         if side is None:
             continue
-        side, step = project(side, name, result)
-        if step is None:
-            given.append(_given(side.given, name[0].upper(), result, config.head_counts is None))
-        else:
-            projections.append(replace(step, has_heads=config.head_counts is None))
-        ready[name] = assembled(side, of_queries if name == "query" else of_keys)
+        turning = rotation if name in starts else None
+        ready[name], [first, *rest] = prepared(
+            side, name, config, result, turning, starts.get(name)
+        )
+        (made if first.terms else given).append(first)
+        made += rest
+    made.sort(key=lambda step: ORDER.index(step.name))
     steps = {"scores": operands.scores, "weights": operands.weights}
     for name, taken in ((name, step) for name, step in steps.items() if step is not None):
         ready[name] = rounded(taken, result)
-        given.append(_given(ready[name], "given", result))
-    problem = Problem(config, result, **ready, given=tuple(given), projections=tuple(projections))
-    _check_follows(problem, operands.mask, until)
+        given.append(_given(ready[name], result))
+    problem = Problem(config, result, **ready, given=tuple(given), made=tuple(made))
+    _check_follows(problem, operands, until)
     problem = replace(problem, groups=_groups(problem))
+    if until == "output":
+        problem = replace(problem, output_steps=_output_steps(problem, operands))
     if problem.weights is not None:
         return problem
-    past = operands.key.past.shape[-2] if operands.key and operands.key.past else 0
-    problem = replace(problem, score_steps=_score_steps(problem, operands.mask, past))
+    sinks = None if until == "scores" else _sinks(problem, operands.sinks)
+    score_steps = _score_steps(problem, operands)
+    problem = replace(problem, score_steps=score_steps, sinks=sinks)
     if problem.scores is not None:  # what stands beside them told the width, and is done
         return replace(problem, query=None, key=None)
     return problem
+
+
+def _past_of(operands: Operands) -> int:
+    """How many keys a cache puts before the others."""
+    key = operands.key
+    return 0 if key is None or key.past is None or key.past.array.ndim < 2 else key.past.shape[-2]
+
+
+def _starts(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
+    """Where the first query, and the first key after a cache, stand when they are turned.
+
+    As many keys as queries are of the same tokens, and go with them wherever those stand.
+    """
+    past = _past_of(operands)
+    found = {"query": np.array([[past]]), "key": np.array([[past]])}
+    query = operands.query
+    for name, side in (("query", query), ("key", operands.key)):
+        given = None if side is None else side.given
+        if given is None or query is None or min(given.array.ndim, query.given.array.ndim) < 2:
+            continue
+        if given.shape[-2] == query.given.shape[-2]:
+            *leading, rows, width = given.shape
+            heads = () if config.head_counts is None else (config.head_counts[0],)
+            found[name] = offset_of(config, (*leading, *heads, rows, width), past)
+    return found
 
 
 def reference_of(config: AttentionConfig, operands: Operands, until: Stage = "output") -> Problem:
@@ -95,19 +139,17 @@ def _of_values(step: Operand, problem: Problem) -> int:
     return group
 
 
-def _given(operand: Operand, formula: str, dtype: Float, has_heads: bool = True) -> Step:
-    """What was given as a step of its own, as it was before any split into heads."""
+def _given(operand: Operand, dtype: Float) -> Step:
+    """A step that was given, in the results' dtype."""
     array = operand.array
-    outline = Outline(
-        operand.name, formula, (), array.shape, dtype, operand.rows, operand.columns, has_heads
-    )
+    outline = Outline(operand.name, "given", (), array.shape, dtype, operand.rows, operand.columns)
     return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 
 
 def check_follows(
     asked: Mapping[str, Collection[str]],
     given: str,
-    until: str = "output",
+    until: Stage = "output",
     used: Iterable[str] = (),
 ) -> None:
     """Raise UsageError for an option that acts only on steps before the one that is given.
@@ -121,27 +163,28 @@ def check_follows(
     qkvcli.errors.UsageError: causal comes before the weights, and those are given; leave it out
     """
     first = ORDER.index(given) + (given != "masked")  # masks add up
-    follow = {*ORDER[first : ORDER.index(until) + 1], *used}
+    last = ORDER.index(LAST[until])
+    follow = {*ORDER[first : last + 1], *used}
     for option, acts_on in asked.items():
         if not follow & set(acts_on):
             words = f"{given} scores" if given in SCORES[1:] else given
             what = f"comes before the {words}, and those are given"
-            if all(ORDER.index(step) > ORDER.index(until) for step in acts_on):
+            if all(ORDER.index(step) > last for step in acts_on):
                 what = f"comes after the {until}, and those are all that is asked for"
             raise UsageError(f"{option.replace('_', ' ')} {what}; leave it out")
 
 
-def _check_follows(problem: Problem, mask: Operand | None, until: Stage) -> None:
+def _check_follows(problem: Problem, operands: Operands, until: Stage) -> None:
     given = problem.weights or problem.scores
     if given is None:
         return
-    asked = problem.config.changed() | ({} if mask is None else {"mask": ACTS_ON["mask"]})
+    named = {name: ACTS_ON[name] for name in ALONE if name in ACTS_ON and getattr(operands, name)}
     width_known = problem.weights is None and (problem.query or problem.key) is not None
-    last = SCORES[-1] if until == "scores" else until
-    check_follows(asked, given.name, last, ("scores",) if width_known else ())
+    asked = problem.config.changed() | named
+    check_follows(asked, given.name, until, ("scores",) if width_known else ())
 
 
-def _score_steps(problem: Problem, mask: Operand | None, past: int) -> tuple[ScoreStep, ...]:
+def _score_steps(problem: Problem, operands: Operands) -> tuple[ScoreStep, ...]:
     """What is done to the scores, in the one order."""
     config, steps = problem.config, list[ScoreStep]()
     if config.scale is not None:
@@ -149,14 +192,65 @@ def _score_steps(problem: Problem, mask: Operand | None, past: int) -> tuple[Sco
         steps.append(Scale(config.scale_of(width), config.scale_formula(width)))
     if config.cap is not None:
         steps.append(Softcap(config.cap))
-    if mask is None and not any("masked" in acts_on for acts_on in config.changed().values()):
+    masking = any("masked" in acts_on for acts_on in config.changed().values())
+    if operands.mask is None and not masking and not config.alibi:
         return tuple(steps)
+    seen = visibility(config, problem.shape, _positions(problem, operands), operands.mask)
+    if config.alibi:
+        heads = problem.shape[-3] if len(problem.shape) > 2 else 1
+        own = slopes(heads).reshape(-1, 1, 1) if len(problem.shape) > 2 else slopes(1)[:, None]
+        steps.append(Alibi(own, seen.positions, ahead=not config.causal))
+    if seen.hides:
+        steps.append(Mask(seen))
+    return tuple(steps)
+
+
+def _positions(problem: Problem, operands: Operands) -> Positions:
+    """Where the queries stand among the keys."""
+    config, (queries, keys) = problem.config, problem.shape[-2:]
     places = None
     if problem.scores is not None and config.offset is None and config.valid_length is None:
         places = places_of(problem.scores)
-    seen = visibility(config, problem.shape, mask, past, places)
-    if seen.hides:
-        steps.append(Mask(seen))
+    offset = offset_of(config, problem.shape, _past_of(operands))
+    return Positions(np.arange(queries) if places is None else places, keys, offset)
+
+
+def _sinks(problem: Problem, sinks: Operand | None) -> Array | None:
+    """The sinks as one more score in each row, (H, 1, 1), or (1, 1) without heads."""
+    if sinks is None:
+        return None
+    own_dtype(sinks)
+    check_sinks(sinks, problem.shape)
+    shape = (-1, 1, 1) if len(problem.shape) > 2 else (1, 1)
+    return converted(sinks.array, working_dtype(problem.dtype)).reshape(shape)
+
+
+def _output_steps(problem: Problem, operands: Operands) -> tuple[OutputStep, ...]:
+    """What is done to the output, in the one order. Raises ShapeError, UsageError."""
+    steps, result = list[OutputStep](), problem.dtype
+    if operands.bo is not None and operands.wo is None:
+        raise UsageError("bo without wo")
+    if problem.value is None:
+        return ()
+    heads = problem.merged_heads
+    if operands.gate is not None:
+        query = operands.query
+        if query is None or query.weight is None:
+            raise UsageError("gate is sigmoid(X·Wg): give the embeddings X, and wq, too")
+        embeddings, weight = rounded(query.given, result), rounded(operands.gate, result)
+        check_projection(embeddings, weight, None)
+        check_gate(weight, heads or 1, problem.value.shape[-1])
+        with np.errstate(all="ignore"):
+            rows = attention.sigmoid(attention.projected(embeddings.array, weight.array))
+        apart = rows if heads is None else attention.split_heads(rows, heads)
+        steps.append(Gate(apart, heads is not None, weight.shape[-1]))
+    if operands.wo is not None:
+        shape = (*problem.leading, problem.shape[-2], problem.value.shape[-1])
+        wo, bo = rounded(operands.wo, result), operands.bo and rounded(operands.bo, result)
+        joined = check_output(wo, bo, shape, heads is not None)
+        bias = None if bo is None else bo.array.reshape(-1)
+        count = shape[-3] if joined else None
+        steps.append(Projection(wo.array, bias, count, join=joined and heads is None))
     return tuple(steps)
 
 

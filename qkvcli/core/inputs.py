@@ -1,30 +1,40 @@
-"""Q, K and V made ready for attention: projected, after their cache, split into heads."""
+"""Q, K and V made ready for attention, in the one order.
 
-from dataclasses import replace
+Projected, clipped, normed, split into heads, turned by position, and after their cache. Each of
+these that is asked for is a step, whose numbers are held.
+"""
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from qkvcli.core import attention
+from qkvcli.core.config import AttentionConfig
 from qkvcli.core.dtypes import Float, converted, rounded
-from qkvcli.core.operands import Input, Labels, Operand
+from qkvcli.core.operands import PARTS, Array, Input, Labels, Operand, Shape
+from qkvcli.core.positions import Rotation, written
 from qkvcli.core.shapes import (
     check_axes,
+    check_norm,
     check_not_split,
     check_past,
     check_projection,
     check_split,
 )
-from qkvcli.core.steps import Step
+from qkvcli.core.steps import Outline, Step, flat_rows
 from qkvcli.errors import UsageError
 
 _AXES = {"query": "L_q, d", "key": "L_k, d", "value": "L_k, d_v"}
 
 
 def check_partners(query: Input | None, key: Input | None, value: Input | None) -> None:
-    """Raise UsageError for a bias without its projection, or one cache without the other."""
-    for name, side in (("q", query), ("k", key), ("v", value)):
-        if side is not None and side.bias is not None and side.weight is None:
-            raise UsageError(f"b{name} without w{name}")
+    """Raise UsageError for a part without the one that it belongs to."""
+    for name, side in (("query", query), ("key", key), ("value", value)):
+        parts = PARTS[name]
+        for one, other in (("bias", "weight"), ("norm_bias", "norm")):
+            if side is not None and getattr(side, one) is not None and getattr(side, other) is None:
+                said, needed = (parts[part].replace("_", " ") for part in (one, other))
+                raise UsageError(f"{said} without {needed}")
     if key is not None and value is not None:
         if key.past is not None and value.past is None:
             raise UsageError("past key without past value")
@@ -32,55 +42,172 @@ def check_partners(query: Input | None, key: Input | None, value: Input | None) 
             raise UsageError("past value without past key")
 
 
-def project(side: Input, name: str, result: Float) -> tuple[Input, Step | None]:
-    """The input in the working dtype; and where it is X of X·W + b, projected, as a step.
+@dataclass
+class _Making:
+    """Q, K or V on its way: the operand as it is now, and the steps so far.
 
-    Raises ShapeError where the shapes don't fit.
+    ``heads`` says into how many heads it is split (None: not), and ``split`` whether it is by now;
+    ``result`` is the dtype of the results.
     """
-    given = rounded(side.given, result)
-    weight, bias, past = (
-        None if part is None else rounded(part, result)
-        for part in (side.weight, side.bias, side.past)
-    )
-    if past is not None:
-        check_axes(past, "L, d")
-    if weight is None:
-        return Input(replace(given, name=name), past=past), None
-    check_axes(given, "L, m")
-    check_projection(given, weight, bias)
-    flat = None if bias is None else bias.array.reshape(-1)
+
+    operand: Operand
+    heads: int | None
+    result: Float
+    steps: list[Step] = field(default_factory=list)
+    split: bool = False
+
+    def step(self, name: str, formula: str, *terms: Shape | str) -> None:
+        """Have the operand as it is now for a step."""
+        now = self.operand
+        self.steps.append(
+            Step.held(
+                name,
+                converted(now.array, self.result),
+                formula=formula,
+                terms=terms,
+                rows=now.rows,
+                columns=now.columns,
+                has_heads=self.split or self.heads is None,
+            )
+        )
+
+    @property
+    def before(self) -> str:
+        """The name of the last step."""
+        return self.steps[-1].name
+
+
+def prepared(
+    side: Input,
+    name: str,
+    config: AttentionConfig,
+    result: Float,
+    rotation: Rotation | None = None,
+    start: Array | None = None,
+) -> tuple[Operand, list[Step]]:
+    """Q, K or V as it enters attention, in the working dtype, and the steps that make it.
+
+    The first step is the matrix itself, as it was given or projected. Where there is a
+    ``rotation``, the first token stands at ``start``. Raises ShapeError where the shapes don't
+    fit.
+    """
+    counts = config.head_counts
+    heads = None if counts is None else counts[name != "query"]
+    making = _Making(replace(rounded(side.given, result), name=name), heads, result)
     with np.errstate(all="ignore"):  # what overflows is shown as inf, not warned of
-        array = attention.projected(given.array, weight.array, flat)
-    origin = f"{given.origin}·{weight.origin}" if given.origin and weight.origin else ""
-    made = Operand(array, name, given.rows, weight.columns, origin)
-    initial = name[0]
-    step = Step.held(
-        name,
-        converted(array, result),
-        formula=f"X·W{initial}" + ("" if flat is None else f" + b{initial}"),
-        terms=(given.shape, "·", weight.shape, *(() if flat is None else (" + ", flat.shape))),
-        rows=made.rows,
-        columns=made.columns,
+        _begin(making, side, config)
+        whole = _is_whole(side.norm, making)
+        if whole:
+            _norm(making, side, config)
+        _split(making)
+        if not whole:
+            _norm(making, side, config)
+        if rotation is not None and start is not None:
+            _rotate(making, rotation, start)
+    if side.past is None:
+        return making.operand, making.steps
+    return _after(_past(side.past, making), making.operand), making.steps
+
+
+def _begin(making: _Making, side: Input, config: AttentionConfig) -> None:
+    """The matrix itself: as it is given, or X·W + b; and clipped."""
+    now, name = making.operand, making.operand.name
+    weight, bias = (
+        None if part is None else rounded(part, making.result) for part in (side.weight, side.bias)
     )
-    return Input(made, past=past), step
+    formula, terms = name[0].upper(), tuple[Shape | str, ...]()
+    if weight is not None:
+        check_axes(now, "L, m")
+        check_projection(now, weight, bias)
+        flat = None if bias is None else bias.array.reshape(-1)
+        array = attention.projected(now.array, weight.array, flat)
+        formula = f"X·W{name[0]}" + ("" if flat is None else f" + b{name[0]}")
+        terms = (now.shape, "·", weight.shape, *(() if flat is None else (" + ", flat.shape)))
+        origin = f"{now.origin}·{weight.origin}" if now.origin and weight.origin else ""
+        making.operand = Operand(array, name, now.rows, weight.columns, origin)
+    check_axes(making.operand, _AXES[name])
+    if config.limit is not None:
+        array = attention.clipped(making.operand.array, config.limit)
+        formula, terms = f"clip({formula}, ±{config.limit:g})", terms or (now.shape,)
+        making.operand = replace(making.operand, array=array)
+    if terms:
+        making.step(name, formula, *terms)
+    else:
+        making.steps.append(_given(side.given, making))
 
 
-def assembled(side: Input, heads: int | None) -> Operand:
-    """Q, K or V with its cache before it, and its heads an axis of their own.
+def _given(given: Operand, making: _Making) -> Step:
+    """What was given as a step of its own, as it was before any split into heads."""
+    array, dtype, name = given.array, making.result, making.operand.name
+    alone = making.heads is None
+    outline = Outline(
+        name, name[0].upper(), (), array.shape, dtype, given.rows, given.columns, alone
+    )
+    return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 
-    Raises ShapeError where the shapes don't fit.
-    """
-    now, past = side.given, side.past
-    check_axes(now, _AXES[now.name])
-    if heads is not None:
-        if past is not None and past.array.ndim == now.array.ndim:
-            now, past = _after(past, now), None  # a cache that is not split yet either
-        check_not_split(now, heads)
-        check_split(now, heads)
-        split = f"{now.origin}, in {heads} head" + ("" if heads == 1 else "s")
-        array = attention.split_heads(now.array, heads)
-        now = replace(now, array=array, columns=None, origin=split if now.origin else "")
-    return now if past is None else _after(past, now)
+
+def _is_whole(norm: Operand | None, making: _Making) -> bool:
+    """Whether a norm is of all the heads together, before they are split."""
+    if norm is None or making.heads in (None, 1):
+        return False
+    return norm.shape == making.operand.shape[-1:]
+
+
+def _norm(making: _Making, side: Input, config: AttentionConfig) -> None:
+    """Each row, or each row of each head, normed."""
+    if side.norm is None:
+        return
+    now, centred = making.operand, config.norm == "layer"
+    if side.norm_bias is not None and not centred:
+        said = side.norm_bias.name.replace("_", " ")
+        raise UsageError(f"{said} is for a LayerNorm; give norm layer")
+    check_norm(side.norm, now, side.norm_bias)
+    weight = _by_head(side.norm, making)
+    bias = None if side.norm_bias is None else _by_head(side.norm_bias, making)
+    array = attention.normed(now.array, weight, bias, epsilon=config.epsilon, centred=centred)
+    making.operand = replace(now, array=array)
+    formula = f"{config.norm or 'rms'}({making.before}) × w" + ("" if bias is None else " + b")
+    more = () if side.norm_bias is None else (" + ", side.norm_bias.shape)
+    making.step(f"{now.name}_normed", formula, now.shape, " × ", side.norm.shape, *more)
+
+
+def _by_head(part: Operand, making: _Making) -> Array:
+    """Numbers for the columns, (d,), or a row of them for each head, (H, 1, d)."""
+    array = rounded(part, making.result).array
+    return array[:, None, :] if array.ndim > 1 else array
+
+
+def _split(making: _Making) -> None:
+    """The heads as an axis of their own, where they are not yet."""
+    now, heads = making.operand, making.heads
+    if heads is None:
+        return
+    check_not_split(now, heads)
+    check_split(now, heads)
+    split = f"{now.origin}, in {heads} head" + ("" if heads == 1 else "s")
+    array = attention.split_heads(now.array, heads)
+    making.operand = replace(now, array=array, columns=None, origin=split if now.origin else "")
+    making.split = True
+
+
+def _rotate(making: _Making, rotation: Rotation, start: Array) -> None:
+    """Each token turned by its position."""
+    now = making.operand
+    batched = making.heads is None or now.array.ndim > 3
+    array = rotation.turned(now, start, batched)
+    making.operand = replace(now, array=array)
+    formula = f"rotate({making.before}, {rotation.written}){written(start)}"
+    making.step(f"{now.name}_rotated", formula, now.shape)
+
+
+def _past(past: Operand, making: _Making) -> Operand:
+    """A cache with its heads an axis of their own, as those that it goes before."""
+    past = rounded(past, making.result)
+    check_axes(past, "L, d")
+    if making.split and making.heads is not None and past.array.ndim < making.operand.array.ndim:
+        check_split(past, making.heads)
+        return replace(past, array=attention.split_heads(past.array, making.heads))
+    return past
 
 
 def _after(past: Operand, now: Operand) -> Operand:

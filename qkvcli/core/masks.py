@@ -1,6 +1,5 @@
-"""Where the queries and the keys stand, and which keys each query may see."""
+"""Which keys each query may see, by where it stands (`positions`) and by masks that were given."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -10,56 +9,12 @@ import numpy as np
 
 from qkvcli.core.config import AttentionConfig
 from qkvcli.core.operands import Array, Operand, Shape
+from qkvcli.core.positions import Positions, lengths_of
 from qkvcli.core.shapes import along, matrix_at
-from qkvcli.errors import DataError, ShapeError, UsageError
+from qkvcli.errors import DataError, ShapeError
 
-_FARTHEST = 2**61
-"""A position that is as good as any beyond it, and can be added to without an overflow."""
 _LOOK = 2**20
 """How many numbers of a mask are looked at at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class Positions:
-    """Key j stands at position j, query i at position ``rows[i]`` + ``offset``.
-
-    ``rows`` (L_q,) are the numbers of the queries among all that there are, ``keys`` is
-    L_k. ``offset`` (1, 1) is one number, or one for each batch (B, 1, …, 1).
-    """
-
-    rows: Array
-    keys: int
-    offset: Array
-
-    def of_queries(self, part: slice, shift: int = 0) -> Array:
-        """The positions of some queries, (…, n, 1), moved by ``shift``."""
-        moved = np.clip(self.offset.astype(object) + shift, -_FARTHEST, _FARTHEST)  # exact before
-        positions: Array = self.rows[part, None] + moved.astype(np.int64)
-        return positions
-
-    @property
-    def written(self) -> str:
-        """The offset as a title has it; nothing where it is 0."""
-        found = {int(offset) for offset in self.offset.flat} or {0}
-        if len(found) > 1:
-            return f" (offset {min(found)} to {max(found)})"
-        return "" if found == {0} else f" (offset {found.pop()})"
-
-    def of_keys(self, part: slice) -> Array:
-        """The positions of some keys, (m,)."""
-        return np.arange(part.start, part.stop)
-
-    def for_rows(self, rows: Array) -> "Positions":
-        """Those of some of the queries alone."""
-        return replace(self, rows=self.rows[rows])
-
-    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Positions":
-        """Those of some indexes of a leading axis, which is counted from the end."""
-        return replace(self, offset=along(self.offset, axis, numbers))
-
-    def for_matrix(self, index: tuple[int, ...]) -> "Positions":
-        """Those of one matrix among the leading axes."""
-        return replace(self, offset=matrix_at(self.offset, index))
 
 
 class Hidden(NamedTuple):
@@ -246,79 +201,18 @@ class Visibility:
 
 
 def visibility(
-    config: AttentionConfig,
-    shape: Shape,
-    mask: Operand | None = None,
-    past: int = 0,
-    places: Array | None = None,
+    config: AttentionConfig, shape: Shape, positions: Positions, mask: Operand | None = None
 ) -> Visibility:
-    """What is visible in scores of a shape (…, L_q, L_k), with ``past`` keys from a cache.
+    """What is visible in scores of a shape (…, L_q, L_k).
 
-    ``places`` (L_q,) are the numbers of the queries, where they are not 0, 1, 2, …. Raises
-    ShapeError or UsageError where a mask or the valid lengths don't fit the shape, DataError
-    for a mask that may be meant in two ways.
+    Raises ShapeError or UsageError where a mask or the valid lengths don't fit the shape,
+    DataError for a mask that may be meant in two ways.
     """
-    queries, keys = shape[-2:]
-    lengths = _lengths(config, shape)
-    if config.offset is not None:
-        offset = np.array([[int(config.offset)]], object)
-    elif lengths is not None:
-        offset = lengths - queries
-    else:
-        offset = np.array([[past]])
-    own = None if mask is None else _checked(mask, shape)
-    rows = np.arange(queries) if places is None else places
-    positions = Positions(rows, keys, offset)
-    return Visibility(positions, config.causal, config.sides, lengths, own)
-
-
-def places_of(scores: Operand) -> Array | None:
-    """The number of each row among the keys, (L_q,), where the labels of given scores tell it.
-
-    Labels that are whole numbers are it: rows that were chosen carry theirs. Otherwise each
-    row stands where a column has its label, if there are as many columns of that label as rows,
-    and they stand in the same order (those of another text need not).
-
-    >>> places_of(Operand(np.zeros((2, 3)), rows=("1", "2"))).tolist()
-    [1, 2]
-    >>> places_of(Operand(np.zeros((1, 3)), rows=("sat",), columns=("the", "cat", "sat"))).tolist()
-    [2]
-    """
-    rows, columns = scores.rows, scores.columns
-    if rows is None:
-        return None
-    if columns is None:
-        numbered = all(row.isdecimal() and len(row) < 16 for row in rows)
-        return np.array(list(map(int, rows))) if numbered else None
-    places = _among(rows, columns)
-    return places if places is not None and (np.diff(places) > 0).all() else None
-
-
-def _among(rows: tuple[str, ...], columns: tuple[str, ...]) -> Array | None:
-    """Where the labels of rows stand among those of columns; None where that is not clear."""
-    at: dict[str, list[int]] = {}
-    for j, column in enumerate(columns):
-        at.setdefault(column, []).append(j)
-    if any(count != len(at.get(row, ())) for row, count in Counter(rows).items()):
-        return None
-    left = {row: iter(places) for row, places in at.items()}
-    return np.array([next(left[row]) for row in rows], dtype=np.intp)
-
-
-def _lengths(config: AttentionConfig, shape: Shape) -> Array | None:
-    if config.valid_length is None:
-        return None
-    lengths: Array = np.array(config.valid_length)
-    if lengths.max(initial=0) > shape[-1]:
+    lengths = lengths_of(config, shape)
+    if lengths is not None and lengths.max(initial=0) > shape[-1]:
         raise ShapeError(f"valid length {lengths.max()} is more than the {shape[-1]} keys")
-    if len(lengths) == 1:
-        return lengths.reshape(1, 1)
-    batched = len(shape) > (3 if config.heads else 2)
-    if not batched or shape[0] != len(lengths):
-        raise UsageError(
-            f"valid length names {len(lengths)}, one per batch, and the scores are {shape}"
-        )
-    return lengths.reshape(-1, *[1] * (len(shape) - 1))
+    own = None if mask is None else _checked(mask, shape)
+    return Visibility(positions, config.causal, config.sides, lengths, own)
 
 
 def _checked(mask: Operand, shape: Shape) -> Array:

@@ -1,7 +1,7 @@
 """What attention starts from: arrays with their labels and origins; Q, K and V as given."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -15,8 +15,14 @@ Shape: TypeAlias = tuple[int, ...]
 
 ACTS_ON = {
     **dict.fromkeys(("query", "wq", "bq", "key", "wk", "bk", "past_key"), ("scores",)),
+    **dict.fromkeys(("q_norm", "q_norm_bias"), ("query_normed",)),
+    **dict.fromkeys(("k_norm", "k_norm_bias"), ("key_normed",)),
+    **dict.fromkeys(("cos", "sin"), ("query_rotated", "key_rotated")),
     "mask": ("masked",),
+    "sinks": ("weights",),
     **dict.fromkeys(("value", "wv", "bv", "past_value"), ("output",)),
+    "gate": ("gated",),
+    **dict.fromkeys(("wo", "bo"), ("projected",)),
 }
 """The step that each operand, by the name of its option, has a part in."""
 
@@ -61,22 +67,42 @@ class Input:
     """Q, K or V as it is given.
 
     ``given`` is the matrix itself, (…, L, d), or the embeddings X, (…, L, m), where there
-    is a ``weight`` (m, d) to project them with, and perhaps a ``bias`` (d,). ``past`` is a
-    cache of earlier tokens, which goes before it.
+    is a ``weight`` (m, d) to project them with, and perhaps a ``bias`` (d,). ``norm`` has the
+    weights of a norm, (d,) of each head, (H·d,) of all together or (H, d), and ``norm_bias``
+    what it adds. ``past`` is a cache of earlier tokens, which goes before it.
     """
 
     given: Operand
     weight: Operand | None = None
     bias: Operand | None = None
+    norm: Operand | None = None
+    norm_bias: Operand | None = None
     past: Operand | None = None
+
+    def parts(self) -> Iterator[Operand]:
+        """All that it is made of."""
+        parts = (self.given, self.weight, self.bias, self.norm, self.norm_bias, self.past)
+        yield from (part for part in parts if part is not None)
+
+    def changed(self, change: Callable[[Operand], Operand]) -> "Input":
+        """The same with each part changed."""
+        names = ("weight", "bias", "norm", "norm_bias", "past")
+        parts = {name: part and change(part) for name in names for part in (getattr(self, name),)}
+        return Input(change(self.given), **parts)
 
 
 PARTS = {
-    "query": ("wq", "bq", ""),
-    "key": ("wk", "bk", "past_key"),
-    "value": ("wv", "bv", "past_value"),
+    "query": {"weight": "wq", "bias": "bq", "norm": "q_norm", "norm_bias": "q_norm_bias"},
+    "key": {
+        "weight": "wk",
+        "bias": "bk",
+        "norm": "k_norm",
+        "norm_bias": "k_norm_bias",
+        "past": "past_key",
+    },
+    "value": {"weight": "wv", "bias": "bv", "past": "past_value"},
 }
-"""The names of what Q, K and V are made of: projection, bias and cache."""
+"""What Q, K and V are made of, by the fields of `Input`, and what each is called."""
 
 
 def input_of(name: str, find: Callable[[str], Operand | None]) -> Input | None:
@@ -84,8 +110,7 @@ def input_of(name: str, find: Callable[[str], Operand | None]) -> Input | None:
     given = find(name)
     if given is None:
         return None
-    weight, bias, past = PARTS[name]
-    return Input(given, find(weight), find(bias), find(past) if past else None)
+    return Input(given, **{field: find(part) for field, part in PARTS[name].items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +118,11 @@ class Operands:
     """All that is given: Q, K and V, or a step that was computed elsewhere.
 
     Given ``weights`` take the place of all steps before them, given ``scores`` that of
-    Q·Kᵀ (or, by their name, of "scaled", "capped" or "masked"). ``mask`` is boolean (true
-    may be seen) or numbers (added to the scores).
+    Q·Kᵀ (or, by their name, of "scaled", "capped", "biased" or "masked"). ``mask`` is boolean
+    (true may be seen) or numbers (added to the scores). ``cos`` and ``sin`` (L, N/2) or
+    (B, L, N/2) stand in place of the angles of a rotation, ``sinks`` (H,) are scores that no
+    key has. ``gate`` (m, H·d_v) or (m, H) is the weight of a gate on the output, ``wo``
+    (H·d_v, m) and ``bo`` (m,) project it.
     """
 
     query: Input | None = None
@@ -103,18 +131,19 @@ class Operands:
     scores: Operand | None = None
     weights: Operand | None = None
     mask: Operand | None = None
+    cos: Operand | None = None
+    sin: Operand | None = None
+    sinks: Operand | None = None
+    gate: Operand | None = None
+    wo: Operand | None = None
+    bo: Operand | None = None
 
     @classmethod
     def of(cls, find: Callable[[str], Operand | None]) -> "Operands":
         """The operands, each of which ``find`` has by its name, or None."""
-        return cls(
-            query=input_of("query", find),
-            key=input_of("key", find),
-            value=input_of("value", find),
-            scores=find("scores"),
-            weights=find("weights"),
-            mask=find("mask"),
-        )
+        sides: dict[str, Any] = {name: input_of(name, find) for name in PARTS}
+        alone: dict[str, Any] = {name: find(name) for name in ALONE}
+        return cls(**sides, **alone)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -122,30 +151,21 @@ class Operands:
         return tuple(side for side in (self.query, self.key, self.value) if side is not None)
 
     def numeric(self) -> Iterator[Operand]:
-        """Those whose dtype decides the result's: all but the mask."""
+        """Those whose dtype decides the result's: not masks, sinks and tables of cosines."""
         for side in self.inputs:
-            parts = (side.given, side.weight, side.bias, side.past)
-            yield from (part for part in parts if part is not None)
-        yield from (step for step in (self.scores, self.weights) if step is not None)
+            yield from side.parts()
+        yield from (step for step in (getattr(self, name) for name in _DECIDES) if step is not None)
 
     def numbers(self, change: Callable[[Operand], Operand]) -> "Operands":
         """The operands, each of `numeric` changed."""
-
-        def side(given: Input | None) -> Input | None:
-            if given is None:
-                return None
-            parts = (given.given, given.weight, given.bias, given.past)
-            first, *rest = (None if part is None else change(part) for part in parts)
-            return Input(first or given.given, *rest)
-
-        return replace(
-            self,
-            query=side(self.query),
-            key=side(self.key),
-            value=side(self.value),
-            scores=self.scores and change(self.scores),
-            weights=self.weights and change(self.weights),
-        )
+        names = ("query", "key", "value", *_DECIDES)
+        found: dict[str, Any] = {
+            name: part.changed(change) if isinstance(part, Input) else change(part)
+            for name in names
+            for part in (getattr(self, name),)
+            if part is not None
+        }
+        return replace(self, **found)
 
     def labelled(
         self, rows: Labels, keys: Labels, said: tuple[str, str] = ("labels", "key_labels")
@@ -184,6 +204,11 @@ class Operands:
             scores=found.scores and _columns_named(found.scores, rows),
             weights=found.weights and _columns_named(found.weights, rows),
         )
+
+
+ALONE = tuple(known.name for known in fields(Operands) if known.name not in PARTS)
+"""The operands that are no part of Q, K and V."""
+_DECIDES = ("scores", "weights", "gate", "wo", "bo")
 
 
 def _named(operand: Operand, side: str, labels: tuple[str, ...], said: str) -> Operand:

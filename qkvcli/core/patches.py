@@ -15,7 +15,7 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
-from qkvcli.core.config import SCORES, Stage
+from qkvcli.core.config import MADE, SCORES, Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem, needed
@@ -34,8 +34,8 @@ _FEW = 16
 """Where a query sees less than this part of what another sees, its weights are large for that."""
 _FEWEST = 40
 """Rows that a picture keeps, however long one query takes."""
-_INPUTS = frozenset({"query", "key", "value"})
-"""The steps that are held: they were given, or projected already."""
+_INPUTS = frozenset(MADE)
+"""The steps that are held: they were given, or made already."""
 
 
 class Fit(NamedTuple):
@@ -326,7 +326,7 @@ class _Stream:
         """What one query costs, in all the matrices together, in multiply-adds."""
         problem = self.problem
         steps = sum(step.name != "output" for step in problem.outlines(self.until))
-        each = _PER_SCORE * (steps - len(problem.projections))
+        each = _PER_SCORE * (steps - len(problem.made))
         if problem.query is not None and problem.scores is None and problem.weights is None:
             each += problem.query.shape[-1]
         if self.until == "output" and problem.value is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from qkvcli.core.dtypes import Float, working_dtype
 from qkvcli.core.masks import Visibility
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Operand, Shape
+from qkvcli.core.output_steps import OutputStep
 from qkvcli.core.score_steps import Mask, ScoreStep
 from qkvcli.core.shapes import along, broadcast_leading, matrix_at
 from qkvcli.core.steps import Outline, Step
@@ -31,10 +32,11 @@ class Groups(NamedTuple):
 class Problem:
     """Operands that fit together, in the working dtype, and what is to be done to them.
 
-    ``query``, ``key`` and ``value`` are projected, split into heads, and have their cache
-    before them. ``scores`` or ``weights`` stand where those steps were given. ``given`` are
-    the steps that were not computed, ``projections`` those that made Q, K and V;
-    ``score_steps`` are those from Q·Kᵀ to the softmax.
+    ``query``, ``key`` and ``value`` are as they enter attention: projected, normed, split into
+    heads, turned, and with their cache before them. ``scores`` or ``weights`` stand where those
+    steps were given. ``given`` are the steps that were not computed, ``made`` those that made Q,
+    K and V; ``score_steps`` are those from Q·Kᵀ to the softmax, which ``sinks`` (H, 1, 1) join,
+    and ``output_steps`` those after the output.
     ``dtype`` is that of the results. The ``with_`` methods give the problem of a part.
     """
 
@@ -46,9 +48,11 @@ class Problem:
     scores: Operand | None = None
     weights: Operand | None = None
     given: tuple[Step, ...] = ()
-    projections: tuple[Step, ...] = ()
+    made: tuple[Step, ...] = ()
     groups: Groups = Groups()
     score_steps: tuple[ScoreStep, ...] = ()
+    sinks: Array | None = None
+    output_steps: tuple[OutputStep, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -129,16 +133,18 @@ class Problem:
 
     def outlines(self, until: Stage = "output") -> tuple[Outline, ...]:
         """Every step up to a stage, as it is known before it is computed."""
-        found: list[Outline] = list(self.projections)
+        found: list[Outline] = list(self.made)
         if self.weights is None:
             found += self._score_outlines()
             if until == "scores":
                 return tuple(found)
             softmax = self.config.softmax_dtype
-            formula = f"softmax({self.last_score})" + (f" in {softmax}" if softmax else "")
-            found.append(self._score_outline("weights", formula, (self.shape,)))
+            sinks = "" if self.sinks is None else " and sinks"
+            formula = f"softmax({self.last_score}{sinks})" + (f" in {softmax}" if softmax else "")
+            more = () if self.sinks is None else (", ", (self.sinks.size,))
+            found.append(self._score_outline("weights", formula, (self.shape, *more)))
         if until == "output":
-            found.append(self._output_outline())
+            found += self._output_outlines()
         return tuple(found)
 
     @property
@@ -168,23 +174,25 @@ class Problem:
     def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
         return Outline(name, formula, terms, self.shape, self.dtype, self.labels, self.key_labels)
 
-    def _output_outline(self) -> Outline:
+    def _output_outlines(self) -> list[Outline]:
         value = needed(self.value, "value")
         shape = (*self.leading, self.shape[-2], value.shape[-1])
-        formula = "weights·V"
+        formula, apart = "weights·V", self.merged_heads is None
         if self.merged_heads is not None:
             *leading, heads, rows, width = shape
             shape, formula = (*leading, rows, heads * width), f"join({formula})"
-        return Outline(
-            "output",
-            formula,
-            (self.shape, "·", value.shape),
-            shape,
-            self.dtype,
-            self.labels,
-            value.columns,
-            has_heads=self.merged_heads is None,
-        )
+        terms: tuple[Shape | str, ...] = (self.shape, "·", value.shape)
+        columns, name = value.columns, "output"
+        found = []
+        for step in (None, *self.output_steps):
+            if step is not None:
+                formula, terms, shape = step.formula(name), step.terms(shape), step.shape(shape)
+                apart, name = apart and not step.joins, step.name
+                columns = columns if name == "gated" else None
+            found.append(
+                Outline(name, formula, terms, shape, self.dtype, self.labels, columns, apart)
+            )
+        return found
 
     def with_rows(self, rows: Array) -> "Problem":
         """The problem of some queries alone: a row of attention needs no other row."""
@@ -193,8 +201,9 @@ class Problem:
             self.key,
             self.value,
             lambda step: step.for_rows(rows),
+            lambda step: step.for_rows(rows),
             given=_steps_rows(self.given, rows),
-            projections=_steps_rows(self.projections, rows),
+            made=_steps_rows(self.made, rows),
         )
 
     def with_heads(self, numbers: tuple[int, ...]) -> "Problem":
@@ -206,6 +215,8 @@ class Problem:
             key,
             value,
             lambda step: step.for_axis(-3, numbers),
+            lambda step: step.for_axis(-3, numbers),
+            sinks=None if self.sinks is None else along(self.sinks, -3, numbers),
             groups=Groups(of_key, of_value),
         )
 
@@ -215,6 +226,7 @@ class Problem:
             lambda operand: _along(operand, -4, numbers),
             None if self.key is None else _along(self.key, -4, numbers),
             None if self.value is None else _along(self.value, -4, numbers),
+            lambda step: step.for_axis(-4, numbers),
             lambda step: step.for_axis(-4, numbers),
         )
 
@@ -231,14 +243,19 @@ class Problem:
             None if self.key is None else at(self.key, self.groups.key),
             None if value is None else at(value, self.groups.value),
             lambda step: step.for_matrix(index),
+            lambda step: step.for_matrix(index),
+            sinks=None if self.sinks is None else matrix_at(self.sinks, index),
             groups=Groups(),
             given=(),
-            projections=(),
+            made=(),
         )
 
     def apart(self) -> "Problem":
         """The same, with the heads of its output not merged."""
-        return replace(self, config=replace(self.config, heads=None, kv_heads=None))
+        config = replace(self.config, heads=None, kv_heads=None)
+        return replace(
+            self, config=config, output_steps=tuple(step.apart() for step in self.output_steps)
+        )
 
     def _part(
         self,
@@ -246,9 +263,8 @@ class Problem:
         key: Operand | None,
         value: Operand | None,
         steps: Callable[[ScoreStep], ScoreStep],
-        groups: Groups | None = None,
-        given: tuple[Step, ...] | None = None,
-        projections: tuple[Step, ...] | None = None,
+        after: Callable[[OutputStep], OutputStep],
+        **others: Any,
     ) -> "Problem":
         """Other keys and values, and what ``queries`` and ``steps`` make of the rest."""
         return replace(
@@ -259,9 +275,8 @@ class Problem:
             key=key,
             value=value,
             score_steps=tuple(map(steps, self.score_steps)),
-            groups=self.groups if groups is None else groups,
-            given=self.given if given is None else given,
-            projections=self.projections if projections is None else projections,
+            output_steps=tuple(map(after, self.output_steps)),
+            **others,
         )
 
 

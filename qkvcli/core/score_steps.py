@@ -15,6 +15,8 @@ import numpy as np
 from qkvcli.core import attention
 from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Shape
+from qkvcli.core.positions import Positions, distances
+from qkvcli.core.shapes import along, matrix_at
 
 
 class ScoreStep:
@@ -29,6 +31,10 @@ class ScoreStep:
     def formula(self, before: str) -> str:
         """What is computed from the step ``before``, as a title has it."""
         raise NotImplementedError
+
+    def at(self, row: int, key: int) -> str:
+        """The same for one score, which it writes as ``{}``."""
+        return self.formula("{}")
 
     @property
     def added(self) -> tuple[Shape, ...]:
@@ -97,6 +103,46 @@ class Softcap(ScoreStep):
         return attention.capped(scores, self.cap, out)
 
 
+class Alibi(ScoreStep):
+    """slope·(j − i) added, a slope for each head (Press et al., ALiBi, section 3).
+
+    ``slopes`` is (H, 1, 1), ``ahead`` whether a query may see keys that stand after it.
+    """
+
+    name = "biased"
+    shifts = True
+
+    def __init__(self, slopes: Array, positions: Positions, ahead: bool) -> None:
+        self.slopes, self.positions, self.ahead = slopes, positions, ahead
+
+    def formula(self, before: str) -> str:
+        return f"{before} + slope·(j − i){self.positions.written}"
+
+    def at(self, row: int, key: int) -> str:
+        place = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
+        return f"{{}} + {float(self.slopes.flat[0]):g}·({key} − {place})"
+
+    def bound(self, largest: Array) -> Array:
+        if not self.ahead:  # those that a mask hides do not count
+            return largest
+        farthest = self.positions.keys - 1 - self.positions.of_queries(slice(None)).min(initial=0)
+        return largest + self.slopes.max(initial=0) * max(float(farthest), 0.0)
+
+    def for_rows(self, rows: Array) -> "Alibi":
+        return Alibi(self.slopes, self.positions.for_rows(rows), self.ahead)
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Alibi":
+        own = along(self.slopes, axis, numbers)
+        return Alibi(own, self.positions.for_axis(axis, numbers), self.ahead)
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Alibi":
+        own = matrix_at(self.slopes, index)
+        return Alibi(own, self.positions.for_matrix(index), self.ahead)
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        return attention.biased(scores, self.slopes, distances(self.positions, rows, keys), out)
+
+
 class Mask(ScoreStep):
     """A bias added, and −∞ where a query may not see a key."""
 
@@ -108,6 +154,10 @@ class Mask(ScoreStep):
 
     def formula(self, before: str) -> str:
         return " + ".join([before, *(name for name, _ in self.visibility.named_shapes)])
+
+    def at(self, row: int, key: int) -> str:
+        """The same for one score, which it writes as ``{}``."""
+        return self.formula("{}")
 
     @property
     def added(self) -> tuple[Shape, ...]:

@@ -160,6 +160,66 @@ def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None)
         raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
 
 
+def check_norm(weight: Operand, side: Operand, bias: Operand | None) -> None:
+    """Raise ShapeError unless a norm's weights, and its bias, fit rows that it is taken of."""
+    if bias is not None and bias.shape != weight.shape:
+        raise ShapeError(f"{_pair(weight, bias)}: they must be as wide as each other")
+    *heads, width = weight.shape or (0,)
+    if heads and side.array.ndim > 2 and [*heads, width] == [side.shape[-3], side.shape[-1]]:
+        return
+    if heads or width != side.shape[-1]:
+        rule = f"one number for each of the {side.shape[-1]} columns"
+        if side.array.ndim > 2:
+            rule += f", or {(side.shape[-3], side.shape[-1])} with a row for each head"
+        raise ShapeError(f"{_pair(weight, side)}: a norm has {rule}")
+
+
+def check_table(cos: Operand, sin: Operand) -> None:
+    """Raise ShapeError unless cosines and sines are (L, N/2) or (B, L, N/2), and alike."""
+    if cos.shape != sin.shape:
+        raise ShapeError(f"{_pair(cos, sin)}: they must have the same shape")
+    if cos.array.ndim not in (2, 3) or not cos.shape[-1]:
+        raise ShapeError(f"{cos.described}: a table is (L, N/2) or (B, L, N/2)")
+
+
+def check_sinks(sinks: Operand, scores: Shape) -> None:
+    """Raise ShapeError unless there is a sink for each head of scores (…, H, L_q, L_k)."""
+    heads = scores[-3] if len(scores) > 2 else 1
+    if sinks.shape != (heads,):
+        raise ShapeError(
+            f"{sinks.described} and scores {scores}: there must be one number for each head, "
+            f"({heads},)"
+        )
+
+
+def check_gate(gate: Operand, heads: int, width: int) -> None:
+    """Raise ShapeError unless a gate has a column for each of the output's, or for each head."""
+    if gate.shape[-1] not in (heads, heads * width):
+        raise ShapeError(
+            f"{gate.described} and an output of {heads} heads of {width} columns: a gate has a "
+            f"column for each column, {heads * width}, or for each head, {heads}"
+        )
+
+
+def check_output(weight: Operand, bias: Operand | None, output: Shape, merged: bool) -> bool:
+    """Whether a projection is of the columns of all heads together, and not of those of one.
+
+    ``output`` (…, H, L_q, d_v) has its heads apart; ``merged`` says whether they are joined.
+    Raises ShapeError where it is neither.
+    """
+    width = output[-1]
+    joined = width * (output[-3] if len(output) > 2 else 1)
+    rows = weight.shape[0] if weight.array.ndim == 2 else -1
+    if rows != joined and (merged or rows != width):
+        columns = f"{joined}" if merged or joined == width else f"{width}, or of all heads {joined}"
+        raise ShapeError(
+            f"{weight.described}: there must be a row for each of the output's columns, {columns}"
+        )
+    if bias is not None and bias.array.size != weight.shape[1]:
+        raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
+    return merged or rows != width
+
+
 def check_past(past: Operand, now: Operand) -> None:
     """Raise ShapeError unless a cache goes before ``now`` along the tokens."""
     fits = past.array.ndim == now.array.ndim and past.array.ndim > 1

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qkvcli.core.config import OF_KEYS, SCORES
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Shape
 
@@ -43,12 +44,12 @@ class Outline:
     @property
     def of_queries(self) -> bool:
         """Whether each of its rows is a query's: not those of keys and values."""
-        return self.name not in ("key", "value")
+        return self.name not in OF_KEYS
 
     @property
     def columns_are_keys(self) -> bool:
         """Whether each of its columns is a key's: of scores and weights, and what is between."""
-        return self.name not in ("query", "key", "value", "output")
+        return self.name in (*SCORES, "weights")
 
     @cached_property
     def row_names(self) -> Names:

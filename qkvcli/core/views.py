@@ -124,7 +124,7 @@ def selected(
     selected have their numbers for labels, where they had none.
     """
     part = selection.of(problem)
-    held = {step.name for step in (*part.given, *part.projections)}
+    held = {step.name for step in (*part.given, *part.made)}
     found = [
         _taken(step, problem, selection) if step.name in held else step
         for step in (*part.given, *steps_of(part, until, sizes, advance))

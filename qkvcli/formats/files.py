@@ -26,7 +26,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "scores": SCORES[::-1],  # the last step before the softmax
     "weights": ("weights",),
     "output": ("output",),
-    "mask": ("mask", "attn_mask"),
+    "mask": ("mask", "attn_mask", "attn_bias", "position_bias", "bias"),
+    "gate": ("gate", "wg"),
     "embeddings": ("embeddings", "x"),
 }
 """The names that each role goes by in a file, the one to prefer first."""

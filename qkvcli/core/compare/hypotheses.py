@@ -15,10 +15,10 @@ import numpy as np
 from qkvcli.core import attention
 from qkvcli.core.compare.expected import Expected
 from qkvcli.core.compare.turned import Turn
-from qkvcli.core.config import AttentionConfig
 from qkvcli.core.dense import output_of, score_arrays, weights_of
-from qkvcli.core.masks import Positions, Visibility, visibility
+from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Operand
+from qkvcli.core.positions import Positions
 from qkvcli.core.problem import Groups, Problem, needed
 from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
 
@@ -193,7 +193,7 @@ def _masks(problem: Problem) -> Iterator[Hypothesis]:
 def _causal(problem: Problem) -> Iterator[Hypothesis]:
     queries, keys = problem.shape[-2:]
     for offset in dict.fromkeys((0, keys - queries)):
-        seen = visibility(AttentionConfig(causal=True, offset=offset), problem.shape)
+        seen = Visibility(Positions(np.arange(queries), keys, np.array([[offset]])), causal=True)
         said = "with --causal" + (f" --offset {offset}" if offset else "")
         yield Hypothesis(said, "later keys are hidden", _masked(problem, seen))
 

@@ -249,7 +249,7 @@ class _Pair(NamedTuple):
 def going_on(problem: Problem, name: str, array: Array) -> Problem:
     """The problem that has an array for one of its steps, and only computes those after it."""
     taken = Operand(array.astype(np.float64), name, problem.labels, problem.key_labels)
-    bare = replace(problem, query=None, key=None, scores=None, given=(), projections=())
+    bare = replace(problem, query=None, key=None, scores=None, given=(), made=())
     if name == "weights":
         return replace(bare, weights=taken, score_steps=())
     names = [step.name for step in problem.score_steps]

@@ -10,8 +10,9 @@ import numpy as np
 from qkvcli.core.checks import Check, checks
 from qkvcli.core.config import SCORES, Stage
 from qkvcli.core.dtypes import Float, working_dtype
-from qkvcli.core.masks import Visibility, places_of
+from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Labels, Operand
+from qkvcli.core.positions import places_of
 from qkvcli.core.problem import Problem
 from qkvcli.core.score_steps import Mask, Scale, Softcap
 from qkvcli.core.views import Selection, outlines
@@ -72,7 +73,7 @@ def data_of(
         "keys": _named(chosen.key_labels, chosen.key_names),
         "columns": _columns(chosen.query, chosen.key),
         "valueColumns": _columns(value),
-        "madeBy": {step.name: step.formula for step in chosen.projections},
+        "madeBy": {step.name: step.formula for step in chosen.made},
         "query": _matrix(chosen.query),
         "key": _matrix(chosen.key),
         "value": _matrix(value),
@@ -216,7 +217,7 @@ def _unmasked(chosen: Problem, whole: Problem, selection: Selection) -> dict[str
 
 def _past(problem: Problem) -> int:
     """How many keys a cache put before those of the queries' own tokens."""
-    steps = (*problem.given, *problem.projections)
+    steps = (*problem.given, *problem.made)
     own = next((step.shape[-2] for step in steps if step.name == "key"), None)
     return 0 if own is None or problem.key is None else problem.key.shape[-2] - own
 

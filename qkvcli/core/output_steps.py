@@ -1,0 +1,169 @@
+"""What is done to the output: each step written once, for joined heads or for heads apart.
+
+Heads are apart where some of them are chosen, or computed one by one. A gate acts on each
+number alone, and a projection of joined heads is the sum of what each head adds to it.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from qkvcli.core import attention
+from qkvcli.core.operands import Array, Shape
+from qkvcli.core.shapes import along, matrix_at
+
+
+class OutputStep:
+    """One step after the output."""
+
+    name: ClassVar[str]
+
+    def formula(self, before: str) -> str:
+        """What is computed from the step ``before``, as a title has it."""
+        raise NotImplementedError
+
+    def terms(self, before: Shape) -> tuple[Shape | str, ...]:
+        """The shapes that go in, with the signs between them."""
+        raise NotImplementedError
+
+    def shape(self, before: Shape) -> Shape:
+        """The shape that it makes of the shape before."""
+        return before
+
+    @property
+    def joins(self) -> bool:
+        """Whether it joins heads that are still apart."""
+        return False
+
+    def apart(self) -> "OutputStep":
+        """The same for heads that are not joined."""
+        return self
+
+    def for_rows(self, rows: Array) -> "OutputStep":
+        """The step for some of the queries alone."""
+        return self
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "OutputStep":
+        """The step, apart, for some indexes of a leading axis, which is counted from the end."""
+        return self
+
+    def for_matrix(self, index: tuple[int, ...]) -> "OutputStep":
+        """The step, apart, for one matrix among the leading axes."""
+        return self
+
+    def __call__(self, output: Array) -> Array:
+        """The step, done to the output, or to the step before."""
+        raise NotImplementedError
+
+
+class Gate(OutputStep):
+    """The output × sigmoid(X·Wg) (Qiu et al., "Gated Attention for Large Language Models").
+
+    ``gate`` (…, H, L_q, d_v or 1) is the sigmoid of each head; ``merged`` says whether the heads
+    of the output are joined. ``columns`` are those of Wg.
+    """
+
+    name = "gated"
+
+    def __init__(self, gate: Array, merged: bool, columns: int) -> None:
+        self.gate, self.merged, self.columns = gate, merged, columns
+
+    def formula(self, before: str) -> str:
+        return f"{before} × sigmoid(X·Wg)"
+
+    def terms(self, before: Shape) -> tuple[Shape | str, ...]:
+        *leading, rows, _ = self.gate.shape
+        if self.merged:
+            return (before, " × ", (*leading[:-1], rows, self.columns))
+        return (before, " × ", self.gate.shape)
+
+    def apart(self) -> "Gate":
+        return Gate(self.gate, False, self.columns)
+
+    def for_rows(self, rows: Array) -> "Gate":
+        return Gate(self.gate[..., rows, :], self.merged, self.columns)
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Gate":
+        return Gate(along(self.gate, axis, numbers), self.merged, self.columns)
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Gate":
+        return Gate(matrix_at(self.gate, index), self.merged, self.columns)
+
+    def __call__(self, output: Array) -> Array:
+        gate = self.gate
+        if self.merged:
+            width = output.shape[-1] // gate.shape[-3]
+            gate = attention.merge_heads(np.broadcast_to(gate, (*gate.shape[:-1], width)))
+        return attention.gated(output, gate)
+
+
+class Projection(OutputStep):
+    """The output·Wo + bo (Vaswani et al., section 3.2.2).
+
+    ``weight`` is (H·d_v, m), ``bias`` (m,) or None. ``heads`` is H, where they can be taken apart;
+    with ``join`` they are apart when they come, and are joined here.
+    """
+
+    name = "projected"
+
+    def __init__(
+        self, weight: Array, bias: Array | None, heads: int | None, join: bool = False
+    ) -> None:
+        self.weight, self.bias, self.heads, self.join = weight, bias, heads, join
+
+    @property
+    def joins(self) -> bool:
+        return self.join
+
+    def formula(self, before: str) -> str:
+        whole = f"join({before})" if self.join else before
+        return f"{whole}·Wo" + ("" if self.bias is None else " + bo")
+
+    def terms(self, before: Shape) -> tuple[Shape | str, ...]:
+        bias = () if self.bias is None else (" + ", self.bias.shape)
+        return (before, "·", self.weight.shape, *bias)
+
+    def shape(self, before: Shape) -> Shape:
+        *leading, rows, _ = before
+        return (*(leading[:-1] if self.join else leading), rows, self.weight.shape[-1])
+
+    def apart(self) -> OutputStep:
+        if self.heads is None:
+            return self
+        width, columns = len(self.weight) // self.heads, self.weight.shape[-1]
+        return HeadProjection(self.weight.reshape(self.heads, width, columns))
+
+    def __call__(self, output: Array) -> Array:
+        joined = attention.merge_heads(output) if self.join else output
+        return attention.projected(joined, self.weight, self.bias)
+
+
+class HeadProjection(OutputStep):
+    """What each head adds to the projection: its output·its rows of Wo.
+
+    The sum over the heads, and the bias, which belongs to none, is `Projection`'s. ``weight`` is
+    (H, d_v, m).
+    """
+
+    name = "projected"
+
+    def __init__(self, weight: Array) -> None:
+        self.weight = weight
+
+    def formula(self, before: str) -> str:
+        return f"{before}·Wo, what the head adds"
+
+    def terms(self, before: Shape) -> tuple[Shape | str, ...]:
+        return (before, "·", self.weight.shape)
+
+    def shape(self, before: Shape) -> Shape:
+        return (*before[:-1], self.weight.shape[-1])
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "HeadProjection":
+        return HeadProjection(along(self.weight, axis, numbers))
+
+    def for_matrix(self, index: tuple[int, ...]) -> "HeadProjection":
+        return HeadProjection(matrix_at(self.weight, index))
+
+    def __call__(self, output: Array) -> Array:
+        return attention.projected(output, self.weight)
