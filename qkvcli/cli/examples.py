@@ -52,6 +52,21 @@ EXAMPLES = {
         _three("gpt", "npy"),
         {"preset": "gpt", "labels": tuple("The cat sat on the mat .".split())},
     ),
+    "layer": Example(
+        "a model's whole layer, from its hidden states to its output: norms, a rotation, a gate",
+        dict.fromkeys(
+            ("embeddings", "wq", "wk", "wv", "wo", "q_norm", "k_norm", "gate"),
+            "architectures/qwen3_next.npz",
+        ),
+        {
+            "heads": 4,
+            "kv_heads": 2,
+            "scale": "sqrt",
+            "causal": True,
+            "rope": 10000.0,
+            "rope_dim": 4,
+        },
+    ),
     "karim": Example(
         "embeddings and their projections, from Raimi Karim's Illustrated: Self-Attention",
         {

@@ -1,6 +1,6 @@
 """From the options of a command line to the operands of the attention."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from os.path import exists
 from pathlib import Path
@@ -12,7 +12,7 @@ from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES, samples
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
-from qkvcli.core.config import LAST, ORDER, AttentionConfig, Stage
+from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
@@ -30,6 +30,8 @@ from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _BUNDLES = ("qkv", "embeddings", "seed", "example")
+_WEIGHT_OF = {parts["bias"]: parts["weight"] for parts in PARTS.values()}
+"""The projection that each bias belongs to."""
 _MADE_OF = {part for parts in PARTS.values() for part in parts.values()}
 
 
@@ -42,7 +44,8 @@ def expanded(line: Line) -> Line:
     _check_origins(line.sources)
     _check_comparing(line.comparing)
     if line.sources.example is not None:
-        line = _of_example(line, EXAMPLES[line.sources.example].options)
+        example = EXAMPLES[line.sources.example]
+        line = _of_example(line, {**example.paths, **example.options})
     show = line.display.show
     if line.display.top is not None:
         if show is not None:
@@ -109,7 +112,7 @@ def posed(line: Line, environment: Environment) -> Posed:
     found = _Reading(line, environment).operands()
     config = line.attention.config
     problem = problem_of(config, found, line.command.until)
-    for note in notes(config, found, problem):
+    for note in (*notes(config, found, problem), *_needed(line)):
         environment.note(note)
     if environment.ignores_input(expected=bool(line.command.takes)):
         place = line.command.takes.upper() or "the name of a file"
@@ -118,6 +121,25 @@ def posed(line: Line, environment: Environment) -> Posed:
         return Posed(problem, problem, config, found)
     found = found.labelled(ARTICLE_TOKENS, None)
     return Posed(problem, problem_of(config, found, line.command.until), config, found)
+
+
+def _needed(line: Line) -> Iterator[str]:
+    """What the layers of a preset's models have, and the command line has not."""
+    preset = line.attention.preset or ""
+    named = {**given(line.sources), **given(line.attention)}
+    steps = ORDER[: ORDER.index(LAST[line.command.until]) + 1]
+    if takes_step(line):
+        steps = steps[steps.index(line.command.takes or "scores") + 1 :]
+    options = AttentionConfig.acts_on()
+    missing = [
+        typed(name)
+        for name in NEEDS.get(preset, ())
+        if name not in named
+        and _WEIGHT_OF.get(name, name) in {name, *named}
+        and set(steps) & set({**options, **ACTS_ON}[name])
+    ]
+    if missing:
+        yield f"{preset} has more in its layers: {', '.join(missing)}; qkvcli help layer"
 
 
 def _check_origins(sources: Sources) -> None:
@@ -223,7 +245,12 @@ class _Reading:
         named.pop("--value", None)  # it does no harm, and commands of one script may share it
         check_follows(named, self.takes, command.until, used)
         asked = self.config.changed() | {name: ACTS_ON[name] for name in self.files}
-        check_follows(asked, self.takes, command.until, used)
+        preset, own = self.line.attention.preset, given(self.line.attention)
+        told = {
+            name if name in own else f"{name} of preset {preset}": acts_on
+            for name, acts_on in asked.items()
+        }
+        check_follows(told, self.takes, command.until, used)
 
     def _has(self, name: str) -> bool:
         return name in self.typed or any(bundle in self.typed for bundle in _BUNDLES)

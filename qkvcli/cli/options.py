@@ -24,6 +24,7 @@ from qkvcli.core.config import (
     EPSILON,
     FLOATS,
     KINDS,
+    NEEDS,
     NORMS,
     ORDER,
     PAIRS,
@@ -49,16 +50,44 @@ _PRESETS = {
     "article": "the article's bare dot products",
     "bert": "BERT: all tokens see all tokens",
     "gpt": "GPT: tokens see none that follow",
+    "llama": "Llama 1 and 2",
+    "llama3": "Llama 3; 3.1 and later have tables: --cos and --sin",
+    "mistral": "Mistral 7B v0.1; later ones --rope 1000000 --window none",
+    "qwen2": "Qwen 2 and 2.5",
+    "qwen3": "Qwen 3",
+    "qwen3-next": "Qwen 3 Next, its layers of full attention",
+    "gemma": "Gemma 1",
+    "gemma2": "Gemma 2; every other layer --window 4095",
+    "gpt-oss": "gpt-oss; every other layer --window 127",
+    "phi": "Phi 1 to 2",
+    "gpt-j": "GPT-J",
+    "gpt-neox": "GPT-NeoX and Pythia",
+    "glm": "GLM 4",
+    "cohere": "Command R",
+    "olmo2": "OLMo 2",
+    "dbrx": "DBRX",
+    "persimmon": "Persimmon",
+    "bloom": "BLOOM",
+    "mpt": "MPT",
+    "t5": "T5's encoder; its decoder --causal",
 }
 
 
 def _preset(name: str) -> str:
-    """What a preset stands for, and where it comes from."""
-    words = (
-        typed(option) if value is True else f"{typed(option)} {value}"
-        for option, value in PRESETS[name].items()
-    )
-    return f"{' '.join(words) or '--scale none'}; {_PRESETS[name]}"
+    """What a preset stands for, what its layers have besides, and where it comes from."""
+    words = (_words(option, value) for option, value in PRESETS[name].items())
+    told = f"{' '.join(words) or '--scale none'}; {_PRESETS[name]}"
+    needs = ", ".join(map(typed, NEEDS.get(name, ())))
+    return f"{told}; needs {needs}" if needs else told
+
+
+def _words(option: str, value: Any) -> str:
+    """An option of a preset as a person types it."""
+    if value is True:
+        return typed(option)
+    if isinstance(value, tuple):
+        value = ",".join(str(side) for side in value if side is not None)
+    return f"{typed(option)} {f'{value:.12g}' if isinstance(value, float) else value}"
 
 
 VERSION = Option(("--version",), _HELP, "Show the version.")
@@ -144,7 +173,7 @@ class AttentionOptions:
         metavar="NAME",
         words=PRESETS,
         abouts=map(_preset, PRESETS),
-        help="Compute as the article, bert or gpt does; options beside it win.",
+        help="Compute as a family of models does, such as gpt or llama; options beside it win.",
     )
     scale: Any = option(
         _ATTENTION,

@@ -57,7 +57,9 @@ def normed(
     return brought if bias is None else brought + bias
 
 
-def rotated(rows: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
+def rotated(
+    rows: Array, cos: Array, sin: Array, interleaved: bool = False, out: Array | None = None
+) -> Array:
     """Pairs of columns turned by an angle: the first 2·n, where there are n cosines.
 
     Column i goes with i + n, or, ``interleaved``, 2i with 2i + 1; the other columns stay.
@@ -71,10 +73,11 @@ def rotated(rows: Array, cos: Array, sin: Array, interleaved: bool = False) -> A
     first, second = slice(0, count), slice(count, 2 * count)
     if interleaved:
         first, second = slice(0, 2 * count, 2), slice(1, 2 * count, 2)
-    turned = np.array(rows)  # (…, L, d)
+    turned = np.empty_like(rows) if out is None else out  # (…, L, d)
     one, other = rows[..., first], rows[..., second]  # (…, L, n) each
     turned[..., first] = one * cos - other * sin
     turned[..., second] = one * sin + other * cos
+    turned[..., 2 * count :] = rows[..., 2 * count :]
     return turned
 
 

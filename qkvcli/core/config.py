@@ -17,7 +17,31 @@ Window: TypeAlias = SupportsIndex | tuple[SupportsIndex | None, SupportsIndex | 
 Lengths: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | None
 FloatName: TypeAlias = Literal["float16", "float32", "float64"]
 DtypeLike: TypeAlias = "FloatName | type[np.floating[Any]] | np.dtype[np.floating[Any]] | None"
-Preset: TypeAlias = Literal["article", "bert", "gpt"]
+Preset: TypeAlias = Literal[
+    "article",
+    "bert",
+    "gpt",
+    "llama",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "qwen3-next",
+    "gemma",
+    "gemma2",
+    "gpt-oss",
+    "phi",
+    "gpt-j",
+    "gpt-neox",
+    "glm",
+    "cohere",
+    "olmo2",
+    "dbrx",
+    "persimmon",
+    "bloom",
+    "mpt",
+    "t5",
+]
 Pairs: TypeAlias = Literal["half", "interleaved"]
 Norm: TypeAlias = Literal["rms", "layer"]
 
@@ -49,12 +73,52 @@ Kind: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
 KINDS: tuple[Kind, ...] = ("float16", "bfloat16", "float32", "float64")
 FLOATS: tuple[FloatName, ...] = ("float16", "float32", "float64")
 
+_MODEL: dict[str, Any] = {"scale": "sqrt", "causal": True}
+"""What nearly all models that write text do."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "article": {},
     "bert": {"scale": "sqrt"},
-    "gpt": {"scale": "sqrt", "causal": True},
+    "gpt": _MODEL,
+    "llama": {**_MODEL, "rope": 10000.0},
+    "llama3": {**_MODEL, "rope": 500000.0},
+    "mistral": {**_MODEL, "rope": 10000.0, "window": (4095, None)},
+    "qwen2": {**_MODEL, "rope": 1000000.0},
+    "qwen3": {**_MODEL, "rope": 1000000.0},
+    "qwen3-next": {**_MODEL, "rope": 10000000.0},
+    "gemma": {**_MODEL, "rope": 10000.0},
+    "gemma2": {**_MODEL, "rope": 10000.0, "softcap": 50.0},
+    "gpt-oss": _MODEL,
+    "phi": {**_MODEL, "rope": 10000.0},
+    "gpt-j": {**_MODEL, "rope": 10000.0, "rope_pairs": "interleaved"},
+    "gpt-neox": {**_MODEL, "rope": 10000.0},
+    "glm": {**_MODEL, "rope": 10000.0, "rope_pairs": "interleaved"},
+    "cohere": {**_MODEL, "rope_pairs": "interleaved"},
+    "olmo2": {**_MODEL, "rope": 500000.0},
+    "dbrx": {**_MODEL, "rope": 500000.0, "clip": 8.0},
+    "persimmon": {**_MODEL, "rope": 25000.0, "norm": "layer", "norm_eps": 1e-5},
+    "bloom": {**_MODEL, "alibi": True},
+    "mpt": {**_MODEL, "alibi": True},
+    "t5": {},
 }
-"""What the article, and the models that it speaks of, do: options of `AttentionConfig`."""
+"""What families of models do, as far as a name can tell: options of `AttentionConfig`."""
+
+_NORMS = ("q_norm", "k_norm")
+NEEDS: dict[str, tuple[str, ...]] = {
+    "qwen2": ("bq", "bk", "bv"),
+    "qwen3": _NORMS,
+    "qwen3-next": (*_NORMS, "rope_dim", "gate"),
+    "gpt-oss": ("cos", "sin", "sinks"),
+    "phi": ("rope_dim",),
+    "gpt-j": ("rope_dim",),
+    "gpt-neox": ("rope_dim",),
+    "glm": ("rope_dim",),
+    "cohere": ("rope",),
+    "olmo2": _NORMS,
+    "persimmon": (*_NORMS, "rope_dim"),
+    "t5": ("mask",),
+}
+"""What their layers have besides, which a name cannot tell: options, and operands."""
 
 
 def _option(default: Any, *acts_on: str) -> Any:
@@ -171,10 +235,16 @@ class AttentionConfig:
             known = {name: value for name, value in known.items() if name != "rope"}
         return cls(**{**known, **asked})
 
+    @classmethod
+    def acts_on(cls) -> dict[str, tuple[str, ...]]:
+        """The steps that each option acts on."""
+        return {option.name: option.metadata["acts_on"] for option in fields(cls)}
+
     def changed(self) -> dict[str, tuple[str, ...]]:
         """The options that ask for something, each with the steps that it acts on."""
+        known = self.acts_on()
         return {
-            option.name: option.metadata["acts_on"]
+            option.name: known[option.name]
             for option in fields(self)
             if getattr(self, option.name) != option.default
         }

@@ -6,6 +6,7 @@ Which keys a query may see by its position is in `masks`.
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -208,20 +209,30 @@ class Rotation(NamedTuple):
             odd = "; columns are turned in pairs" if width % 2 else ""
             raise ShapeError(f"{side.described}: {width} columns of a head cannot be turned{odd}")
         interleaved = self.pairs == "interleaved"
+        turned = np.empty(rows.shape, rows.dtype)
         if self.table is not None:
             cos, sin = (
                 _rows_of(table, side, start, batched).astype(rows.dtype) for table in self.table
             )
-            return attention.rotated(rows, cos, sin, interleaved)
-        turned = np.empty(np.broadcast_shapes(rows.shape, (*start.shape[:-2], 1, 1)), rows.dtype)
+            return attention.rotated(rows, cos, sin, interleaved, turned)
         frequencies = _frequencies(self.base or 1.0, width)
         within = _turns(np.arange(min(_AT_ONCE, rows.shape[-2]))[:, None], frequencies)
-        for first in range(0, rows.shape[-2], _AT_ONCE):
-            some = slice(first, min(first + _AT_ONCE, rows.shape[-2]))
-            begin = _turns(start + first, frequencies)  # (…, 1, N/2)
-            angles = begin * within[: some.stop - first]  # e^ia·e^ib turns by a + b
+
+        def turn(some: slice, stop: Event | None = None) -> None:
+            begin = _turns(start + some.start, frequencies)  # (…, 1, N/2)
+            angles = begin * within[: some.stop - some.start]  # e^ia·e^ib turns by a + b
             cos, sin = (part.astype(rows.dtype) for part in (angles.real, angles.imag))
-            turned[..., some, :] = attention.rotated(rows[..., some, :], cos, sin, interleaved)
+            attention.rotated(rows[..., some, :], cos, sin, interleaved, turned[..., some, :])
+
+        count = rows.shape[-2]
+        if count <= _AT_ONCE:
+            turn(slice(0, count))
+            return turned
+        from qkvcli.core.threads import ordered
+
+        parts = [slice(i, min(i + _AT_ONCE, count)) for i in range(0, count, _AT_ONCE)]
+        for _ in ordered(turn, parts):
+            pass
         return turned
 
 
