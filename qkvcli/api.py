@@ -489,9 +489,13 @@ def attend(
     query (…, L_q, d), key (…, L_k, d), value (…, L_k, d_v) → output (…, L_q, d_v), in the
     inputs' dtype. With wq (m, d) and bq (d,), ``query`` is X (…, L_q, m) of X·Wq + bq;
     likewise key and value. past_key and past_value go before them along the tokens. ``mask``
-    is true where a key may be seen, or numbers to add to the scores. ``rows`` (numbers, or
-    text: "0:3,sat") are the queries wanted, ``labels`` the tokens' names. `AttentionConfig`
-    explains the rest. Raises ShapeError, DataError, UsageError (all of them ValueErrors).
+    is true where a key may be seen, or numbers to add to the scores. q_norm and k_norm have the
+    weights of a norm, (d,) of each head, (H, d), or (H·d,) before the split; cos and sin
+    (L, N/2) or (B, L, N/2) turn Q and K in place of ``rope``; sinks (H,) are scores that no key
+    has; gate (m, H·d_v) or (m, H) is Wg of output × sigmoid(X·Wg); wo (H·d_v, m) and bo (m,)
+    project the output. ``rows`` (numbers, or text: "0:3,sat") are the queries wanted, ``labels``
+    the tokens' names. `AttentionConfig` explains the rest. Raises ShapeError, DataError,
+    UsageError (all of them ValueErrors).
     Source: Vaswani et al., "Attention Is All You Need", section 3.2.1.
 
     >>> steps = attend([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]], scale="sqrt")
@@ -624,9 +628,10 @@ def attention(
 ) -> Array | tuple[Array, Array]:
     """The output alone, without the matrix of weights: for any length, on all cores.
 
-    Shapes, options and errors as in `attend`. ``out`` (a memory-mapped file too) is an array
-    of the output's shape to write it into. With ``lse``, also the logarithm of each row's
-    sum of e^score, (…, H, L_q); −∞ for a query that sees no key.
+    With a gate or ``wo`` it is what they make of it. Shapes, options and errors as in `attend`.
+    ``out`` (a memory-mapped file too) is an array of the result's shape to write it into. With
+    ``lse``, also the logarithm of each row's sum of e^score, sinks among them, (…, H, L_q); −∞
+    for a query that sees no key.
     Source: Dao et al., "FlashAttention" (2022), algorithm 1.
 
     >>> attention([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]])
@@ -760,7 +765,8 @@ def output(
     """weights·V: for each query, the values mixed by its row of weights.
 
     weights (…, L_q, L_k), value (…, L_k, d_v) → (…, L_q, d_v). A key of weight 0 adds
-    nothing, also where its value is inf or NaN. Options, dtypes and errors as in `attend`.
+    nothing, also where its value is inf or NaN. With ``wo`` it is projected. Options, dtypes and
+    errors as in `attend`.
     Source: Vaswani et al., section 3.2.1.
 
     >>> output([[0.5, 0.5, 0], [0, 0, 1]], [[10, 0], [20, 2], [7, 7]])

@@ -233,8 +233,8 @@ SAID = {
     "masks": "there is no command 'masks'; there is a page on it: qkvcli help masks",
     "Sofmax": "there is no command 'Sofmax'; did you mean softmax?",
     "xyz": f"there is no command 'xyz'; the commands are {', '.join(COMMANDS)}",
-    "run --preset brt": "Invalid value for '--preset': 'brt' is not one of article, bert, gpt; "
-    "did you mean bert?",
+    "run --preset brt": "Invalid value for '--preset': 'brt' is not one of "
+    f"{', '.join(PRESETS)}; did you mean bert?",
     "run --lenght 3": "No such option: --lenght. Did you mean --length?",
     "run --heads": "Option '--heads' requires an argument.",
     "scores --top 3": "scores has no option --top; those that have it: softmax, run",
@@ -297,8 +297,8 @@ def complete(*words: str, shell: str = "bash") -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("qkvcli run --preset ", "article bert gpt"),
-        ("qkvcli run --preset b", "bert"),
+        ("qkvcli run --preset ", " ".join(PRESETS)),
+        ("qkvcli run --preset b", "bert bloom"),
         ("qkvcli softmax -f t", "table tsv txt"),
         ("qkvcli run --example t", "translation tensorflow"),
         ("qkvcli scores --dtype ", "float16 float32 float64"),
@@ -310,8 +310,8 @@ def complete(*words: str, shell: str = "bash") -> list[str]:
         ("qkvcli help ex", "exit-codes explain"),
         ("qkvcli e", "explain"),
         ("qkvcli run --past-", "--past-key --past-value"),
-        ("qkvcli run --preset=g", "gpt"),
-        ("qkvcli run --preset = g", "gpt"),  # as bash parts it
+        ("qkvcli run --preset=ge", "gemma gemma2"),
+        ("qkvcli run --preset = gpt-", "gpt-oss gpt-j gpt-neox"),  # as bash parts it
         ("qkvcli run --dtype =", "float16 float32 float64"),
         ("qkvcli run --seed ", ""),
     ],

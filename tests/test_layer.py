@@ -468,6 +468,8 @@ ONES = np.ones((3, 8))
         ({"wo": np.ones((4, 8))}, ShapeError, "a row for each of the output's columns, 8"),
         ({"bo": np.ones(8)}, UsageError, "bo without wo"),
         ({"wo": np.ones((8, 4)), "bo": np.ones(8)}, ShapeError, "one number for each column"),
+        ({"norm": "layer"}, UsageError, "norm without q norm or k norm"),
+        ({"norm_eps": 1e-5, "rope": 5}, UsageError, "norm eps without q norm"),
         ({"norm": "batch"}, UsageError, "norm 'batch' is not one of rms, layer"),
         ({"clip": -1}, UsageError, "clip -1.0 is not above 0"),
         ({"rope": 10, "valid_length": [1, 2]}, UsageError, "valid length names 2"),

@@ -45,7 +45,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
 
     Raises ShapeError, DtypeError or UsageError, before any product over tokens is taken.
     """
-    check_partners(operands.query, operands.key, operands.value)
+    check_partners(config, operands.query, operands.key, operands.value)
     if operands.mask is not None:
         own_dtype(operands.mask)
     own = result_dtype(operands.numeric())

@@ -27,8 +27,14 @@ from qkvcli.errors import UsageError
 _AXES = {"query": "L_q, d", "key": "L_k, d", "value": "L_k, d_v"}
 
 
-def check_partners(query: Input | None, key: Input | None, value: Input | None) -> None:
+def check_partners(
+    config: AttentionConfig, query: Input | None, key: Input | None, value: Input | None
+) -> None:
     """Raise UsageError for a part without the one that it belongs to."""
+    normed = [side for side in (query, key) if side is not None and side.norm is not None]
+    for option in ("norm", "norm_eps"):
+        if getattr(config, option) is not None and not normed:
+            raise UsageError(f"{option.replace('_', ' ')} without q norm or k norm")
     for name, side in (("query", query), ("key", key), ("value", value)):
         parts = PARTS[name]
         for one, other in (("bias", "weight"), ("norm_bias", "norm")):
