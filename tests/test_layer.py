@@ -2,8 +2,10 @@
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,9 @@ from hypothesis import strategies as st
 
 import qkvcli
 from qkvcli.api import _asked
+from qkvcli.cli.commands import OPTIONS
 from qkvcli.core.compute import Sizes, output_into, steps_of
+from qkvcli.core.config import NEEDS, PRESETS
 from qkvcli.core.fitting import problem_of
 from qkvcli.errors import DataError, ShapeError, UsageError
 from tests import oracle
@@ -495,3 +499,46 @@ def test_what_comes_too_late_is_refused(qkv: Program, folder: Any, line: str, me
     result = qkv(*line.split(), stdin="1,0\n0,1\n")
     assert result.code == 2
     assert message in result.err
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_the_options_that_help_names(qkv: Program, folder: Path, name: str) -> None:
+    option = OPTIONS["preset"]
+    told = option.abouts[option.words.index(name)]
+    words = told.partition(";")[0].split()
+    more: list[object] = ["--seed", 1, "--length", 4, "--dim", 8, "--heads", 2]
+    if "--norm" in words:
+        np.save("norm.npy", np.ones(4))
+        more += ["--q-norm", "norm.npy", "--k-norm", "norm.npy"]
+    if name == "cohere":  # whose base differs from size to size
+        more += ["--rope", 8e6]
+    one, other = (qkv("run", *more, *asked, "--digits", 9) for asked in (["--preset", name], words))
+    assert (one.code, one.out) == (0, other.out)
+    assert other.err == ""
+    missing: list[str] = re.findall(r"--[a-z-]+", told.partition("; needs ")[2])
+    assert all(field in OPTIONS for field in NEEDS.get(name, ()))
+    left = [
+        word
+        for word in missing
+        if word not in map(str, more) and word[2:4] not in ("bq", "bk", "bv")
+    ]
+    if left:
+        assert f"note: {name} has more in its layers: {', '.join(left)}" in one.err
+    else:
+        assert one.err == ""
+
+
+def test_a_preset_gives_way(qkv: Program, folder: Path) -> None:
+    words = ["--seed", 1, "--preset", "mistral"]
+    plain = qkv("run", "--seed", 1, "--preset", "llama", "--rope", 1e6).out
+    assert qkv("run", *words, "--rope", 1e6, "--window", "none").out == plain
+    np.save("cos.npy", np.ones((5, 32)))
+    np.save("sin.npy", np.zeros((5, 32)))
+    tables = qkv("run", *words, "--cos", "cos.npy", "--sin", "sin.npy", "--show", "weights")
+    unturned = qkv("run", "--seed", 1, "--preset", "gpt", "--window", 4095, "--show", "weights")
+    assert tables.out == unturned.out
+    refused = qkv("softmax", "-", "--preset", "llama", stdin="1,2\n3,4\n")
+    assert "rope of preset llama comes before the scores" in refused.err
