@@ -1,33 +1,47 @@
-"""The modules of `sample_inputs/architectures`, and the options that reproduce each."""
+"""The modules of `sample_inputs/architectures`, with the options that `qkvcli help models` names."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.conftest import SAMPLES
+from tests.conftest import ROOT, SAMPLES
 
 FOLDER = SAMPLES / "architectures"
-GROUPED = "--kv-heads 2"
-CAUSAL = "--scale sqrt --causal"
-MODULES = {
-    "llama": f"{GROUPED} --preset llama --valid-length 9,6 --offset 0",
-    "llama3_rope": f"{GROUPED} {CAUSAL} --cos @ --sin @",
-    "gptj": f"{CAUSAL} --rope 10000 --rope-pairs interleaved --rope-dim 8",
-    "glm": f"{GROUPED} {CAUSAL} --rope 10000 --rope-pairs interleaved --rope-dim 8 "
-    "--bq @ --bk @ --bv @",
-    "phi": f"{GROUPED} {CAUSAL} --rope 10000 --rope-dim 8 --bq @ --bk @ --bv @ --bo @",
-    "qwen3": f"{GROUPED} {CAUSAL} --rope 10000 --q-norm @ --k-norm @ --valid-length 9,5 --offset 0",
-    "olmo2": f"{GROUPED} {CAUSAL} --rope 10000 --q-norm @ --k-norm @ --norm-eps 1e-5 "
-    "--valid-length 9,7 --offset 0",
-    "gemma2": f"{GROUPED} --scale 0.2041241452319315 --softcap 2 --causal --window 3 --rope 10000",
-    "gpt_oss_window": f"{GROUPED} {CAUSAL} --window 3 --cos @ --sin @ --sinks @ "
-    "--bq @ --bk @ --bv @ --bo @",
-    "bloom": f"{CAUSAL} --alibi --bq @ --bk @ --bv @ --bo @",
-    "t5_encoder": "--mask @ --valid-length 9,6",
-    "qwen3_next": f"{GROUPED} {CAUSAL} --rope 10000 --rope-dim 4 --q-norm @ --k-norm @ --gate @",
-    "mistral_cache": f"{GROUPED} --scale sqrt --rope 10000 --past-key @ --past-value @",
-    "persimmon": f"{CAUSAL} --rope 25000 --rope-dim 8 --norm layer --norm-eps 1e-5 "
-    "--q-norm @ --k-norm @ --q-norm-bias @ --k-norm-bias @ --bq @ --bk @ --bv @ --bo @",
-    "dbrx": f"{GROUPED} {CAUSAL} --clip 1.2 --rope 10000",
-}
+PAGE = ROOT / "qkvcli" / "help" / "models.md"
+_ROW = re.compile(r"^\| ([^|]+) \| `--preset (\S+)([^`]*)` \| (?:`(\w+)\.npz([^`]*)`|–) \|$", re.M)
+_BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
+
+
+class Family(NamedTuple):
+    """A row of the page: the options of a family of models, and its sample with its own.
+
+    In the options @ is the family's file, of which each takes what it is named for.
+    """
+
+    model: str
+    preset: str
+    options: list[str]
+    sample: str
+    own: list[str]
+
+
+def _words(text: str) -> list[str]:
+    """The words of a command line, as bash writes them out, an option and its file apart."""
+    found = []
+    for word in text.split():
+        braces = _BRACES.fullmatch(word)
+        parts = braces[2].split(",") if braces else [""]
+        whole = [f"{braces[1]}{part}{braces[3]}" for part in parts] if braces else [word]
+        found += [part for each in whole for part in each.split("=")]
+    return found
+
+
+FAMILIES = [
+    Family(model, preset, ["--preset", preset, *_words(options)], sample, _words(own))
+    for model, preset, options, sample, own in _ROW.findall(PAGE.read_text(encoding="utf-8"))
+]
+"""The rows of the page's table."""
+MODULES = {row.sample: " ".join([*row.options, *row.own]) for row in FAMILIES if row.sample}
 """The options of each module; @ is its file, of which each option takes what it is named for."""
 
 

@@ -124,7 +124,7 @@ def test_help_in_ascii(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = qkv(*words).data
         assert shown.isascii()
         # question marks that are meant
-        ours = (b"$?", b"numbers?", b"bert?", b",?", b"or ?", b"(? ")
+        ours = (b"$?", b"numbers?", b"rms?", b",?", b"or ?", b"(? ")
         assert sum(map(shown.count, ours)) == shown.count(b"?")
 
 
@@ -213,6 +213,14 @@ def test_a_topic_of_two_words(qkv: Program) -> None:
     assert shown.out.startswith("What an exit code tells a script\n")
     for words in (["exit", "codes"], ["Exit Codes"]):
         assert qkv("help", *words) == shown
+
+
+@pytest.mark.parametrize(
+    ("word", "topic"),
+    [("rope", "layer"), ("qwen3", "models"), ("gpt-oss", "models"), ("article", "attention")],
+)
+def test_a_word_leads_to_the_page_that_speaks_of_it(qkv: Program, word: str, topic: str) -> None:
+    assert qkv("help", word).out == qkv("help", topic).out
 
 
 SAID = {

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from qkvcli.cli.declare import typed
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.typer_app import program
+from qkvcli.core.config import NEEDS, ORDER, PRESETS
 from tests.conftest import ROOT, SAMPLES
 from tests.documents import (
     BLOCK,
@@ -23,6 +25,7 @@ from tests.documents import (
     printed,
     shown_in,
 )
+from tests.layers import FAMILIES, PAGE
 
 README = (ROOT / "README.md").read_text()
 NOISE = re.compile(r"(?<=max )\d\.\de-\d\d( \(\d+ ulp\))?|(?<=\(to )\d\.\de-\d\d")
@@ -67,7 +70,8 @@ def test_every_page_of_a_topic_has_a_transcript() -> None:
         assert BLOCK.search(text) or "```python" in text or page.stem == "options"
 
 
-def test_python_in_the_documents_runs() -> None:
+def test_python_in_the_documents_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where sample_inputs is
     parser, ran = doctest.DocTestParser(), set()
     for document in DOCUMENTS:
         shared: dict[str, object] = {}  # by the blocks of a document
@@ -91,6 +95,19 @@ def test_every_option_stands_in_its_page_and_no_other() -> None:
     rows = re.findall(r"^\| (`-.*?) \| ", (HELP / "options.md").read_text(), re.M)
     named = {option for row in rows for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
     assert known - {"--show-completion"} == named
+
+
+def test_the_page_of_models_has_every_preset_and_what_it_needs() -> None:
+    """Its lines are run: `tests.layers` reads them, and `tests/test_layer.py` has their numbers."""
+    assert len(FAMILIES) == PAGE.read_text().count("| `--preset ")
+    assert {family.preset for family in FAMILIES} == set(PRESETS) - {"article"}
+    for family in FAMILIES:
+        assert set(map(typed, NEEDS.get(family.preset, ()))) <= set(family.options)
+
+
+def test_the_page_of_a_layer_has_every_step_in_its_order() -> None:
+    rows = re.findall(r"^\| ([a-z_, ]+) \| .*`--", (HELP / "layer.md").read_text(), re.M)
+    assert ", ".join(rows).split(", ") == list(ORDER)
 
 
 def test_the_two_commands_stand_in_the_first_screen() -> None:

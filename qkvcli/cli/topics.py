@@ -9,6 +9,7 @@ from qkvcli.cli.helping import command_help, program_help, topic_entries
 from qkvcli.cli.pages import Page, pages
 from qkvcli.cli.plain import Help
 from qkvcli.cli.terminal import Printer
+from qkvcli.core.config import PRESETS
 from qkvcli.errors import UsageError
 from qkvcli.render.help import Part, help_lines
 from qkvcli.render.screen import Block
@@ -18,11 +19,15 @@ _WIDEST = 90
 
 
 _SPOKEN_OF = {
+    **dict.fromkeys(("preset", "presets", *PRESETS), "models"),
     **dict.fromkeys(("query", "key", "value", "weights", "scale", "softcap"), "attention"),
-    **dict.fromkeys(("preset", "presets", "entropy", "article"), "attention"),
+    **dict.fromkeys(("entropy", "article"), "attention"),
     **dict.fromkeys(("heat", "heatmap", "colour", "colours", "color", "top"), "pictures"),
     **dict.fromkeys(("mask", "causal", "window", "offset", "padding"), "masks"),
     **dict.fromkeys(("head", "heads", "cache", "onnx", "pytorch", "bert", "gpt"), "models"),
+    **dict.fromkeys(("layers", "rope", "rotation", "position", "positions", "rotary"), "layer"),
+    **dict.fromkeys(("norm", "norms", "alibi", "sink", "sinks", "gate", "clip"), "layer"),
+    **dict.fromkeys(("projection", "projections", "projected", "wo"), "layer"),
     **dict.fromkeys(("csv", "json", "npy", "npz", "labels", "files"), "formats"),
     **dict.fromkeys(("stdin", "shell", "pipe", "jq"), "pipes"),
     **dict.fromkeys(("example", "examples", "option"), "options"),
