@@ -1,4 +1,4 @@
-"""The modules of `sample_inputs/architectures`, with the options that `qkvcli help models` names."""
+"""The modules of `sample_inputs/architectures`, with the options that `qkvcli help models` has."""
 
 import re
 from pathlib import Path
