@@ -318,7 +318,7 @@ def complete(*words: str, shell: str = "bash") -> list[str]:
         ("qkvcli help ex", "exit-codes explain"),
         ("qkvcli e", "explain"),
         ("qkvcli run --past-", "--past-key --past-value"),
-        ("qkvcli run --preset=ge", "gemma gemma2"),
+        ("qkvcli run --preset=ge", "gemma gemma2 gemma3"),
         ("qkvcli run --preset = gpt-", "gpt-oss gpt-j gpt-neox"),  # as bash parts it
         ("qkvcli run --dtype =", "float16 float32 float64"),
         ("qkvcli run --seed ", ""),

@@ -23,6 +23,7 @@ from qkvcli.core.operands import PARTS
 from qkvcli.core.steps import Outline
 from qkvcli.formats.long_form import write_long
 from tests.conftest import ROOT, SAMPLES, Program
+from tests.layers import words_of
 
 
 def steps(qkv: Program, *words: object) -> dict[str, np.ndarray[Any, Any]]:
@@ -49,6 +50,7 @@ SAME: dict[str, list[object]] = {
         *("--embeddings", SAMPLES / "karim" / "x.csv"),
     ],
     "tensorflow": [*files("tensorflow", "csv"), "--scale", "sqrt"],
+    "layer": [*words_of("qwen3_next")],
 }
 
 

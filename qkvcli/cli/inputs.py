@@ -30,7 +30,7 @@ from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _BUNDLES = ("qkv", "embeddings", "seed", "example")
-_WEIGHT_OF = {parts["bias"]: parts["weight"] for parts in PARTS.values()}
+_WEIGHT_OF = {"bo": "wo", **{parts["bias"]: parts["weight"] for parts in PARTS.values()}}
 """The projection that each bias belongs to."""
 _MADE_OF = {part for parts in PARTS.values() for part in parts.values()}
 

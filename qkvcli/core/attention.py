@@ -139,10 +139,19 @@ def _stored(wide: Array, out: Array) -> Array:
     return out
 
 
-def biased(scores: Array, slopes: Array, distance: Array, out: Array | None = None) -> Array:
-    """Scores less the further a key stands from the query: ALiBi (Press et al., section 3)."""
-    bias = (slopes * distance).astype(scores.dtype)  # (H, 1, 1)·(…, L_q, L_k) → (…, H, L_q, L_k)
-    return np.add(scores, bias, out=out)
+def biased(
+    scores: Array, slopes: Array, queries: Array, keys: Array, out: Array | None = None
+) -> Array:
+    """Scores + slope·(j − i) for a query at i and a key at j: ALiBi (Press et al., section 3).
+
+    >>> biased(np.zeros((1, 3)), np.array([[0.5]]), np.array([[2]]), np.arange(3))
+    array([[-1. , -0.5,  0. ]])
+    """
+    first = keys[0] if keys.size else 0  # j − i in two parts, of which neither needs a matrix
+    before = (slopes * (first - queries)).astype(scores.dtype)  # (H, 1, 1)·(…, L_q, 1)
+    along = (slopes * (keys - first)).astype(scores.dtype)  # (H, 1, 1)·(L_k,)
+    moved = np.add(scores, before, out=out)  # (…, H, L_q, L_k)
+    return np.add(moved, along, out=moved)
 
 
 def masked(

@@ -114,7 +114,7 @@ class Blocks:
             shares = buffer[:, : keys.stop - keys.start]  # (n, m): scores first, in place
             key[: shares.shape[1], :d] = self.key[keys]
             exact = shares if self.dtype == dtype else np.empty(shares.shape, self.dtype)
-            near = (normalizer > 0).all() and self._near(query, norms, block, steps)
+            near = (normalizer > 0).all() and self._near(query, norms, block, steps, part, keys)
             if near and all(step.shifts for step in steps):
                 np.matmul(query, key[: shares.shape[1]].T, out=exact)  # (n, m): less the reference
                 _apply(steps, exact, part, keys)
@@ -129,12 +129,7 @@ class Blocks:
             np.exp(shares, out=shares)  # (n, m)
             normalizer += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
             mixed += shares @ self._values(block, keys)  # (n, m)·(m, d_v) → (n, d_v)
-        total = normalizer.astype(np.float64)  # where e^(sink − reference) does not overflow
-        logarithm = np.log(total) - query[:, d]
-        if self.sink is not None:
-            total += np.exp(self.sink + query[:, d].astype(np.float64))
-            logarithm = np.logaddexp(logarithm, self.sink)
-        normalizer = np.where(total == 0, 1, total).astype(dtype)
+        normalizer, logarithm = self._totals(normalizer, query[:, d].astype(np.float64))
         output = mixed / normalizer[:, None]  # (n, d_v)
         if self.shrink:
             output = np.ldexp(output, self.shrink)
@@ -143,6 +138,17 @@ class Blocks:
                 check(stop)
                 output += self._not_finite(query, normalizer, part, block, keys)
         return Mixed(output, logarithm)
+
+    def _totals(self, normalizer: Array, moved: Array) -> tuple[Array, Array]:
+        """What the shares of each row are divided by, and the logarithm of the sum of e^score.
+
+        ``moved`` is −reference, in double precision, where e^(sink − reference) has room.
+        """
+        total, logarithm = normalizer.astype(np.float64), np.log(normalizer) - moved
+        if self.sink is not None:
+            total += np.exp(self.sink + moved)
+            logarithm = np.logaddexp(logarithm, self.sink)
+        return np.where(total == 0, 1, total).astype(normalizer.dtype), logarithm
 
     def _values(self, block: int, keys: slice) -> Array:
         """A block of values, as they can be summed: finite, and not too large."""
@@ -160,11 +166,19 @@ class Blocks:
         shares = np.exp((scores + query[:, -1:]).astype(normalizer.dtype))
         return attention.not_finite(shares / normalizer[:, None], self.value[keys])
 
-    def _near(self, query: Array, norms: Array, block: int, steps: list[ScoreStep]) -> bool:
+    def _near(
+        self,
+        query: Array,
+        norms: Array,
+        block: int,
+        steps: list[ScoreStep],
+        part: slice,
+        keys: slice,
+    ) -> bool:
         """Whether no score of a block of keys can stand far above its row's reference."""
         largest = norms * self.key_norms[block]
         for step in steps:
-            largest = step.bound(largest)
+            largest = step.bound_in(largest, part, keys)
         return bool((largest + query[:, -1] <= self.limit).all())
 
     def _seen(self, part: slice) -> Iterator[tuple[int, slice]]:

@@ -35,6 +35,7 @@ from qkvcli.core.shapes import (
     check_values,
     check_width,
     group_of,
+    vector,
 )
 from qkvcli.core.steps import Outline, Step, flat_rows
 from qkvcli.errors import UsageError
@@ -220,6 +221,7 @@ def _sinks(problem: Problem, sinks: Operand | None) -> Array | None:
     if sinks is None:
         return None
     own_dtype(sinks)
+    sinks = vector(sinks)
     check_sinks(sinks, problem.shape)
     shape = (-1, 1, 1) if len(problem.shape) > 2 else (1, 1)
     return converted(sinks.array, working_dtype(problem.dtype)).reshape(shape)

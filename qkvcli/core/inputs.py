@@ -20,6 +20,7 @@ from qkvcli.core.shapes import (
     check_past,
     check_projection,
     check_split,
+    vector,
 )
 from qkvcli.core.steps import Outline, Step, flat_rows
 from qkvcli.errors import UsageError
@@ -100,6 +101,11 @@ def prepared(
     counts = config.head_counts
     heads = None if counts is None else counts[name != "query"]
     making = _Making(replace(rounded(side.given, result), name=name), heads, result)
+    side = replace(
+        side,
+        norm=side.norm and vector(side.norm),
+        norm_bias=side.norm_bias and vector(side.norm_bias),
+    )
     with np.errstate(all="ignore"):  # what overflows is shown as inf, not warned of
         _begin(making, side, config)
         whole = _is_whole(side.norm, making)

@@ -314,8 +314,3 @@ def slopes(heads: int) -> Array:
 
     found: Array = np.concatenate([of(whole), of(2 * whole)[::2]])[:heads]
     return found
-
-
-def distances(positions: Positions, rows: slice, keys: slice) -> Array:
-    """How far each key stands after each query, (…, n, m): j − i."""
-    return positions.of_keys(keys) - positions.of_queries(rows)

@@ -15,7 +15,7 @@ import numpy as np
 from qkvcli.core import attention
 from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Shape
-from qkvcli.core.positions import Positions, distances
+from qkvcli.core.positions import Positions
 from qkvcli.core.shapes import along, matrix_at
 
 
@@ -44,6 +44,10 @@ class ScoreStep:
     def bound(self, largest: Array) -> Array:
         """How large a result can be, if no score is larger than ``largest`` (n,)."""
         return np.full_like(largest, np.inf)
+
+    def bound_in(self, largest: Array, rows: slice, keys: slice) -> Array:
+        """The same for the rows of a tile, if no score of theirs is larger than ``largest``."""
+        return self.bound(largest)
 
     def skips(self, rows: slice, keys: slice) -> bool:
         """Whether it leaves a tile as it is."""
@@ -122,11 +126,11 @@ class Alibi(ScoreStep):
         place = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
         return f"{{}} + {float(self.slopes.flat[0]):g}·({key} − {place})"
 
-    def bound(self, largest: Array) -> Array:
-        if not self.ahead:  # those that a mask hides do not count
-            return largest
-        farthest = self.positions.keys - 1 - self.positions.of_queries(slice(None)).min(initial=0)
-        return largest + self.slopes.max(initial=0) * max(float(farthest), 0.0)
+    def bound_in(self, largest: Array, rows: slice, keys: slice) -> Array:
+        farthest = keys.stop - 1 - self.positions.of_queries(rows)[..., 0]
+        if not self.ahead:  # keys that a mask hides do not count
+            farthest = np.minimum(farthest, 0)
+        return largest + float(self.slopes.flat[0]) * farthest
 
     def for_rows(self, rows: Array) -> "Alibi":
         return Alibi(self.slopes, self.positions.for_rows(rows), self.ahead)
@@ -140,7 +144,8 @@ class Alibi(ScoreStep):
         return Alibi(own, self.positions.for_matrix(index), self.ahead)
 
     def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
-        return attention.biased(scores, self.slopes, distances(self.positions, rows, keys), out)
+        places = self.positions.of_queries(rows), self.positions.of_keys(keys)
+        return attention.biased(scores, self.slopes, *places, out)
 
 
 class Mask(ScoreStep):

@@ -1,6 +1,7 @@
 """Whether the inputs' shapes fit together; every error names both and where they came from."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -158,6 +159,17 @@ def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None)
         raise ShapeError(f"{_pair(embeddings, weight)}: {rule}")
     if bias is not None and bias.array.size != weight.shape[1]:
         raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
+
+
+def vector(operand: Operand) -> Operand:
+    """Numbers that are one row, or one column, as a vector: text knows no other.
+
+    >>> vector(Operand(np.ones((1, 3)))).shape, vector(Operand(np.ones((2, 3)))).shape
+    ((3,), (2, 3))
+    """
+    if operand.array.ndim == 2 and 1 in operand.shape:
+        return replace(operand, array=operand.array.reshape(-1))
+    return operand
 
 
 def check_norm(weight: Operand, side: Operand, bias: Operand | None) -> None:
