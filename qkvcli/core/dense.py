@@ -56,17 +56,19 @@ def score_arrays(
 
 def weights_of(problem: Problem, scores: Array) -> Array:
     """The softmax of the last scores, taken in the dtype that was asked for."""
+    sinks = None if problem.sinks is None else softmax_operand(problem, problem.sinks)
+    weights = attention.softmax(softmax_operand(problem, scores), sinks)
+    softmax = problem.config.softmax_dtype
+    return weights if softmax is None else converted(converted(weights, softmax), scores.dtype)
+
+
+def softmax_operand(problem: Problem, array: Array) -> Array:
+    """Scores or sinks as the softmax is taken of them: rounded to its dtype, if it has one."""
     softmax = problem.config.softmax_dtype
     if softmax is None:
-        return attention.softmax(scores, problem.sinks)
+        return array
     dtype = np.dtype(softmax)
-
-    def narrowed(array: Array) -> Array:
-        return converted(converted(array, dtype), working_dtype(dtype))
-
-    sinks = None if problem.sinks is None else narrowed(problem.sinks)
-    weights = attention.softmax(narrowed(scores), sinks)
-    return converted(converted(weights, dtype), scores.dtype)
+    return converted(converted(array, dtype), working_dtype(dtype))
 
 
 def output_of(problem: Problem, weights: Array) -> Array:

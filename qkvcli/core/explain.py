@@ -6,17 +6,18 @@ The work is O(L_k·d): one row of scores, and the length of each value.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qkvcli.core import attention
-from qkvcli.core.dense import output_of, score_arrays, weights_of
+from qkvcli.core.dense import output_arrays, score_arrays, softmax_operand, weights_of
 from qkvcli.core.dtypes import converted
 from qkvcli.core.facts import largest, top
 from qkvcli.core.masks import Hidden
 from qkvcli.core.naming import Names
-from qkvcli.core.operands import Array, Labels
+from qkvcli.core.operands import PARTS, Array, Labels
+from qkvcli.core.output_steps import Gate, Projection
 from qkvcli.core.problem import Problem
 from qkvcli.core.score_steps import Mask
 from qkvcli.errors import ShapeError
@@ -46,19 +47,38 @@ class Link(NamedTuple):
     after: float
 
 
+class Finish(NamedTuple):
+    """What is done to the output: a gate, and the projection Wo.
+
+    ``gate`` (d_v,), or (1,) where a head has but one number, lets the output through as
+    ``gated`` (d_v,). ``projected`` (m,) is what that, or the output, comes to; ``bias`` (m,) is
+    bo. Of one ``of_many`` heads it is what the head adds to the sum of all, which bo joins;
+    elsewhere bo is in it. What there is not is None.
+    """
+
+    gate: Array | None = None
+    gated: Array | None = None
+    projected: Array | None = None
+    bias: Array | None = None
+    of_many: bool = False
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """One query's way to its weights and its output, and one key's part in it.
 
-    ``place`` is the index of its matrix (batch, head). ``made_by`` has the formulas of
-    projections, by the name of what they made. ``query_vector`` and ``key_vector`` (d,) are
-    None where scores were given; ``columns`` names their numbers. ``score`` is their dot
-    product, ``links`` lead from it to ``scores[key]``. ``scores`` (L_k,) are what the softmax
-    is taken of, in the dtype that is worked in; ``visible`` (L_k,) is false where a key is
-    hidden, by the masks in ``hidden`` or since a score of −∞ was given; ``weights`` (L_k,) is
-    what the softmax gives. ``values`` (L_k, d_v) are mixed to the ``output`` (d_v,), to which
-    ``shares`` (L_k,) of 1 are what each key adds, by its length; all three are None without
-    values.
+    ``place`` is the index of its matrix (batch, head). ``made_by`` has the formulas of the
+    query, the key and the value, by their names, where they were not given as they are; of the
+    keys the first ``past`` are from a cache, and no formula made them. ``query_vector`` and
+    ``key_vector`` (d,), as they enter the dot product, are None where scores were given;
+    ``columns`` names their numbers. ``positions`` is where query and key stand, if they were
+    turned by that. ``score`` is their dot product, ``links`` lead from it to ``scores[key]``.
+    ``scores`` (L_k,) are what the softmax is taken of, rounded as it is where it has a dtype of
+    its own, ``sink`` is one more that no key has, or None; ``visible`` (L_k,) is false where a
+    key is hidden, by the masks in ``hidden`` or since a score of −∞ was given; ``weights``
+    (L_k,) is what the softmax gives. ``values`` (L_k, d_v) are mixed to the ``output`` (d_v,),
+    to which ``shares`` (L_k,) of 1 are what each key adds, by its length; all three are None
+    without values. ``finish`` is what is done to the output.
     """
 
     query: Token
@@ -66,13 +86,16 @@ class Explanation:
     place: tuple[int, ...]
     keys: Names
     made_by: dict[str, str]
+    past: int
     query_vector: Array | None
     key_vector: Array | None
     columns: Labels
+    positions: tuple[int, int] | None
     score: float
     links: tuple[Link, ...]
     hidden: tuple[Hidden, ...]
     scores: Array
+    sink: float | None
     visible: Array
     weights: Array
     softmax_dtype: str | None
@@ -80,6 +103,7 @@ class Explanation:
     value_columns: Labels
     output: Array | None
     shares: Array | None
+    finish: Finish
 
     @property
     def weight(self) -> float:
@@ -123,21 +147,51 @@ class Explanation:
         seen[picked] = False
         return np.flatnonzero(seen)
 
+    @property
+    def equal_share(self) -> float:
+        """What a key would weigh, if all that it sees weighed the same, a sink as well."""
+        return 1 / (self.seen + (self.sink is not None)) if self.seen else 0.0
+
+    @cached_property
+    def exponents(self) -> Array:
+        """The scores of the keys that are seen, and the sink's, in double precision."""
+        sinks = [] if self.sink is None else [self.sink]
+        return np.concatenate([self.scores[self.visible].astype(np.float64), sinks])
+
     @cached_property
     def shift(self) -> float:
         """What is taken off the scores before e is raised to them: nothing, or the largest.
 
         Further than `_FAR` from 0 the powers themselves may overflow or vanish.
         """
-        peak = float(np.fmax.reduce(self.scores[self.visible], initial=-np.inf))
+        peak = float(np.fmax.reduce(self.exponents, initial=-np.inf))
         return peak if math.isfinite(peak) and abs(peak) > _FAR else 0.0
 
     @cached_property
     def powers(self) -> Array:
-        """e^(score − shift) of each key, (L_k,): a weight is its share of their sum."""
+        """e^(score − shift) of each key, (L_k,): a weight is its share of the `total`."""
         with np.errstate(all="ignore"):
             powers = np.exp(self.scores.astype(np.float64) - self.shift)
         return np.where(self.visible, powers, 0)
+
+    @cached_property
+    def total(self) -> float:
+        """The sum of all the powers, the sink's with them: what the softmax divides by."""
+        with np.errstate(all="ignore"):
+            return float(self.powers.sum() + self._sink_power)
+
+    @property
+    def sink_weight(self) -> float | None:
+        """The share that no key gets; None where there is no sink."""
+        if self.sink is None:
+            return None
+        with np.errstate(all="ignore"):
+            return float(self._sink_power / self.total) if self.total else 0.0
+
+    @property
+    def _sink_power(self) -> Any:
+        with np.errstate(all="ignore"):
+            return np.exp(np.float64(-np.inf if self.sink is None else self.sink) - self.shift)
 
     def added_by(self, keys: Array) -> Array:
         """What some keys together add to the output, (d_v,)."""
@@ -179,8 +233,9 @@ def explain(
     with np.errstate(all="ignore"):  # what overflows is shown, and not warned of
         arrays = score_arrays(part)
         exact = weights_of(part, arrays[part.last_score])
-        mixed = None if part.value is None else converted(output_of(part, exact), part.dtype)[0]
+        mixed = {} if part.value is None else output_arrays(part, exact)
     scores = {name: rows[0] for name, rows in arrays.items()}
+    after = {name: converted(rows, part.dtype)[0] for name, rows in mixed.items()}
     weights, hidden = converted(exact, part.dtype)[0], part.hidden
     if key is None:
         key = int(np.nan_to_num(weights, nan=-1).argmax())
@@ -190,21 +245,73 @@ def explain(
         key=Token(keys[key], key),
         place=place,
         keys=keys,
-        made_by={step.name: step.formula for step in problem.made},
+        made_by=_made_by(problem),
+        past=_past(problem),
         query_vector=None if part.query is None else part.query.array[0],
         key_vector=None if part.key is None else part.key.array[key],
         columns=_columns(part),
+        positions=_positions(part, key, _past(problem)),
         score=float(scores[part.first_score][key]),
         links=_links(part, scores, key),
         hidden=() if part.visibility is None else tuple(part.visibility.hiding(0, key)),
-        scores=scores[part.last_score],
+        scores=softmax_operand(part, scores[part.last_score]),
+        sink=None if part.sinks is None else float(softmax_operand(part, part.sinks).flat[0]),
         visible=np.ones(count, np.bool_) if hidden is None else ~hidden[0],
         weights=weights,
         softmax_dtype=None if part.config.softmax_dtype is None else str(part.config.softmax_dtype),
         values=values,
         value_columns=None if part.value is None else part.value.columns,
-        output=mixed,
+        output=after.get("output"),
         shares=None if values is None else _shares(weights, values),
+        finish=_finish(problem, part, after),
+    )
+
+
+def _made_by(problem: Problem) -> dict[str, str]:
+    """How the query, the key and the value were made, each in one formula."""
+    found: dict[str, str] = {}
+    for name in PARTS:
+        before, written = name, name[0].upper()
+        steps = [step for step in problem.made if step.name.split("_")[0] == name]
+        for step in steps:
+            written, before = step.formula.replace(before, written), step.name
+        if steps:
+            places = problem.turned.get(name)  # where each token stands is said of it
+            found[name] = written.removesuffix("" if places is None else places.written)
+    return found
+
+
+def _past(problem: Problem) -> int:
+    """How many of the keys are from a cache."""
+    if problem.key is None:
+        return 0
+    new = [step for step in (*problem.given, *problem.made) if step.name == "key"]
+    return problem.key.shape[-2] - new[0].shape[-2]
+
+
+def _positions(part: Problem, key: int, past: int) -> tuple[int, int] | None:
+    """Where the query and a key stand that were turned; those of a cache stand before the rest."""
+    if part.query is None or not part.turned:
+        return None
+
+    def at(name: str, row: int) -> int:
+        return int(part.turned[name].of_queries(slice(row, row + 1)).flat[0])
+
+    return at("query", 0), key if key < past else at("key", key - past)
+
+
+def _finish(problem: Problem, part: Problem, after: dict[str, Array]) -> Finish:
+    """What the steps after the output come to, for the query."""
+    gates = [step.gate[0] for step in part.output_steps if isinstance(step, Gate)]
+    wholes = [step for step in problem.output_steps if isinstance(step, Projection)]
+    if not after:
+        return Finish()
+    return Finish(
+        converted(gates[0], part.dtype) if gates else None,
+        after.get("gated"),
+        after.get("projected"),
+        wholes[0].bias if wholes else None,
+        any(step.heads is not None for step in wholes),
     )
 
 
@@ -219,7 +326,7 @@ def _links(part: Problem, scores: dict[str, Array], key: int) -> tuple[Link, ...
     for step in part.score_steps:
         after = float(scores[step.name][key])
         if not isinstance(step, Mask) or (after != before and not np.isneginf(after)):
-            links.append(Link(step.name, step.formula("{}"), before, after))
+            links.append(Link(step.name, step.at(0, key), before, after))
         before = after
     return tuple(links)
 

@@ -52,6 +52,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     own = result_dtype(operands.numeric())
     result: Float = np.dtype(config.dtype) if config.dtype else own
     ready: dict[str, Any] = {}
+    turned: dict[str, Positions] = {}
     given, made = list[Step](), list[Step]()
     rotation = Rotation.of(config, operands.cos, operands.sin)
     starts = {} if rotation is None else _starts(config, operands)
@@ -65,12 +66,15 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
         )
         (made if first.terms else given).append(first)
         made += rest
+        if turning is not None:
+            tokens, rows = ready[name].shape[-2], side.given.shape[-2]
+            turned[name] = Positions(np.arange(rows), tokens, starts[name])
     made.sort(key=lambda step: ORDER.index(step.name))
     steps = {"scores": operands.scores, "weights": operands.weights}
     for name, taken in ((name, step) for name, step in steps.items() if step is not None):
         ready[name] = rounded(taken, result)
         given.append(_given(ready[name], result))
-    problem = Problem(config, result, **ready, given=tuple(given), made=tuple(made))
+    problem = Problem(config, result, **ready, given=tuple(given), made=tuple(made), turned=turned)
     _check_follows(problem, operands, until)
     problem = replace(problem, groups=_groups(problem))
     if until == "output":

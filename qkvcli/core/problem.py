@@ -1,8 +1,8 @@
 """Operands and score steps that fit together: all that is known before a product is taken."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from qkvcli.core.masks import Visibility
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Operand, Shape
 from qkvcli.core.output_steps import OutputStep
+from qkvcli.core.positions import Positions
 from qkvcli.core.score_steps import Mask, ScoreStep
 from qkvcli.core.shapes import along, broadcast_leading, matrix_at
 from qkvcli.core.steps import Outline, Step
@@ -35,8 +36,9 @@ class Problem:
     ``query``, ``key`` and ``value`` are as they enter attention: projected, normed, split into
     heads, turned, and with their cache before them. ``scores`` or ``weights`` stand where those
     steps were given. ``given`` are the steps that were not computed, ``made`` those that made Q,
-    K and V; ``score_steps`` are those from Q·Kᵀ to the softmax, which ``sinks`` (H, 1, 1) join,
-    and ``output_steps`` those after the output.
+    K and V; ``turned`` says where the rows of the "query" and of the "key" stood when they were
+    turned, those of a cache apart. ``score_steps`` are those from Q·Kᵀ to the softmax, which
+    ``sinks`` (H, 1, 1) join, and ``output_steps`` those after the output.
     ``dtype`` is that of the results. The ``with_`` methods give the problem of a part.
     """
 
@@ -49,6 +51,7 @@ class Problem:
     weights: Operand | None = None
     given: tuple[Step, ...] = ()
     made: tuple[Step, ...] = ()
+    turned: Mapping[str, Positions] = field(default_factory=dict)
     groups: Groups = Groups()
     score_steps: tuple[ScoreStep, ...] = ()
     sinks: Array | None = None
@@ -204,6 +207,10 @@ class Problem:
             lambda step: step.for_rows(rows),
             given=_steps_rows(self.given, rows),
             made=_steps_rows(self.made, rows),
+            turned={
+                name: places.for_rows(rows) if name == "query" else places
+                for name, places in self.turned.items()
+            },
         )
 
     def with_heads(self, numbers: tuple[int, ...]) -> "Problem":
@@ -218,6 +225,7 @@ class Problem:
             lambda step: step.for_axis(-3, numbers),
             sinks=None if self.sinks is None else along(self.sinks, -3, numbers),
             groups=Groups(of_key, of_value),
+            turned=self._turned(lambda places: places.for_axis(-3, numbers)),
         )
 
     def with_batches(self, numbers: tuple[int, ...]) -> "Problem":
@@ -228,6 +236,7 @@ class Problem:
             None if self.value is None else _along(self.value, -4, numbers),
             lambda step: step.for_axis(-4, numbers),
             lambda step: step.for_axis(-4, numbers),
+            turned=self._turned(lambda places: places.for_axis(-4, numbers)),
         )
 
     def with_matrix(self, index: tuple[int, ...]) -> "Problem":
@@ -248,6 +257,7 @@ class Problem:
             groups=Groups(),
             given=(),
             made=(),
+            turned=self._turned(lambda places: places.for_matrix(index)),
         )
 
     def apart(self) -> "Problem":
@@ -256,6 +266,9 @@ class Problem:
         return replace(
             self, config=config, output_steps=tuple(step.apart() for step in self.output_steps)
         )
+
+    def _turned(self, change: Callable[[Positions], Positions]) -> dict[str, Positions]:
+        return {name: change(places) for name, places in self.turned.items()}
 
     def _part(
         self,

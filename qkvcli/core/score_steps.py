@@ -161,8 +161,8 @@ class Mask(ScoreStep):
         return " + ".join([before, *(name for name, _ in self.visibility.named_shapes)])
 
     def at(self, row: int, key: int) -> str:
-        """The same for one score, which it writes as ``{}``."""
-        return self.formula("{}")
+        _, bias = self.visibility.combined(slice(row, row + 1), slice(key, key + 1))
+        return "{}" if bias is None else f"{{}} + {float(bias.flat[0]):g} (mask)"
 
     @property
     def added(self) -> tuple[Shape, ...]:

@@ -24,11 +24,20 @@ def write_explained(
 def explained(found: Explanation) -> dict[str, Any]:
     """An explanation as plain numbers, lists and text.
 
-    The weight is ``numerator`` / ``denominator``: e^(score − shift), and the sum of all.
+    The weight is ``numerator`` / ``denominator``: e^(score − shift), and the sum of all, a
+    sink's with them. Where the head is one of several, ``projected`` is what it adds to the sum
+    of all, without bo.
     """
     *batch, head = found.place or (None,)
     picked = found.strongest(_KEYS)
     powers = found.powers
+    finish = found.finish
+    made = {
+        "output": found.output,
+        "gate": finish.gate,
+        "gated": finish.gated,
+        "projected": finish.projected,
+    }
     vectors = {"q": found.query_vector, "k": found.key_vector, "products": found.products}
     return {
         "query": found.query._asdict(),
@@ -39,19 +48,32 @@ def explained(found: Explanation) -> dict[str, Any]:
         "rank": found.rank,
         "keys": len(found.weights),
         "seen": found.seen,
-        "equal_share": 1 / found.seen if found.seen else 0.0,
+        "equal_share": found.equal_share,
         **({} if found.columns is None else {"columns": found.columns}),
         **{name: vector.tolist() for name, vector in vectors.items() if vector is not None},
+        **_positions(found),
         "score": found.score,
         "steps": [{"name": link.name, "value": link.after} for link in found.links],
         "hidden_by": [hidden.mask for hidden in found.hidden],
         "shift": found.shift,
         "numerator": float(powers[found.key.number]),
-        "denominator": float(powers.sum()),
+        "denominator": found.total,
         "strongest": [_told(found, j) for j in picked.tolist()],
         "rest": _summed(found, found.rest(picked)),
-        **({} if found.output is None else {"output": found.output.tolist()}),
+        **({} if found.sink is None else {"sink": _sink(found)}),
+        **{name: array.tolist() for name, array in made.items() if array is not None},
     }
+
+
+def _positions(found: Explanation) -> dict[str, Any]:
+    """Where the query and the key stand, if they were turned by that."""
+    if found.positions is None:
+        return {}
+    return {"positions": dict(zip(("query", "key"), found.positions, strict=True))}
+
+
+def _sink(found: Explanation) -> dict[str, float | None]:
+    return {"score": found.sink, "weight": found.sink_weight}
 
 
 def _told(found: Explanation, j: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def parts(found: Explanation, room: Room) -> Iterator[Part]:
     yield from _score(found, room)
     yield from _weight(found, room)
     yield from _output(found, room)
+    yield from _finished(found, room)
 
 
 def _first(found: Explanation, room: Room) -> str:
@@ -43,17 +44,19 @@ def _first(found: Explanation, room: Room) -> str:
     if not seen:
         return f"{where}{query} sees no key: its weights and its output are zeros"
     if np.isnan(found.weight):
-        lost = bool(np.isnan(found.scores).any())
+        lost = bool(np.isnan(found.exponents).any())
         why = "there is a NaN among the scores" if lost else "an infinite score has no share"
         return f"{pair}: weight nan, since {why}"
     if found.rank is None:
         return f"{pair}: weight 0, since {key} is hidden"
     of = f"{keys}" if seen == keys else f"the {seen} that it sees"
+    sink = "" if found.sink is None else " with the sink"
     if seen == 1:
-        return f"{pair}: weight {share(found.weight, digits)}, the only key that it sees"
+        only = "the only key that it sees" + (sink and " besides the sink")
+        return f"{pair}: weight {share(found.weight, digits)}, {only}"
     return (
         f"{pair}: weight {share(found.weight, digits)}, {_ranked(found, found.rank)} of {of}; "
-        f"equal shares would be {share(1 / seen, digits)}"
+        f"equal shares{sink} would be {share(found.equal_share, digits)}"
     )
 
 
@@ -73,7 +76,7 @@ def _score(found: Explanation, room: Room) -> Iterator[Part]:
     if products is None or found.query_vector is None or found.key_vector is None:
         yield Line(f"1  score = {number}, as given", heading=True)
     else:
-        yield Line(f"1  score = q({query})·k({key}){_made(found, 'query', 'key')}", heading=True)
+        yield from _making(f"1  score = q({query})·k({key})", found, room)
         rows = ((f"q({query})", found.query_vector), (f"k({key})", found.key_vector))
         labels = tuple(cut(label, room.cap(4, 24), room) for label, _ in rows)
         vectors = np.stack([vector for _, vector in rows])
@@ -110,10 +113,39 @@ def _called(name: str, room: Room) -> str:
     return cut(name, room.cap(5, 24), room)
 
 
-def _made(found: Explanation, *names: str) -> str:
-    """How projections made some vectors."""
-    made = (name for name in names if name in found.made_by)
-    return "".join(f", {name[0]} = {found.made_by[name]}" for name in made)
+def _making(heading: str, found: Explanation, room: Room) -> Iterator[Line]:
+    """A heading, and how the query and the key were made: beside it, or below where that is long."""
+    made = list(_made(found))
+    beside = ", ".join([heading, *made])
+    if found.positions is None and cell_len(beside) <= (room.width or math.inf):
+        yield Line(beside, heading=True)
+        return
+    yield Line(heading, heading=True)
+    yield from map(Line, made)
+    if found.positions is not None:
+        yield Line(_apart(found, *found.positions, room))
+
+
+def _made(found: Explanation) -> Iterator[str]:
+    """What made the query and the key, and where each stands, if they were turned by that."""
+    places = (None, None) if found.positions is None else found.positions
+    tokens = (found.query, found.key)
+    for name, token, place in zip(("query", "key"), tokens, places, strict=True):
+        if name not in found.made_by:
+            continue
+        cached = name == "key" and token.number < found.past
+        turned = "" if place is None else ", turned already"
+        how = f" is from the cache{turned}" if cached else f" = {found.made_by[name]}"
+        yield name[0] + how + ("" if place is None else f", at position {place}")
+
+
+def _apart(found: Explanation, query: int, key: int, room: Room) -> str:
+    """How far apart a query and a key stand that were turned."""
+    if query == key:
+        return "both stand at one position: they are turned alike"
+    key_name, query_name = (_called(token.name, room) for token in (found.key, found.query))
+    side = f"{abs(key - query)} {'after' if key > query else 'before'}"
+    return f"k({key_name}) stands {side} q({query_name}): of their turns only the difference counts"
 
 
 def _products(
@@ -190,12 +222,10 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
     if not found.visible[found.key.number]:
         yield Line(f"2  weight = 0: a hidden key has e^-inf = 0{kind}", heading=True)
     else:
-        scores = found.scores.astype(np.float64) - found.shift
-        above = _power(float(scores[found.key.number]), scores[found.visible], exact)
-        powers = found.powers
-        fraction = f"{_four(float(powers[found.key.number]))} / {_four(_sum(powers))}"
+        above = _power(float(found.scores[found.key.number]), found, exact)
+        fraction = f"{_four(float(found.powers[found.key.number]))} / {_four(found.total)}"
         yield Line(
-            f"2  weight = {above} / {_powers(found, scores, exact)} = {fraction} "
+            f"2  weight = {above} / ({_powers(found, exact)}) = {fraction} "
             f"= {share(found.weight, digits)}{kind}",
             heading=True,
         )
@@ -208,7 +238,7 @@ def _weight(found: Explanation, room: Room) -> Iterator[Part]:
     yield _bars(found, room)
 
 
-def _powers(found: Explanation, scores: Array, digits: int) -> str:
+def _powers(found: Explanation, digits: int) -> str:
     """The sum that a weight is a share of, written out where it is short."""
     seen = np.flatnonzero(found.visible)
     spoken, more = seen, 0
@@ -216,15 +246,20 @@ def _powers(found: Explanation, scores: Array, digits: int) -> str:
         picked = found.strongest(_SPOKEN)
         spoken = picked[found.visible[picked]]
         more = seen.size - spoken.size
-    written = " + ".join(_power(float(scores[j]), scores[seen], digits) for j in spoken)
-    return f"({written} + … {more:,} more)" if more else f"({written})"
+    written = [_power(float(found.scores[j]), found, digits) for j in spoken]
+    if more:
+        written.append(f"… {more:,} more")
+    if found.sink is not None:
+        written.append(f"{_power(found.sink, found, digits)} (sink)")
+    return " + ".join(written)
 
 
-def _power(score: float, among: Array, digits: int) -> str:
-    """A power of e, with decimals unless all of the scores are whole."""
-    if score == 0:
+def _power(score: float, found: Explanation, digits: int) -> str:
+    """A power of e, less the shift, with decimals unless all of the scores are whole."""
+    exponent, among = score - found.shift, found.exponents - found.shift
+    if exponent == 0:
         return "e^0"
-    return f"e^{_number(score, digits, whole=bool((among == np.trunc(among)).all()))}"
+    return f"e^{_number(exponent, digits, whole=bool((among == np.trunc(among)).all()))}"
 
 
 def _bars(found: Explanation, room: Room) -> Bars:
@@ -242,6 +277,8 @@ def _bars(found: Explanation, room: Room) -> Bars:
         lines.append(
             (f"{rest.size:,} more", share(weight, digits), weight, _of_output(found, rest))
         )
+    if found.sink_weight is not None:
+        lines.append(("sink", share(found.sink_weight, digits), found.sink_weight, ""))
     return Bars(tuple(lines), "" if found.shares is None else "of output")
 
 
@@ -264,7 +301,9 @@ def _output(found: Explanation, room: Room) -> Iterator[Part]:
     ]
     more = len(np.flatnonzero(found.weights)) - len(picked)
     written = " + ".join([*terms[:2], *(["…"] if more or len(terms) > 2 else [])])
-    made = _made(found, "value")
+    made = ""
+    if "value" in found.made_by:
+        made = f", v = {found.made_by['value']}" + (" after the cache" if found.past else "")
     yield Line(f"3  output({called}) = {written}{made}", heading=True)
     mixed = [found.added_by(np.array([j]))[None] for j in picked]
     rest = found.added_by(np.setdiff1d(np.flatnonzero(found.weights), picked))
@@ -289,6 +328,40 @@ def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> 
         for label, cells in zip(labels, texts, strict=True)
     ]
     return Sheet((_corner(columns), *(names[j] for j in picked), *last), tuple(lines))
+
+
+def _finished(found: Explanation, room: Room) -> Iterator[Part]:
+    """The gate and the projection, each in the columns where what it makes is largest."""
+    finish, query = found.finish, _called(found.query.name, room)
+    if found.output is None or not found.seen:
+        return
+    before, name, number = found.output, f"output({query})", 4
+    if finish.gate is not None and finish.gated is not None:
+        rows, labels = [before, finish.gated], [name, f"gated({query})"]
+        if finish.gate.size == before.size:
+            rows.insert(1, finish.gate)
+            labels.insert(1, "gate")
+            how = "gate, gate = sigmoid(X·Wg)"
+        else:
+            how = f"{share(float(finish.gate[0]), room.digits)}, the head's sigmoid(X·Wg)"
+        yield Line(f"{number}  gated({query}) = {name} × {how}", heading=True)
+        yield _mixed(labels, np.vstack(rows), found.value_columns, room)
+        before, name, number = finish.gated, labels[-1], number + 1
+    if finish.projected is None:
+        return
+    projected, bias = finish.projected, finish.bias
+    rows, labels, how = [projected], [f"projected({query})"], f"{name}·Wo"
+    if finish.of_many:
+        how += ", with this head's rows of Wo"
+    elif bias is not None:
+        rows = [projected - bias, bias, projected]
+        labels = [how, "bo", *labels]
+        how += " + bo"
+    yield Line(f"{number}  projected({query}) = {how}", heading=True)
+    yield _mixed(labels, np.vstack(rows), None, room)
+    if finish.of_many:
+        all_of_it = "the sum over all heads" + ("" if bias is None else ", and bo,")
+        yield Line(f"what this head adds: {all_of_it} is the layer's output")
 
 
 def _unlike(found: Explanation, room: Room) -> Iterator[Line]:
