@@ -17,7 +17,12 @@ import qkvcli
 from qkvcli.core.naming import Names
 from qkvcli.errors import UsageError
 from qkvcli.formats.explained import explained
+from qkvcli.render.explanation import parts
+from qkvcli.render.grids import Room
+from qkvcli.render.paper import plain_text
 from tests.conftest import SAMPLES, Program
+from tests.layers import MODULES, file_of, words_of
+from tests.test_layer import layers
 
 CAT = """\
 cat → sat: weight 0.6291, the largest of 6; equal shares would be 0.1667
@@ -289,7 +294,7 @@ def test_long_and_wide_labels_keep_to_the_screen(qkv: Program, folder: Path) -> 
     for width in (40, 60, 80):
         for command in commands:
             lines = qkv(*command, *files, "-f", "table", "--width", width).out.splitlines()
-            assert max(map(cell_len, lines)) <= width
+            assert [line for line in lines if cell_len(line) > width] == []
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -811,3 +816,305 @@ def test_what_is_said_of_equal_weights_and_of_a_mask(qkv: Program, folder: Path)
     np.save("k.npy", np.ones((2, 2)))
     masked = qkv("explain", 0, 1, "-q", "q.npy", "-k", "k.npy", "--mask", "m.npy").out
     assert "   hidden by the mask\n" in masked
+
+
+# Whole layers
+
+
+def of_head(steps: Any, side: str, layer: dict[str, Any], head: int, row: int) -> Any:
+    """A query or a key of one head, as it was before it was turned."""
+    count = layer["heads" if side == "query" else "kv_heads"]
+    own = head // (layer["heads"] // count)
+    step = steps.get(f"{side}_normed", steps[side])
+    if step.array.ndim > 2:
+        return step[own, row]
+    return np.split(step[row], count)[own]
+
+
+def turned(vector: Any, layer: dict[str, Any], position: int) -> Any:
+    """A vector turned by a position, each pair as one complex number."""
+    if "rope" not in layer:
+        return vector
+    width = layer.get("rope_dim", len(vector))
+    pairs = np.arange(width).reshape(2, -1)
+    if layer.get("rope_pairs") == "interleaved":
+        pairs = np.arange(width).reshape(-1, 2).T
+    angles = position * layer["rope"] ** (-2 * np.arange(width // 2) / width)
+    found = vector.copy()
+    points = (vector[pairs[0]] + 1j * vector[pairs[1]]) * np.exp(1j * angles)
+    found[pairs[0]], found[pairs[1]] = points.real, points.imag
+    return found
+
+
+def check_vectors(found: Any, layer: dict[str, Any], steps: Any, head: int) -> None:
+    """Both vectors are turned by the positions that are told, but for one of a cache."""
+    past = len(layer["past_key"][0]) if "past_key" in layer else 0
+    query, key = (found.query.number, found.key.number)
+    assert (found.positions is not None) == ("rope" in layer)
+    at, other = found.positions or (0, 0)
+    mine = turned(of_head(steps, "query", layer, head, query), layer, at)
+    np.testing.assert_allclose(found.query_vector, mine, atol=1e-9)
+    assert found.past == past
+    if key >= past:
+        theirs = turned(of_head(steps, "key", layer, head, key - past), layer, other)
+        np.testing.assert_allclose(found.key_vector, theirs, atol=1e-9)
+    else:
+        own = layer["past_key"][head // (layer["heads"] // layer["kv_heads"])]
+        assert found.key_vector.tolist() == own[key].tolist()
+        assert other == (key if "rope" in layer else 0)
+
+
+def check_weight(found: Any, layer: dict[str, Any], steps: Any, head: int) -> None:
+    """The weight is a part of the sum of the powers, and all weights are 1 with the sink's."""
+    query, key = (found.query.number, found.key.number)
+    last = steps[steps.names.index("weights") - 1]
+    chain = [found.score, *(link.after for link in found.links)]
+    assert found.hidden or chain[-1] == pytest.approx(last[head, query, key])
+    assert [link.before for link in found.links] == chain[:-1]
+    assert found.weight == pytest.approx(steps.weights[head, query, key], abs=1e-12)
+    whole = found.total or 1.0
+    np.testing.assert_allclose(found.powers / whole, steps.weights[head, query], atol=1e-12)
+    assert found.sink == (layer["sinks"][head] if "sinks" in layer else None)
+    shared = found.weights.sum() + (found.sink_weight or 0.0)
+    assert shared == pytest.approx(1.0 if found.seen or "sinks" in layer else 0.0)
+    told = explained(found)
+    assert found.weight == pytest.approx(told["numerator"] / (told["denominator"] or 1), abs=1e-12)
+
+
+@settings(max_examples=100)
+@given(layers(), st.data())
+def test_an_explanation_of_a_layer_is_of_what_attend_computes(
+    layer: dict[str, Any], data: Any
+) -> None:
+    steps = qkvcli.attend(**layer)
+    heads, queries, keys = steps.weights.shape
+    query, key = (data.draw(st.integers(0, n - 1)) for n in (queries, keys))
+    explanations = [steps.explain(query, key, head=head) for head in range(heads)]
+    for head, found in enumerate(explanations):
+        check_vectors(found, layer, steps, head)
+        check_weight(found, layer, steps, head)
+        assert found.output is not None
+        np.testing.assert_allclose(found.added_by(np.arange(keys)), found.output, atol=1e-12)
+        for width in (40, 80):
+            lines = plain_text(parts(found, Room(width)), Room(width)).splitlines()
+            assert [line for line in lines if cell_len(line) > width] == []
+    finished: list[Any] = [one.finish for one in explanations]
+    outputs = np.concatenate([one.output for one in explanations])
+    np.testing.assert_allclose(outputs, steps.output[query], atol=1e-12)
+    if "gate" in layer:
+        gated = np.concatenate([one.gated for one in finished])
+        np.testing.assert_allclose(gated, steps["gated"][query], atol=1e-12)
+        gates = [one.gate * found.output for one, found in zip(finished, explanations, strict=True)]
+        np.testing.assert_allclose(np.concatenate(gates), gated, atol=1e-12)
+    if "wo" in layer:
+        whole = np.sum([one.projected for one in finished], axis=0) + layer.get("bo", 0)
+        np.testing.assert_allclose(whole, steps["projected"][query], atol=1e-12)
+        assert all(one.of_many for one in finished)
+
+
+def layer_words(name: str, *words: object) -> list[object]:
+    return ["explain", *words, *words_of(name), "--batch", 0, "--head", 1]
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_each_module_is_explained(qkv: Program, name: str, width: int) -> None:
+    shown = qkv(*layer_words(name, 0, "--width", width))
+    assert (shown.code, shown.err) == (0, "")
+    assert max(map(cell_len, shown.out.splitlines())) <= width
+    assert re.findall(r"^\d  \w+", shown.out, re.M)[3:] == (
+        ["4  gated", "5  projected"] if name == "qwen3_next" else ["4  projected"]
+    )
+    told = json.loads(qkv(*layer_words(name, 0, "-f", "json")).out)
+    with np.load(file_of(name)) as module:
+        own = module["weights"][0, 1, 0]
+        np.testing.assert_allclose(told["output"], module["output"][0, 0, 16:32], atol=1e-5)
+    assert told["weight"] == pytest.approx(own.max(), abs=1e-6)
+    assert told["numerator"] / told["denominator"] == pytest.approx(own.max(), abs=1e-6)
+    rest = 1 - float(own.sum())
+    assert told.get("sink", {"weight": 0})["weight"] == pytest.approx(rest, abs=1e-5)
+
+
+def test_where_a_query_and_a_key_stand(qkv: Program) -> None:
+    qwen = qkv(*layer_words("qwen3", 4, 1)).out
+    assert "1  score = q(4)·k(1)\n" in qwen
+    assert "   q = rotate(rms(X·Wq) × w, base 10000), at position 4\n" in qwen
+    assert "   k = rotate(rms(X·Wk) × w, base 10000), at position 1\n" in qwen
+    assert "   k(1) stands 3 before q(4): of their turns only the difference counts\n" in qwen
+    assert "   k(5) stands 1 after q(4): of their" in qkv(*layer_words("qwen3", 4, 5)).out
+    alone = qkv(*layer_words("qwen3", 4, 4)).out
+    assert "   both stand at one position: they are turned alike\n" in alone
+    narrow = qkv(*layer_words("bloom", 4, 1, "--width", 40)).out
+    assert "1  score = q(4)·k(1)\n   q = X·Wq + bq\n   k = X·Wk + bk\n   column" in narrow
+    cached = qkv(*layer_words("mistral_cache", 0, 2)).out
+    assert "   q = rotate(X·Wq, base 10000), at position 10\n" in cached
+    assert "   k is from the cache, turned already, at position 2\n" in cached
+    assert "v = X·Wv after the cache\n" in cached
+    new = qkv(*layer_words("mistral_cache", 0, 10)).out
+    assert "   k = rotate(X·Wk, base 10000), at position 10\n" in new
+    told = json.loads(qkv(*layer_words("mistral_cache", 0, 2, "-f", "json")).out)
+    assert told["positions"] == {"query": 10, "key": 2}
+    x, past = np.ones((2, 2)), np.ones((1, 2))
+    plain = qkvcli.attend(x, x, x, wk=np.eye(2), wv=np.eye(2), past_key=past, past_value=past)
+    assert "1  score = q(1)·k(0), k is from the cache\n" in str(plain.explain(1, 0))
+    assert "1  score = q(1)·k(2), k = X·Wk\n" in str(plain.explain(1, 2))
+    assert plain.explain(1, 0).positions is None
+
+
+def test_rows_that_were_chosen_stand_where_they_stood() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 5, 4))
+    steps = qkvcli.attend(x, x, x, rope=100.0, clip=1, rows="2:", labels="a b c d e")
+    found = steps.explain("d", "b", head=1)
+    assert (found.query.number, found.positions) == (1, (3, 1))
+    assert found.made_by["value"] == "clip(V, ±1)"
+    split = np.concatenate([x, x], axis=-1)
+    steps = qkvcli.attend(split, split, split, rope=100.0, heads=2, rows=[3], valid_length=(5, 3))
+    both = [steps.explain(0, 1, head=1, batch=batch) for batch in (0, 1)]
+    assert [found.positions for found in both] == [(3, 1), (1, -1)]
+    assert both[1].made_by == {
+        "query": "rotate(Q, base 100)",
+        "key": "rotate(K, base 100)",
+    }
+
+
+def test_alibi_is_written_with_its_numbers(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = qkv(*layer_words("bloom", 4, 1)).out
+    found = re.search(r"   biased (-?[\d.]+) \+ 0\.0625·\(1 − 4\) = (-?[\d.]+)\n", shown)
+    assert found is not None
+    assert float(found[1]) - 3 / 16 == pytest.approx(float(found[2]), abs=1e-4)
+    ahead = qkv("explain", "cat", "sat", "--alibi", "--offset", -3).out
+    assert " + 0.00390625·(2 + 2) = " in ahead
+    monkeypatch.setenv("LC_ALL", "C")
+    assert " + 0.0625.(1 - 4) = " in qkv(*layer_words("bloom", 4, 1)).out
+
+
+def test_a_mask_is_written_with_its_number() -> None:
+    found = qkvcli.attend([[2.0]], [[1.0], [3.0]], [[1.0], [2.0]], mask=[[-0.5, -np.inf]])
+    assert "   masked 2 + -0.5 (mask) = 1.5000\n" in str(found.explain(0, 0))
+    assert "   hidden by the mask\n" in str(found.explain(0, 1))
+
+
+def sunk(*scores: float, sink: float, **options: Any) -> Any:
+    """The explanation of one query's largest weight, beside a sink."""
+    keys = np.array(scores)[:, None]
+    values = np.eye(len(keys))
+    return qkvcli.attend(np.ones((1, 1)), keys, values, sinks=[sink], **options).explain(0)
+
+
+def test_a_sink_is_a_part_of_the_sum() -> None:
+    found = sunk(1, 2, sink=0.5)
+    total = math.e + math.e**2 + math.e**0.5
+    assert (found.total, found.weight) == pytest.approx((total, math.e**2 / total))
+    assert found.sink_weight == pytest.approx(math.e**0.5 / total)
+    lines = str(found).splitlines()
+    first = "0 → 1: weight 0.6285, the largest of 2; equal shares with the sink would be 0.3333"
+    assert " ".join(" ".join(lines).split()).startswith(f"{first} 1 score")
+    assert (
+        "2  weight = e^2.0000 / (e^1.0000 + e^2.0000 + e^0.5000 (sink)) = 7.389 / 11.76 =" in lines
+    )
+    assert [line.split()[:2] for line in lines if line.startswith("   sink")] == [
+        ["sink", "0.1402"]
+    ]
+    assert explained(found)["equal_share"] == 1 / 3
+    assert explained(found)["sink"] == pytest.approx({"score": 0.5, "weight": found.sink_weight})
+    many = str(sunk(*range(9), sink=4))
+    assert "(e^8 + e^7 + e^6 + … 6 more + e^4 (sink))" in many
+    assert "the only key that it sees besides the sink" in " ".join(str(sunk(1, sink=2)).split())
+
+
+def test_the_largest_score_may_be_the_sinks() -> None:
+    found = sunk(710, 711, sink=712)
+    assert found.shift == 712
+    assert found.weight == pytest.approx(math.exp(-1) / (1 + math.exp(-1) + math.exp(-2)))
+    text = " ".join(str(found).split())
+    assert "e^-1 / (e^-2 + e^-1 + e^0 (sink)) = 0.3679 / 1.503 = 0.2447" in text
+    assert "the exponents are the scores less the largest, 712: e^score itself may overflow" in text
+    small = sunk(-700, sink=-60)
+    assert (small.shift, small.weight) == (-60, pytest.approx(math.exp(-640)))
+    above = sunk(0.25, sink=100)
+    assert above.weight == pytest.approx(math.exp(-99.75))
+    assert above.rank == 1
+
+
+def test_a_sink_alone_leaves_nothing() -> None:
+    nobody = sunk(1, 2, sink=0.5, mask=[[False, False]])
+    assert str(nobody).startswith("0 sees no key: its weights and its output are zeros\n")
+    assert "sink" not in str(nobody)
+    assert (nobody.sink_weight, nobody.equal_share) == (1.0, 0.0)
+    assert explained(nobody)["denominator"] == pytest.approx(math.e**0.5)
+    assert sunk(1, 2, sink=-math.inf).weight == pytest.approx(1 / (1 + math.exp(-1)))
+    lost = [str(sunk(1, 2, sink=sink)).splitlines()[0] for sink in (math.nan, math.inf)]
+    assert lost == [
+        "0 → 0: weight nan, since there is a NaN among the scores",
+        "0 → 0: weight nan, since an infinite score has no share",
+    ]
+
+
+@pytest.mark.parametrize("sink", [None, 18.003])
+def test_the_powers_are_of_the_scores_that_the_softmax_takes(sink: float | None) -> None:
+    """Rounded to float16, a score of 18.3816 is 18.375: its power is 0.7% less."""
+    query, key = np.array([[18.3816]]), np.array([[1.0], [0.99]])
+    options: dict[str, Any] = {} if sink is None else {"sinks": [sink]}
+    found = qkvcli.attend(query, key, key, softmax_dtype="float16", **options).explain(0)
+    assert found.scores.tolist() == [18.375, 18.203125]
+    assert found.sink == (None if sink is None else 18.0)
+    told = explained(found)
+    assert told["numerator"] / told["denominator"] == pytest.approx(found.weight, rel=2**-10)
+
+
+def test_a_gate_and_what_follows_it(qkv: Program) -> None:
+    shown = qkv(*layer_words("qwen3_next", 4)).out
+    part = shown.split("4  gated(4) = output(4) × gate, gate = sigmoid(X·Wg)\n")[1]
+    labels = ["column", "output(4)", "gate", "gated(4)"]
+    assert [line.split()[0] for line in part.splitlines()[:4]] == labels
+    output, gate, gated = ([float(x) for x in line.split()[1:]] for line in part.splitlines()[1:4])
+    np.testing.assert_allclose(np.multiply(output, gate), gated, atol=2e-4)
+    assert "5  projected(4) = gated(4)·Wo, with this head's rows of Wo\n" in part
+    assert part.endswith("   what this head adds: the sum over all heads is the layer's output\n\n")
+    rng = np.random.default_rng(0)
+    x, square = rng.normal(size=(3, 4)), rng.normal(size=(4, 4))
+    by_head = qkvcli.attend(x, x, x, wq=square, gate=square[:, :1], heads=1).explain(0, head=0)
+    share = 1 / (1 + math.exp(-float(x[0] @ square[:, 0])))
+    assert by_head.finish.gate is not None
+    assert by_head.finish.gate.tolist() == [pytest.approx(share)]
+    heading = f"4  gated(0) = output(0) × {share:.4f}, the head's sigmoid(X·Wg)\n"
+    assert heading in str(by_head)
+    assert "gated" in explained(by_head)
+    assert "projected" not in explained(by_head)
+
+
+def test_a_projection_without_heads_is_the_whole(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, wo, bo = rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), np.array([1.0, np.inf])
+    steps = qkvcli.attend(x, x, x, wo=wo, bo=bo)
+    found = steps.explain(1)
+    assert found.finish.projected is not None
+    assert found.finish.projected.tolist() == steps["projected"][1].tolist()
+    assert not found.finish.of_many
+    lines = str(found).split("4  projected(1) = output(1)·Wo + bo\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == ["column", "output(1)·Wo", "bo", "projected(1)"]
+    assert lines[2].split()[1:] == ["1.0000", "inf"]
+    bare = qkvcli.attend(x, x, x, wo=wo).explain(1)
+    tail = str(bare).splitlines()[-3:]
+    assert tail[0] == "4  projected(1) = output(1)·Wo"
+    assert [line.split()[0] for line in tail[1:]] == ["column", "projected(1)"]
+    heads = qkvcli.attend(x, x, x, heads=2, wo=wo, bo=np.ones(2)).explain(1, head=0)
+    assert "what this head adds: the sum over all heads, and bo, is the layer's output" in str(
+        heads
+    )
+
+
+def test_layers_in_an_overview_on_pages_and_in_notebooks(qkv: Program, folder: Path) -> None:
+    many = qkv(*layer_words("gpt_oss_window", 4)[:-2]).out.splitlines()
+    assert many[0] == "4, and the key that weighs most, in 4 heads; --head N explains one"
+    assert len(many) == 6
+    page = qkv(*layer_words("gpt_oss_window", 4, "-f", "markdown")).out
+    assert "| sink | 0.2097 |  |\n" in page
+    assert "**4  projected(4) = output(4)·Wo, with this head's rows of Wo**\n" in page
+    found = sunk(1, 2, sink=0.5)
+    assert "e<sup>0.5000</sup> (sink))" in found._repr_html_()
+    assert repr(found).startswith("Explanation(0 → 1: weight 0.6285, the largest of 2;")
+    qkv(*layer_words("gpt_oss_window", 4, "-f", "json", "-o", "e.json"))
+    assert json.loads(Path("e.json").read_text())["sink"]["weight"] == pytest.approx(
+        0.2097, abs=1e-4
+    )

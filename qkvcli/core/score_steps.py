@@ -124,7 +124,8 @@ class Alibi(ScoreStep):
 
     def at(self, row: int, key: int) -> str:
         place = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
-        return f"{{}} + {float(self.slopes.flat[0]):g}·({key} − {place})"
+        distance = f"{key} {'−' if place >= 0 else '+'} {abs(place)}"
+        return f"{{}} + {float(self.slopes.flat[0]):g}·({distance})"
 
     def bound_in(self, largest: Array, rows: slice, keys: slice) -> Array:
         farthest = keys.stop - 1 - self.positions.of_queries(rows)[..., 0]

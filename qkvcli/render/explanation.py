@@ -114,7 +114,7 @@ def _called(name: str, room: Room) -> str:
 
 
 def _making(heading: str, found: Explanation, room: Room) -> Iterator[Line]:
-    """A heading, and how the query and the key were made: beside it, or below where that is long."""
+    """A heading, and how query and key were made: beside it, or below where that is long."""
     made = list(_made(found))
     beside = ", ".join([heading, *made])
     if found.positions is None and cell_len(beside) <= (room.width or math.inf):
@@ -157,8 +157,7 @@ def _products(
     total = f"sum {_number(found.score, room.digits)}"
     names = _columns(found.columns, table.shape[1], room)
     widths = _widths(names, texts)
-    left = _room_of(room)
-    left -= max(map(cell_len, labels))
+    left = _room_of(room, (_corner(found.columns), *labels))
     beside = left > _ROOMY
     sizes = np.nan_to_num(np.abs(products), nan=np.inf)
     picked = _fitting(sizes, widths, left - (len(total) + 2 if beside else 0))
@@ -175,9 +174,10 @@ def _products(
         yield Line(total)
 
 
-def _room_of(room: Room) -> float:
-    """Columns of text that a table may take; in ASCII the sign for what is left out takes more."""
-    return math.inf if room.width is None else room.width - MARGIN - len(room.ellipsis) + 1
+def _room_of(room: Room, labels: Sequence[str]) -> float:
+    """Columns of text beside a table's labels; in ASCII what stands for the rest takes more."""
+    margin = MARGIN + max(map(cell_len, labels)) + len(room.ellipsis) - 1
+    return math.inf if room.width is None else room.width - margin
 
 
 def _widths(names: Sequence[str], texts: Sequence[Sequence[str]]) -> list[int]:
@@ -318,8 +318,7 @@ def _mixed(labels: Sequence[str], table: Array, columns: Labels, room: Room) -> 
     texts = _texts(table, room.digits)
     names = _columns(columns, table.shape[1], room)
     widths = _widths(names, texts)
-    left = _room_of(room)
-    left -= max(map(cell_len, labels))
+    left = _room_of(room, (_corner(columns), *labels))
     picked = _fitting(np.nan_to_num(np.abs(table[-1]), nan=np.inf), widths, left)
     more = table.shape[1] - len(picked)
     last = (f"… {more} more",) if more else ()
@@ -354,7 +353,9 @@ def _finished(found: Explanation, room: Room) -> Iterator[Part]:
     if finish.of_many:
         how += ", with this head's rows of Wo"
     elif bias is not None:
-        rows = [projected - bias, bias, projected]
+        with np.errstate(all="ignore"):
+            product = projected.astype(np.float64) - bias  # so that both add up as shown
+        rows = [product, bias, projected]
         labels = [how, "bo", *labels]
         how += " + bo"
     yield Line(f"{number}  projected({query}) = {how}", heading=True)
