@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from qkvcli.core.compute import Sizes
+from qkvcli.core.config import ORDER
 from qkvcli.core.patches import Fit, Pair, Patches, Sample, patches, reduced, starts
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
@@ -211,6 +212,68 @@ def test_merged_heads_are_one_picture() -> None:
     np.testing.assert_allclose(found.array, looped(whole.array, fit, "output"))
     apart = pictured(problem, fit, selection=Selection(heads=(1,)))["output"].view
     np.testing.assert_allclose(apart.array[0], looped(whole.array[:, 3:], fit, "output"))
+
+
+@st.composite
+def layers(draw: Any) -> dict[str, Any]:
+    """A layer of some batches, heads and tokens, with all that models have after the output."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    batches, n, d = (draw(st.integers(1, 3)) for _ in range(3))
+    shared, group = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    heads, d = shared * group, 2 * d
+    shape = (n, 6) if draw(st.booleans()) else (batches, n, 6)
+    layer: dict[str, Any] = {
+        **dict.fromkeys(("query", "key", "value"), rng.normal(size=shape)),
+        "wq": rng.normal(size=(6, heads * d)),
+        "wk": rng.normal(size=(6, shared * d)),
+        "wv": rng.normal(size=(6, shared * d)),
+        "heads": heads,
+        "kv_heads": shared,
+        "scale": "sqrt",
+        "rope": 100,
+        "alibi": True,
+        "causal": draw(st.booleans()),
+        "q_norm": rng.uniform(0.5, 1.5, size=d),
+    }
+    optional = {
+        "gate": rng.normal(size=(6, draw(st.sampled_from([heads, heads * d])))),
+        "wo": rng.normal(size=(heads * d, 5)),
+        "sinks": rng.normal(size=heads),
+        "dtype": draw(st.sampled_from(["float16", "float32"])),
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(optional))))
+    layer |= {name: optional[name] for name in sorted(chosen)}
+    if "wo" in chosen and draw(st.booleans()):
+        layer["bo"] = rng.normal(size=5)
+    return layer
+
+
+@given(layers(), FITS, st.booleans(), st.data())
+def test_a_whole_layer_is_reduced_to_what_tables_show(
+    given: dict[str, Any], fit: Fit, chosen: bool, data: Any
+) -> None:
+    problem = fitted(given)
+    selection = Selection()
+    if chosen:
+        rows = data.draw(st.sets(st.integers(0, problem.shape[-2] - 1), min_size=1))
+        heads = data.draw(st.none() | st.sets(st.integers(0, given["heads"] - 1), min_size=1))
+        picked = None if heads is None else tuple(sorted(heads))
+        selection = Selection(np.array(sorted(rows)), picked)
+    names = data.draw(st.sets(st.sampled_from(ORDER), min_size=1))
+    found = patches(problem, "output", names, selection, fit, sizes=PIECES)
+    whole = {view.step.name: view for view in views(problem, "output", tuple(names), selection)}
+    assert [one.view.step.name for one in found] == list(whole)
+    loose = {"rtol": 2e-3, "atol": 4e-3} if problem.dtype == np.float16 else {"atol": 1e-5}
+    for one in found:
+        name, view = one.view.step.name, whole[one.view.step.name]
+        assert one.view.step.shape == view.step.shape and one.view.axes == view.axes
+        array = view.array
+        if name == "weights" and view.hidden is not None:
+            array = np.where(view.hidden, -np.inf, array)
+        for place in np.ndindex(array.shape[:-2]):
+            peaks = looped(array[place], fit, name)
+            # of two that are nearly as far from 0, rounding says which is the peak
+            np.testing.assert_allclose(np.abs(one.view.array[place]), np.abs(peaks), **loose)
 
 
 @pytest.mark.parametrize("budget", [1, 6000, 13199, 14000])
