@@ -263,10 +263,13 @@ def test_a_whole_layer_is_reduced_to_what_tables_show(
     found = patches(problem, "output", names, selection, fit, sizes=PIECES)
     whole = {view.step.name: view for view in views(problem, "output", tuple(names), selection)}
     assert [one.view.step.name for one in found] == list(whole)
-    loose = {"rtol": 2e-3, "atol": 4e-3} if problem.dtype == np.float16 else {"atol": 1e-5}
+    loose: dict[str, Any] = (
+        {"rtol": 2e-3, "atol": 4e-3} if problem.dtype == np.float16 else {"atol": 1e-5}
+    )
     for one in found:
         name, view = one.view.step.name, whole[one.view.step.name]
-        assert one.view.step.shape == view.step.shape and one.view.axes == view.axes
+        assert one.view.step.shape == view.step.shape
+        assert one.view.axes == view.axes
         array = view.array
         if name == "weights" and view.hidden is not None:
             array = np.where(view.hidden, -np.inf, array)
@@ -544,3 +547,81 @@ def test_narrow_pictures_leave_room_for_their_names(qkv: Program, folder: Path) 
     shown = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "-f", "heatmap").out.splitlines()
     assert shown[2] == "  head 0  head 1  head 2"
     assert [line.split() for line in shown[3:5]] == [["0"] * 3, ["0", *"███"]]
+
+
+LAYER = """\
+biased = scores + slope·(j − i)   (2, 3, 3) → (2, 3, 3)
+-5.66 ░░░░▒▒▒▒0▓▓▓▓████ 5.66
+  head 0  head 1
+  a c     a c
+a ▓▒▒     █▒▒
+  ▒▓▓     ▒█░
+c ░██     ▓▒▓
+
+weights = softmax(masked and sinks)   (2, 3, 3), (2,) → (2, 3, 3)
+0    ░░░▒▒▒▓▓▓███ 0.99
+rows sum to less than 1: the sink takes the rest
+  head 0  head 1
+  a c     a c
+a █       █
+   █       █
+c  ▒▒     ▒
+strongest: head 1: b → b 0.99, head 0: b → b 0.93, head 1: a → a 0.86,
+  head 0: a → a 0.80, head 0: c → b 0.59
+
+projected = gated·Wo + bo   (3, 4)·(4, 2) + (2,) → (3, 2)
+-2.45 ░░░░▒▒▒▒0▓▓▓▓████ 2.45
+a ██
+  ██
+c ██
+
+"""
+
+
+def test_golden_pictures_of_a_layer(qkv: Program, layer: list[str]) -> None:
+    shown = ("--show", "biased,weights,projected", "--digits", 2, "--width", 80)
+    assert qkv("run", *layer, *shown, "-f", "heatmap").out == LAYER
+
+
+def test_with_a_sink_one_key_says_something(qkv: Program, folder: Path) -> None:
+    """The first query of a causal mask sees one key, and how much of it is the sink's."""
+    given = dict(zip(("query", "key", "value"), np.zeros((3, 4, 2)), strict=True))
+    alone = pictured(fitted({**given, "causal": True}), Fit(9, 9))["weights"].strongest
+    assert (alone[0].weight, alone[0].query) == (0.5, 1)
+    sinks = np.zeros(1)
+    found = pictured(fitted({**given, "causal": True, "sinks": sinks}), Fit(9, 9))["weights"]
+    assert (found.strongest[0].weight, found.strongest[0].query) == (0.5, 0)
+
+
+@pytest.mark.parametrize("heads", [None, (2,), (0, 3)])
+def test_what_is_projected_in_parts_is_what_is_computed_whole(heads: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 150, 16))
+    weights = {name: rng.normal(size=(16, 16)) / 4 for name in ("wq", "wk", "wv", "wo", "gate")}
+    more = {"heads": 4, "rope": 100, "bo": rng.normal(size=16), "causal": True}
+    problem = fitted({**dict.fromkeys(("query", "key", "value"), x), **weights, **more})
+    selection, fit = Selection(heads=heads), Fit(40, 10)
+    [found] = patches(problem, "output", ("projected",), selection, fit, sizes=PIECES)
+    [whole] = views(problem, "output", ("projected",), selection)
+    assert found.view.array.shape == (*whole.array.shape[:-2], 40, 10)
+    for place in np.ndindex(whole.array.shape[:-2]):
+        np.testing.assert_allclose(
+            found.view.array[place], looped(whole.array[place], fit, "projected"), atol=1e-12
+        )
+
+
+def test_a_projection_is_work_too() -> None:
+    """Where it costs more than attention, fewer queries are computed for it."""
+    rng = np.random.default_rng(0)
+    given = dict(zip(("query", "key", "value"), rng.normal(size=(3, 200, 8)), strict=True))
+    wide = fitted({**given, "wo": rng.normal(size=(8, 9000))})
+
+    def sampled(name: str) -> int:
+        [found] = patches(wide, "output", (name,), Selection(), Fit(10, 10), budget=1_500_000)
+        return found.sample.taken if found.sample else 20
+
+    narrow = fitted(given)
+    [without] = patches(narrow, "output", ("output",), Selection(), Fit(10, 10), budget=1_500_000)
+    assert without.sample is not None
+    assert sampled("projected") < without.sample.taken
+    assert sampled("weights") >= without.sample.taken
