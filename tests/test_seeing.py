@@ -526,3 +526,14 @@ def test_facts_of_rows_with_sinks_are_of_what_the_keys_share(rows: Any, share: f
     assert (part.fewest, part.most) == pytest.approx((facts.fewest, facts.most))
     for row in whole * share:
         assert left_to_sink(row) == pytest.approx(1 - row.sum())
+
+
+def test_lists_say_what_a_sink_takes(qkv: Program, layer: list[str]) -> None:
+    said = "sum to less than 1: the sink takes the rest"
+    words = ("softmax", *layer, "--top", 1)
+    assert (
+        qkv(*words, "-f", "table", "--width", 40).out.split("\n")[2]
+        == "rows sum to less than 1: the sink takes"
+    )
+    assert f"\nRows {said}.\n\n| head" in qkv(*words, "-f", "markdown").out
+    assert "sink" not in qkv(*words, "-f", "csv").out

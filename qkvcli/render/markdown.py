@@ -45,6 +45,8 @@ def write_pairs(
     """For each query the keys that weigh most, a line each, as one table."""
     words = title(step)
     stream.write(f"**{words.name}** = {words.formula}   {words.shapes}\n\n".encode())
+    if step.sinks:
+        stream.write(f"{SINKS}.\n\n".capitalize().encode())
     heads = len(step.shape) > 2
     for i, row in enumerate(rows):
         place = (matrix_title(row.place, step.has_heads),) if heads else ()
