@@ -39,6 +39,14 @@ class OutputStep:
         """The same for heads that are not joined."""
         return self
 
+    def joined(self, heads: Array) -> Array:
+        """What it makes of joined heads, from what it makes of each apart, (…, H, n, ·)."""
+        return attention.merge_heads(heads)
+
+    def work(self, width: int) -> int:
+        """Multiply-adds for a row of a head of this width."""
+        return width
+
     def for_rows(self, rows: Array) -> "OutputStep":
         """The step for some of the queries alone."""
         return self
@@ -133,6 +141,13 @@ class Projection(OutputStep):
         width, columns = len(self.weight) // self.heads, self.weight.shape[-1]
         return HeadProjection(self.weight.reshape(self.heads, width, columns))
 
+    def joined(self, heads: Array) -> Array:
+        total: Array = heads.sum(axis=-3)
+        return total if self.bias is None else total + self.bias
+
+    def work(self, width: int) -> int:
+        return width * self.weight.shape[-1]
+
     def __call__(self, output: Array) -> Array:
         joined = attention.merge_heads(output) if self.join else output
         return attention.projected(joined, self.weight, self.bias)
@@ -158,6 +173,9 @@ class HeadProjection(OutputStep):
 
     def shape(self, before: Shape) -> Shape:
         return (*before[:-1], self.weight.shape[-1])
+
+    def work(self, width: int) -> int:
+        return width * self.weight.shape[-1]
 
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "HeadProjection":
         return HeadProjection(along(self.weight, axis, numbers))
