@@ -104,12 +104,12 @@ class Gate(OutputStep):
         return Gate(self.embeddings[..., rows, :], self.weight, self.merged)
 
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Gate":
-        own = (along(part, axis, numbers) for part in (self.embeddings, self.weight))
-        return Gate(*own, self.merged)
+        rows, weight = (along(part, axis, numbers) for part in (self.embeddings, self.weight))
+        return Gate(rows, weight, self.merged)
 
     def for_matrix(self, index: tuple[int, ...]) -> "Gate":
-        own = (matrix_at(part, index) for part in (self.embeddings, self.weight))
-        return Gate(*own, self.merged)
+        rows, weight = (matrix_at(part, index) for part in (self.embeddings, self.weight))
+        return Gate(rows, weight, self.merged)
 
     def __call__(self, output: Array) -> Array:
         gate = self.gate
