@@ -92,3 +92,25 @@ def longer(folder: Path) -> list[str]:
     for name in "qkv":
         np.save(f"{name}.npy", rng.standard_normal((20000, 64), dtype=np.float32))
     return ["-q", "q.npy", "-k", "k.npy", "-v", "v.npy", "--scale", "sqrt"]
+
+
+@pytest.fixture
+def layer(folder: Path) -> list[str]:
+    """A small layer in files: three tokens, two heads, and all that a model may do to them."""
+    ones = np.eye(4)
+    arrays = {
+        "x": np.array([[1.0, 0, 2, 0], [0, 1, 0, 2], [1, 1, -1, 0]]),
+        "wq": ones + np.eye(4, k=1),
+        "wk": ones,
+        "wv": 2 * ones,
+        "wo": np.ones((4, 2)) * [1, 0.5],
+        "bo": np.array([0.0, 1]),
+        "gate": np.array([[0.0, 1], [0, 1], [0, 1], [0, -1]]),
+        "sinks": np.array([0.0, 1]),
+        "k-norm": np.array([1.0, 2]),
+    }
+    for name, array in arrays.items():
+        np.save(f"{name}.npy", array)
+    files = [word for name in arrays if name != "x" for word in (f"--{name}", f"{name}.npy")]
+    options = ["--rope", "100", "--alibi", "--clip", "2", "--causal", "--heads", "2"]
+    return ["--embeddings", "x.npy", *files, *options, "--labels", "a b c"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from qkvcli.core.compute import Sizes
+from qkvcli.core.config import ORDER
 from qkvcli.core.patches import Fit, Pair, Patches, Sample, patches, reduced, starts
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
@@ -211,6 +212,71 @@ def test_merged_heads_are_one_picture() -> None:
     np.testing.assert_allclose(found.array, looped(whole.array, fit, "output"))
     apart = pictured(problem, fit, selection=Selection(heads=(1,)))["output"].view
     np.testing.assert_allclose(apart.array[0], looped(whole.array[:, 3:], fit, "output"))
+
+
+@st.composite
+def layers(draw: Any) -> dict[str, Any]:
+    """A layer of some batches, heads and tokens, with all that models have after the output."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    batches, n, d = (draw(st.integers(1, 3)) for _ in range(3))
+    shared, group = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    heads, d = shared * group, 2 * d
+    shape = (n, 6) if draw(st.booleans()) else (batches, n, 6)
+    layer: dict[str, Any] = {
+        **dict.fromkeys(("query", "key", "value"), rng.normal(size=shape)),
+        "wq": rng.normal(size=(6, heads * d)),
+        "wk": rng.normal(size=(6, shared * d)),
+        "wv": rng.normal(size=(6, shared * d)),
+        "heads": heads,
+        "kv_heads": shared,
+        "scale": "sqrt",
+        "rope": 100,
+        "alibi": True,
+        "causal": draw(st.booleans()),
+        "q_norm": rng.uniform(0.5, 1.5, size=d),
+    }
+    optional = {
+        "gate": rng.normal(size=(6, draw(st.sampled_from([heads, heads * d])))),
+        "wo": rng.normal(size=(heads * d, 5)),
+        "sinks": rng.normal(size=heads),
+        "dtype": draw(st.sampled_from(["float16", "float32"])),
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(optional))))
+    layer |= {name: optional[name] for name in sorted(chosen)}
+    if "wo" in chosen and draw(st.booleans()):
+        layer["bo"] = rng.normal(size=5)
+    return layer
+
+
+@given(layers(), FITS, st.booleans(), st.data())
+def test_a_whole_layer_is_reduced_to_what_tables_show(
+    given: dict[str, Any], fit: Fit, chosen: bool, data: Any
+) -> None:
+    problem = fitted(given)
+    selection = Selection()
+    if chosen:
+        rows = data.draw(st.sets(st.integers(0, problem.shape[-2] - 1), min_size=1))
+        heads = data.draw(st.none() | st.sets(st.integers(0, given["heads"] - 1), min_size=1))
+        picked = None if heads is None else tuple(sorted(heads))
+        selection = Selection(np.array(sorted(rows)), picked)
+    names = data.draw(st.sets(st.sampled_from(ORDER), min_size=1))
+    found = patches(problem, "output", names, selection, fit, sizes=PIECES)
+    whole = {view.step.name: view for view in views(problem, "output", tuple(names), selection)}
+    assert [one.view.step.name for one in found] == list(whole)
+    loose: dict[str, Any] = (
+        {"rtol": 2e-3, "atol": 4e-3} if problem.dtype == np.float16 else {"atol": 1e-5}
+    )
+    for one in found:
+        name, view = one.view.step.name, whole[one.view.step.name]
+        assert one.view.step.shape == view.step.shape
+        assert one.view.axes == view.axes
+        array = view.array
+        if name == "weights" and view.hidden is not None:
+            array = np.where(view.hidden, -np.inf, array)
+        for place in np.ndindex(array.shape[:-2]):
+            peaks = looped(array[place], fit, name)
+            # of two that are nearly as far from 0, rounding says which is the peak
+            np.testing.assert_allclose(np.abs(one.view.array[place]), np.abs(peaks), **loose)
 
 
 @pytest.mark.parametrize("budget", [1, 6000, 13199, 14000])
@@ -481,3 +547,81 @@ def test_narrow_pictures_leave_room_for_their_names(qkv: Program, folder: Path) 
     shown = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "-f", "heatmap").out.splitlines()
     assert shown[2] == "  head 0  head 1  head 2"
     assert [line.split() for line in shown[3:5]] == [["0"] * 3, ["0", *"███"]]
+
+
+LAYER = """\
+biased = scores + slope·(j − i)   (2, 3, 3) → (2, 3, 3)
+-5.66 ░░░░▒▒▒▒0▓▓▓▓████ 5.66
+  head 0  head 1
+  a c     a c
+a ▓▒▒     █▒▒
+  ▒▓▓     ▒█░
+c ░██     ▓▒▓
+
+weights = softmax(masked and sinks)   (2, 3, 3), (2,) → (2, 3, 3)
+0    ░░░▒▒▒▓▓▓███ 0.99
+rows sum to less than 1: the sink takes the rest
+  head 0  head 1
+  a c     a c
+a █       █
+   █       █
+c  ▒▒     ▒
+strongest: head 1: b → b 0.99, head 0: b → b 0.93, head 1: a → a 0.86,
+  head 0: a → a 0.80, head 0: c → b 0.59
+
+projected = gated·Wo + bo   (3, 4)·(4, 2) + (2,) → (3, 2)
+-2.45 ░░░░▒▒▒▒0▓▓▓▓████ 2.45
+a ██
+  ██
+c ██
+
+"""
+
+
+def test_golden_pictures_of_a_layer(qkv: Program, layer: list[str]) -> None:
+    shown = ("--show", "biased,weights,projected", "--digits", 2, "--width", 80)
+    assert qkv("run", *layer, *shown, "-f", "heatmap").out == LAYER
+
+
+def test_with_a_sink_one_key_says_something(qkv: Program, folder: Path) -> None:
+    """The first query of a causal mask sees one key, and how much of it is the sink's."""
+    given = dict(zip(("query", "key", "value"), np.zeros((3, 4, 2)), strict=True))
+    alone = pictured(fitted({**given, "causal": True}), Fit(9, 9))["weights"].strongest
+    assert (alone[0].weight, alone[0].query) == (0.5, 1)
+    sinks = np.zeros(1)
+    found = pictured(fitted({**given, "causal": True, "sinks": sinks}), Fit(9, 9))["weights"]
+    assert (found.strongest[0].weight, found.strongest[0].query) == (0.5, 0)
+
+
+@pytest.mark.parametrize("heads", [None, (2,), (0, 3)])
+def test_what_is_projected_in_parts_is_what_is_computed_whole(heads: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 150, 16))
+    weights = {name: rng.normal(size=(16, 16)) / 4 for name in ("wq", "wk", "wv", "wo", "gate")}
+    more = {"heads": 4, "rope": 100, "bo": rng.normal(size=16), "causal": True}
+    problem = fitted({**dict.fromkeys(("query", "key", "value"), x), **weights, **more})
+    selection, fit = Selection(heads=heads), Fit(40, 10)
+    [found] = patches(problem, "output", ("projected",), selection, fit, sizes=PIECES)
+    [whole] = views(problem, "output", ("projected",), selection)
+    assert found.view.array.shape == (*whole.array.shape[:-2], 40, 10)
+    for place in np.ndindex(whole.array.shape[:-2]):
+        np.testing.assert_allclose(
+            found.view.array[place], looped(whole.array[place], fit, "projected"), atol=1e-12
+        )
+
+
+def test_a_projection_is_work_too() -> None:
+    """Where it costs more than attention, fewer queries are computed for it."""
+    rng = np.random.default_rng(0)
+    given = dict(zip(("query", "key", "value"), rng.normal(size=(3, 200, 8)), strict=True))
+    wide = fitted({**given, "wo": rng.normal(size=(8, 9000))})
+
+    def sampled(name: str) -> int:
+        [found] = patches(wide, "output", (name,), Selection(), Fit(10, 10), budget=1_500_000)
+        return found.sample.taken if found.sample else 20
+
+    narrow = fitted(given)
+    [without] = patches(narrow, "output", ("output",), Selection(), Fit(10, 10), budget=1_500_000)
+    assert without.sample is not None
+    assert sampled("projected") < without.sample.taken
+    assert sampled("weights") >= without.sample.taken

@@ -334,3 +334,17 @@ str(steps.explain(0))
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_layer_says_what_its_sinks_take() -> None:
+    same = np.zeros((3, 2))
+    steps = qkvcli.attend(same, same, same, sinks=[0.0], wo=np.ones((2, 4)), causal=True)
+    page = shown(steps)
+    assert len(page.tables) == 5
+    ends = [line[-1].text for line in page.tables[2][1:]]
+    assert ends == ["→ 0 50%, sink 50%", "→ 0, 1 33%, sink 33%", "→ 3 keys 25%, sink 25%"]
+    said = "rows sum to 0.5 to 0.75, and the sink takes the rest; effective keys "
+    assert f"{said}(2^entropy, without the sink): 1.00 (0) to 3.00 (2) of 3" in page.lines
+    alone = shown(steps["weights"])
+    assert any(line.startswith(said) for line in alone.lines)
+    assert any(line.startswith("projected = output·Wo") for line in page.lines)

@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 import qkvcli
 from qkvcli.cli.examples import EXAMPLES, samples
-from qkvcli.core.facts import Facts, Ranked, effective_keys, largest, top
+from qkvcli.core.facts import Facts, Ranked, effective_keys, largest, left_to_sink, top
 from qkvcli.core.operands import PARTS
 from qkvcli.core.steps import Outline
 from qkvcli.formats.long_form import write_long
@@ -512,3 +512,30 @@ def test_a_head_where_there_are_none_says_what_splits_into_heads(qkv: Program) -
     assert wrong.code == 2
     assert wrong.err.endswith("has no head axis; --heads N splits the last axis into heads\n")
     assert qkv("run", "--seed", 1, "--batch", 0).err.endswith("has no batch axis\n")
+
+
+@given(ROWS, st.floats(0.1, 0.9))
+def test_facts_of_rows_with_sinks_are_of_what_the_keys_share(rows: Any, share: float) -> None:
+    whole = rows / np.where(
+        rows.sum(axis=1, keepdims=True) == 0, 1, rows.sum(axis=1, keepdims=True)
+    )
+    facts, part = Facts.of(whole), Facts.of(whole * share, sinks=True)
+    if facts is None or part is None:
+        assert facts is part
+        return
+    assert part.sums == pytest.approx((0 if facts.unseeing else share, share))
+    assert part.unseeing == 0
+    assert (part.fewest, part.most) == pytest.approx((facts.fewest, facts.most))
+    for row in whole * share:
+        assert left_to_sink(row) == pytest.approx(1 - row.sum())
+
+
+def test_lists_say_what_a_sink_takes(qkv: Program, layer: list[str]) -> None:
+    said = "sum to less than 1: the sink takes the rest"
+    words = ("softmax", *layer, "--top", 1)
+    assert (
+        qkv(*words, "-f", "table", "--width", 40).out.split("\n")[2]
+        == "rows sum to less than 1: the sink takes"
+    )
+    assert f"\nRows {said}.\n\n| head" in qkv(*words, "-f", "markdown").out
+    assert "sink" not in qkv(*words, "-f", "csv").out

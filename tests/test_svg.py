@@ -784,3 +784,34 @@ def test_what_would_take_too_long_has_fewer_rows() -> None:
     assert 40 <= most.rows < FIT.rows
     small = fitted(dict.fromkeys(("query", "key", "value"), array[:100]))
     assert affordable(small, "output", ("weights",), Selection(), FIT) == FIT
+
+
+def test_a_layer_is_drawn_with_its_sinks(qkv: Program, layer: list[str], folder: Path) -> None:
+    root = drawn(qkv, folder, "run", *layer)
+    said = root[1].text or ""
+    assert "weights = softmax(masked and sinks)   (2, 3, 3), (2,) → (2, 3, 3)." in said
+    assert "Rows sum to less than 1: the sink takes the rest." in said
+    assert "a → a 86% (sink 14%), b → b 99% (sink 1%), c → a 48% (sink 36%)" in said
+    shown = " ".join(" ".join(texts(root)).split())
+    assert "rows sum to less than 1: the sink takes the rest" in shown
+    for arrow in ("+ slope·(j − i)", "softmax(masked and sinks)", "× sigmoid(X·Wg)", "·Wo + bo"):
+        assert arrow in texts(root)
+    steps = qkv("run", *layer, "-f", "json").out
+    names = json.loads(steps).keys()
+    told = {said.split(": ")[-1].split(" ")[0] for said, _ in said_by(root)}
+    assert told == {*names, "hidden"} >= {"key_normed", "query_rotated", "biased", "projected"}
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [("key,key_rotated", 0), ("key,key_normed", 1), ("key_normed,key_rotated", 1)],
+)
+def test_an_arrow_is_from_the_step_itself(
+    qkv: Program, layer: list[str], folder: Path, names: str, count: int
+) -> None:
+    """None from "key" to what is made of "key_normed"."""
+    np.save("norm.npy", np.ones(4))
+    words = ["--embeddings", "x.npy", "--wq", "wq.npy", "--wk", "wk.npy", "--wv", "wv.npy"]
+    root = drawn(qkv, folder, "run", *words, "--k-norm", "norm.npy", "--rope", 9, "--show", names)
+    arrows = [found for found in all_of(root, "path") if "m-6 -4" in found.attrib["d"]]
+    assert len(arrows) == count

@@ -328,3 +328,163 @@ def test_a_whole_step_in_few_lines_shows_its_last_rows() -> None:
     [grid] = grids(View.whole(Step.held("scores", matrix)), Matrix((), matrix), Room(80, 5, 0))
     assert [line[0] for line in grid.lines] == ["0", "1", "…", "48", "49"]
     assert [line[1].strip() for line in grid.lines] == ["0", "1", "…", "48", "49"]
+
+
+LAYER = """\
+query = clip(X·Wq, ±2)   (3, 4)·(4, 4) → (3, 4)
+      0     1     2      3
+──────────────────────────
+a  1.00  1.00  2.00   2.00
+b  0.00  1.00  1.00   2.00
+c  1.00  2.00  0.00  -1.00
+
+key = clip(X·Wk, ±2)   (3, 4)·(4, 4) → (3, 4)
+      0     1      2     3
+──────────────────────────
+a  1.00  0.00   2.00  0.00
+b  0.00  1.00   0.00  2.00
+c  1.00  1.00  -1.00  0.00
+
+value = clip(X·Wv, ±2)   (3, 4)·(4, 4) → (3, 4)
+      0     1      2     3
+──────────────────────────
+a  2.00  0.00   2.00  0.00
+b  0.00  2.00   0.00  2.00
+c  2.00  2.00  -2.00  0.00
+
+head 1
+key_normed = key / rms(key) × w   (2, 3, 2) × (2,) → (2, 3, 2)
+       0     1
+──────────────
+a   1.41  0.00
+b   0.00  2.83
+c  -1.41  0.00
+
+query_rotated = rotate(query by position, base 100)   (2, 3, 2) → (2, 3, 2)
+       0     1
+──────────────
+a   2.00  2.00
+b  -1.14  1.92
+c   0.91  0.42
+
+key_rotated = rotate(key_normed by position, base 100)   (2, 3, 2) → (2, 3, 2)
+       0      1
+───────────────
+a   1.41   0.00
+b  -2.38   1.53
+c   0.59  -1.29
+
+scores = query_rotated·key_rotatedᵀ   (2, 3, 2)·(2, 2, 3) → (2, 3, 3)
+       a      b      c
+──────────────────────
+a   2.83  -1.70  -1.39
+b  -1.62   5.66  -3.14
+c   1.29  -1.53   0.00
+
+biased = scores + slope·(j − i)   (2, 3, 3) → (2, 3, 3)
+       a      b      c
+──────────────────────
+a   2.83  -1.70  -1.39
+b  -1.62   5.66  -3.14
+c   1.28  -1.53   0.00
+
+masked = biased + causal mask   (2, 3, 3) + (3, 3) → (2, 3, 3)
+       a      b     c
+─────────────────────
+a   2.83   -inf  -inf
+b  -1.62   5.66  -inf
+c   1.28  -1.53  0.00
+
+weights = softmax(masked and sinks)   (2, 3, 3), (2,) → (2, 3, 3)
+      a     b     c
+──────────────────────────────────────
+a *0.86     ·     ·  → a 86%, sink 14%
+b  0.00 *0.99     ·  → b 99%, sink 1%
+c *0.48  0.03  0.13  → a 48%, sink 36%
+rows sum to 0.6387 to 0.9906, and the sink takes the rest; effective keys
+(2^entropy, without the sink): 1.00 (a) to 1.98 (c) of 3
+
+output = weights·V   (2, 3, 3)·(2, 3, 2) → (2, 3, 2)
+      0     1
+─────────────
+a  1.72  0.00
+b  0.00  1.98
+c  0.69  0.06
+
+gated = output × sigmoid(X·Wg)   (2, 3, 2) × (2, 3, 1) → (2, 3, 2)
+      0     1
+─────────────
+a  1.64  0.00
+b  0.00  0.53
+c  0.50  0.04
+
+projected = gated·Wo, what the head adds   (2, 3, 2)·(2, 2, 2) → (2, 3, 2)
+      0     1
+─────────────
+a  1.64  0.82
+b  0.53  0.27
+c  0.55  0.27
+
+"""
+JOINED = """\
+output = join(weights·V)   (2, 3, 3)·(2, 3, 2) → (3, 4)
+      0     1     2     3
+─────────────────────────
+a  1.61  0.00  1.72  0.00
+b  0.03  1.86  0.00  1.98
+c  0.81  1.99  0.69  0.06
+
+gated = output × sigmoid(X·Wg)   (3, 4) × (3, 2) → (3, 4)
+      0     1     2     3
+─────────────────────────
+a  0.80  0.00  1.64  0.00
+b  0.02  0.93  0.00  0.53
+c  0.41  1.00  0.50  0.04
+
+projected = gated·Wo + bo   (3, 4)·(4, 2) + (2,) → (3, 2)
+      0     1
+─────────────
+a  2.45  2.22
+b  1.48  1.74
+c  1.95  1.97
+
+"""
+
+
+def test_a_whole_layer(qkv: Program, layer: list[str]) -> None:
+    """One head of it, and what comes after the heads are joined."""
+    assert qkv("run", *layer, "--digits", 2, "--head", 1, "-f", "table").out == LAYER
+    last = ("--show", "output,gated,projected")
+    assert qkv("run", *layer, "--digits", 2, *last, "-f", "table").out == JOINED
+
+
+def test_markdown_says_what_a_sink_takes(qkv: Program, layer: list[str]) -> None:
+    said = "Rows sum to less than 1: the sink takes the rest.\n"
+    assert said in qkv("softmax", *layer, "-f", "markdown").out
+    without = [word for word in layer if "sinks" not in word]
+    assert "sink" not in qkv("softmax", *without, "-f", "markdown").out
+    assert "rows sum to 1; effective keys (2^entropy):" in qkv(
+        "softmax", *without, "-f", "table"
+    ).out.replace("\n", " ")
+
+
+def test_a_sink_that_takes_nothing_or_everything(qkv: Program, layer: list[str]) -> None:
+    np.save("sinks.npy", np.array([-1e5, 1e5]))
+    nothing, everything = (
+        qkv("softmax", *layer, "--head", n, "-f", "table").out.replace("\n", " ") for n in (0, 1)
+    )
+    assert "rows sum to 1; effective keys (2^entropy): 1" in nothing
+    assert "sink 0%" in nothing
+    assert everything.count("→ sink 100%") == 3
+    assert "no key" not in everything
+    assert "rows sum" not in everything
+
+
+def test_scores_say_which_queries_and_keys_they_are_of(qkv: Program, layer: list[str]) -> None:
+    def title(*words: object) -> str:
+        return qkv("scores", *words, "-f", "table").out.split("   ")[0]
+
+    few = ["--embeddings", "x.npy", "--wq", "wq.npy", "--wk", "wk.npy", "--show", "scores"]
+    assert title(*few) == "scores = Q·Kᵀ"
+    assert title(*few, "--k-norm", "k-norm.npy", "--heads", 2) == "scores = query·key_normedᵀ"
+    assert title(*few, "--rope", 9) == "scores = query_rotated·key_rotatedᵀ"

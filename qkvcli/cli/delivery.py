@@ -231,8 +231,8 @@ def _write_heatmaps(
     from qkvcli.render.heatmap import Pen, step_heatmap
 
     room, height = screen(plan.display, environment)
-    # a line for the sample, and one on queries that see few keys
-    notes = 1 if problem.visibility is None else 2
+    # a line for the sample, and one on queries that see few keys, and one on sinks
+    notes = 1 + (problem.visibility is not None) + (problem.sinks is not None)
     pen = Pen(room._replace(height=height - notes), environment.colours)
     steps = outlines(problem, plan.command.until, selection)
     fit = pen.fit([step for step in steps if step.name in plan.names], selection.rows)

@@ -42,7 +42,7 @@ def normed(
 ) -> Array:
     """Rows brought to a mean square of 1, and each column × its weight.
 
-    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), section 3. With
+    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), section 4. With
     ``centred`` the mean is taken off first, and a bias is added (Ba et al., "Layer
     Normalization", 2016).
 

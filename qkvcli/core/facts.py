@@ -48,21 +48,32 @@ def top(row: Array, count: int) -> Array:
 def effective_keys(row: Array) -> float:
     """How many keys share a row of weights: 2 to the power of its entropy in bits.
 
-    A weight of 1 is one key, n equal weights are n; a row of zeros is none.
+    A weight of 1 is one key, n equal weights are n; a row of zeros is none. Where the row sums to
+    less than 1, since a sink has the rest, it is of what the keys share.
 
-    >>> [effective_keys(np.array(row)) for row in ([0.5, 0.5, 0], [1.0, 0, 0], [0.0, 0, 0])]
+    >>> [effective_keys(np.array(row)) for row in ([0.5, 0.5, 0], [0.3, 0, 0], [0.0, 0, 0])]
     [2.0, 1.0, 0.0]
     """
     shares = row[row > 0].astype(np.float64)
+    shares /= shares.sum()
     return float(np.exp2(-(shares * np.log2(shares)).sum())) if shares.size else 0.0
+
+
+def left_to_sink(row: Array) -> float:
+    """What the keys of a row of weights leave to the sink, 0 to 1; −∞ marks a hidden key.
+
+    >>> left_to_sink(np.array([0.25, 0.5, -np.inf])), left_to_sink(np.zeros(2))
+    (0.25, 1.0)
+    """
+    return max(1 - float(row.sum(dtype=np.float64, where=row > 0)), 0.0)
 
 
 class Facts(NamedTuple):
     """What is said of some rows of weights.
 
     ``sums`` are the least and the largest sum of a row, and ``unseeing`` counts the rows that
-    see no key, which are none of them. Row ``sharpest`` has the ``fewest`` effective keys, row
-    ``flattest`` the ``most``.
+    see no key, which are none of them (but of rows with ``sinks``, whose sink takes all). Row
+    ``sharpest`` has the ``fewest`` effective keys, row ``flattest`` the ``most``.
     """
 
     sums: tuple[float, float]
@@ -73,7 +84,7 @@ class Facts(NamedTuple):
     most: float
 
     @classmethod
-    def of(cls, rows: Array) -> "Facts | None":
+    def of(cls, rows: Array, sinks: bool = False) -> "Facts | None":
         """The facts of rows (n, L_k).
 
         None where none of them sees a key, and where a number is no weight: below 0, or not
@@ -87,11 +98,12 @@ class Facts(NamedTuple):
         weights = np.isfinite(sums).all() and all((row >= 0).all() for row in rows)
         if not seeing.size or not weights:
             return None
+        summed = sums if sinks else sums[seeing]
         keys = np.array([effective_keys(rows[i]) for i in seeing])  # a row may have a million
         few, many = int(keys.argmin()), int(keys.argmax())
         return cls(
-            (float(sums[seeing].min()), float(sums[seeing].max())),
-            len(rows) - len(seeing),
+            (float(summed.min()), float(summed.max())),
+            len(rows) - len(summed),
             int(seeing[few]),
             float(keys[few]),
             int(seeing[many]),

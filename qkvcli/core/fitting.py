@@ -246,10 +246,11 @@ def _output_steps(problem: Problem, operands: Operands) -> tuple[OutputStep, ...
         embeddings, weight = rounded(query.given, result), rounded(operands.gate, result)
         check_projection(embeddings, weight, None)
         check_gate(weight, heads or 1, problem.value.shape[-1])
-        with np.errstate(all="ignore"):
-            rows = attention.sigmoid(attention.projected(embeddings.array, weight.array))
-        apart = rows if heads is None else attention.split_heads(rows, heads)
-        steps.append(Gate(apart, heads is not None, weight.shape[-1]))
+        rows, columns = embeddings.array, weight.array  # (…, L_q, m), (m, ·)
+        if heads is not None:
+            rows = rows[..., None, :, :]  # (…, 1, L_q, m)
+            columns = attention.split_heads(columns, heads)  # (m, H·w) → (H, m, w)
+        steps.append(Gate(rows, columns, heads is not None))
     if operands.wo is not None:
         shape = (*problem.leading, problem.shape[-2], problem.value.shape[-1])
         wo, bo = rounded(operands.wo, result), operands.bo and rounded(operands.bo, result)

@@ -178,7 +178,9 @@ def _norm(making: _Making, side: Input, config: AttentionConfig) -> None:
     bias = None if side.norm_bias is None else _by_head(side.norm_bias, making)
     array = attention.normed(now.array, weight, bias, epsilon=config.epsilon, centred=centred)
     making.operand = replace(now, array=array)
-    formula = f"{config.norm or 'rms'}({making.before}) × w" + ("" if bias is None else " + b")
+    before = making.before
+    formula = f"({before} − mean) / std × w" if centred else f"{before} / rms({before}) × w"
+    formula += "" if bias is None else " + b"
     more = () if side.norm_bias is None else (" + ", side.norm_bias.shape)
     making.step(f"{now.name}_normed", formula, now.shape, " × ", side.norm.shape, *more)
 
@@ -208,7 +210,7 @@ def _rotate(making: _Making, rotation: Rotation, start: Array) -> None:
     batched = making.heads is None or now.array.ndim > 3
     array = rotation.turned(now, start, batched)
     making.operand = replace(now, array=array)
-    formula = f"rotate({making.before}, {rotation.written}){written(start)}"
+    formula = f"rotate({making.before} by position, {rotation.written}){written(start)}"
     making.step(f"{now.name}_rotated", formula, now.shape)
 
 

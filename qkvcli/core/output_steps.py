@@ -39,6 +39,14 @@ class OutputStep:
         """The same for heads that are not joined."""
         return self
 
+    def joined(self, heads: Array) -> Array:
+        """What it makes of joined heads, from what it makes of each apart, (…, H, n, ·)."""
+        return attention.merge_heads(heads)
+
+    def work(self, width: int) -> int:
+        """Multiply-adds for a row of a head of this width."""
+        return width
+
     def for_rows(self, rows: Array) -> "OutputStep":
         """The step for some of the queries alone."""
         return self
@@ -59,35 +67,49 @@ class OutputStep:
 class Gate(OutputStep):
     """The output × sigmoid(X·Wg) (Qiu et al., "Gated Attention for Large Language Models").
 
-    ``gate`` (…, H, L_q, d_v or 1) is the sigmoid of each head; ``merged`` says whether the heads
-    of the output are joined. ``columns`` are those of Wg.
+    ``embeddings`` is X, (…, 1, L_q, m), and ``weight`` is Wg of each head, (H, m, d_v or 1);
+    without heads they are (…, L_q, m) and (m, d_v or 1). ``merged`` says whether the heads of the
+    output are joined.
     """
 
     name = "gated"
 
-    def __init__(self, gate: Array, merged: bool, columns: int) -> None:
-        self.gate, self.merged, self.columns = gate, merged, columns
+    def __init__(self, embeddings: Array, weight: Array, merged: bool) -> None:
+        self.embeddings, self.weight, self.merged = embeddings, weight, merged
+
+    @property
+    def gate(self) -> Array:
+        """How far each head is open, (…, H, L_q, d_v or 1)."""
+        return attention.sigmoid(attention.projected(self.embeddings, self.weight))
 
     def formula(self, before: str) -> str:
         return f"{before} × sigmoid(X·Wg)"
 
     def terms(self, before: Shape) -> tuple[Shape | str, ...]:
-        *leading, rows, _ = self.gate.shape
+        *leading, rows, _ = np.broadcast_shapes(
+            (*self.embeddings.shape[:-1], 1), (*self.weight.shape[:-2], 1, 1)
+        )
+        columns = self.weight.shape[-1]
         if self.merged:
-            return (before, " × ", (*leading[:-1], rows, self.columns))
-        return (before, " × ", self.gate.shape)
+            return (before, " × ", (*leading[:-1], rows, leading[-1] * columns))
+        return (before, " × ", (*leading, rows, columns))
 
     def apart(self) -> "Gate":
-        return Gate(self.gate, False, self.columns)
+        return Gate(self.embeddings, self.weight, False)
+
+    def work(self, width: int) -> int:
+        return width + self.weight.shape[-2] * self.weight.shape[-1]
 
     def for_rows(self, rows: Array) -> "Gate":
-        return Gate(self.gate[..., rows, :], self.merged, self.columns)
+        return Gate(self.embeddings[..., rows, :], self.weight, self.merged)
 
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Gate":
-        return Gate(along(self.gate, axis, numbers), self.merged, self.columns)
+        rows, weight = (along(part, axis, numbers) for part in (self.embeddings, self.weight))
+        return Gate(rows, weight, self.merged)
 
     def for_matrix(self, index: tuple[int, ...]) -> "Gate":
-        return Gate(matrix_at(self.gate, index), self.merged, self.columns)
+        rows, weight = (matrix_at(part, index) for part in (self.embeddings, self.weight))
+        return Gate(rows, weight, self.merged)
 
     def __call__(self, output: Array) -> Array:
         gate = self.gate
@@ -133,6 +155,13 @@ class Projection(OutputStep):
         width, columns = len(self.weight) // self.heads, self.weight.shape[-1]
         return HeadProjection(self.weight.reshape(self.heads, width, columns))
 
+    def joined(self, heads: Array) -> Array:
+        total: Array = heads.sum(axis=-3)
+        return total if self.bias is None else total + self.bias
+
+    def work(self, width: int) -> int:
+        return width * self.weight.shape[-1]
+
     def __call__(self, output: Array) -> Array:
         joined = attention.merge_heads(output) if self.join else output
         return attention.projected(joined, self.weight, self.bias)
@@ -158,6 +187,9 @@ class HeadProjection(OutputStep):
 
     def shape(self, before: Shape) -> Shape:
         return (*before[:-1], self.weight.shape[-1])
+
+    def work(self, width: int) -> int:
+        return width * self.weight.shape[-1]
 
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "HeadProjection":
         return HeadProjection(along(self.weight, axis, numbers))

@@ -6,7 +6,8 @@ long, each row of the picture has as many of its queries computed as any other.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Set
+from dataclasses import replace
 from itertools import product
 from threading import Event
 from typing import NamedTuple
@@ -15,12 +16,14 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
-from qkvcli.core.config import MADE, SCORES, Stage
+from qkvcli.core.config import MADE, MIXED, SCORES, Stage
 from qkvcli.core.dense import dense
+from qkvcli.core.dtypes import converted, working_dtype
 from qkvcli.core.operands import Array, Shape
-from qkvcli.core.problem import Problem, needed
+from qkvcli.core.output_steps import OutputStep
+from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
-from qkvcli.core.threads import at_once, ordered
+from qkvcli.core.threads import at_once, check, ordered
 from qkvcli.core.views import Selection, View, axes_of, outlines, selected
 
 BUDGET = 2**34
@@ -118,7 +121,7 @@ def patches(
         if step.name in held:
             array, sample = reduced(held[step.name], fit, step.name), None
         else:
-            array, sample = stream.peaks(step.name), stream.sample
+            array, sample = stream.found[step.name], stream.sample
         strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
         view = View(step, array, rows, axes, hidden=stream.hidden(step.name))
         usual = _usual(stream.tops) if step.name == "weights" else None
@@ -152,7 +155,7 @@ def patches_of(steps: Collection[Step], problem: Problem | None, fit: Fit) -> li
         if step.name == "weights":
             seen = np.ones(step.shape, bool) if hidden is None else ~hidden
             count = np.count_nonzero(seen, axis=-1, keepdims=True)
-            strongest = _strongest(np.where(count == 1, 0, array))
+            strongest = _strongest(np.where(_alone(problem, count), 0, array))
             if hidden is not None:
                 usual = _usual(_tops(array, count[..., 0], step.shape[-1]))
             array = np.where(seen, array, -np.inf)
@@ -202,6 +205,14 @@ def _hidden_in(problem: Problem, name: str) -> Array | None:
     if name in ("masked", "weights") or problem.scores is None:
         return problem.hidden
     return np.isneginf(problem.scores.array)
+
+
+def _alone(problem: Problem | None, seen: Array) -> Array:
+    """Whether a weight says nothing, since its query sees that one key alone; a sink has a share.
+
+    ``seen`` counts the keys that a query sees.
+    """
+    return (seen == 1) & (problem is None or problem.sinks is None)
 
 
 def _bare(array: Array, hidden: Array) -> Array:
@@ -290,14 +301,23 @@ class _Some(NamedTuple):
 class _Stream:
     """The steps that are computed, while their rows come in."""
 
-    def __init__(self, problem: Problem, names: Collection[str], fit: Fit, budget: int) -> None:
-        self.problem, self.fit, self.heads = problem.apart(), fit, problem.merged_heads
-        self.names = names
-        self.until: Stage = "output" if "output" in self.names else "weights"
-        if self.until not in self.names:
-            self.until = "scores"
-        self.begins = starts(self.problem.shape[-2], fit.rows)
-        self.columns = starts(self.problem.shape[-1], fit.columns)
+    def __init__(self, problem: Problem, names: Set[str], fit: Fit, budget: int) -> None:
+        # in the working dtype, as what each head adds is summed in it
+        self.problem = replace(problem.apart(), dtype=working_dtype(problem.dtype))
+        self.names, self.dtype, self.begins = (
+            names,
+            problem.dtype,
+            starts(problem.shape[-2], fit.rows),
+        )
+        self.until: Stage = "weights" if "weights" in names else "scores"
+        if not set(MIXED).isdisjoint(names):
+            self.until = "output"
+        known = (*problem.given, *problem.outlines(self.until))
+        self.outlines = {step.name: step for step in known}
+        self.joined = _joined(problem, names)
+        self.columns = {
+            name: starts(self.outlines[name].shape[-1], fit.columns) for name in self.names
+        }
         self.rows, self.row_of, self.sample = self._sampled(budget)
         self.found: dict[str, Array] = {}
         self.bare: dict[str, Array] = {}
@@ -325,59 +345,91 @@ class _Stream:
     def work(self) -> int:
         """What one query costs, in all the matrices together, in multiply-adds."""
         problem = self.problem
-        steps = sum(step.name != "output" for step in problem.outlines(self.until))
-        each = _PER_SCORE * (steps - len(problem.made))
+        computed = problem.outlines(self.until)
+        each, after = _PER_SCORE * sum(step.columns_are_keys for step in computed), 0
         if problem.query is not None and problem.scores is None and problem.weights is None:
             each += problem.query.shape[-1]
         if self.until == "output" and problem.value is not None:
-            each += problem.value.shape[-1]
-        return each * problem.shape[-1] * math.prod(self.leading)
+            width = problem.value.shape[-1]
+            each += width
+            after = sum(step.work(width) for step in problem.output_steps)
+        return (each * problem.shape[-1] + after) * math.prod(self.leading)
 
     def run(self, sizes: Sizes, advance: Advance) -> None:
         """Compute the rows, on all cores, and keep what they are reduced to."""
-        problem = self.problem
         for name in self.names:
-            leading, width = problem.shape[:-2], len(self.columns)
-            if name == "output":
-                leading, width = problem.leading, needed(problem.value, "value").shape[-1]
+            leading, width = self.outlines[name].shape[:-2], len(self.columns[name])
             shape = (*leading, len(self.begins), width)
-            self.found[name] = np.full(shape, np.nan, problem.dtype)
-            if _hides(problem, name):
+            self.found[name] = np.full(shape, np.nan, self.dtype)
+            if _hides(self.problem, name):
                 self.bare[name] = np.zeros(shape, np.bool_)
-        together = max(sizes.parts // at_once() // max(problem.shape[-1], 1), _TOGETHER)
+        together = max(sizes.parts // at_once() // max(self.problem.shape[-1], 1), _TOGETHER)
         rows = range(0, len(self.rows), together)
         parts = [slice(i, min(i + together, len(self.rows))) for i in rows]
-        places = list(product(np.ndindex(*self.leading), parts))
-        for done, some in enumerate(ordered(self._some, places), 1):
+        groups = self.leading[:-1] if self.joined else self.leading
+        places = list(product(np.ndindex(*groups), parts))
+        for done, found in enumerate(ordered(self._some, places), 1):
             advance(done, len(places))
-            self._take(some)
+            for some in found:
+                self._take(some)
 
-    def _some(self, place: Place, stop: Event) -> _Some:
-        """Some queries of one matrix, reduced."""
-        index, part = place
-        rows, row_of = self.rows[part], self.row_of[part]
-        problem = self.problem.with_matrix(index).with_rows(rows)
-        arrays, hidden = dense(problem, self.until), problem.hidden
+    def _some(self, place: Place, stop: Event) -> list[_Some]:
+        """Some queries of one matrix, reduced; of all heads, where they are joined."""
+        group, part = place
+        heads: dict[str, list[Array]] = {name: [] for name in self.joined}
+        found = []
+        for index in self._matrices(group):
+            check(stop)
+            problem = self.problem.with_matrix(index).with_rows(self.rows[part])
+            arrays = dense(problem, self.until)
+            for name, apart in heads.items():
+                apart.append(arrays[name])
+            found.append(self._of_matrix(index, part, arrays, problem))
+        peaks = {}
+        begins = np.flatnonzero(np.diff(self.row_of[part], prepend=-1))
+        for name, step in self.joined.items():
+            stacked = np.stack(heads[name])  # (H, n, ·)
+            with np.errstate(all="ignore"):
+                whole = attention.merge_heads(stacked) if step is None else step.joined(stacked)
+            peaks[name] = self._reduced(whole, name, begins)
+        return [*found, _Some(group, int(self.row_of[part][0]), peaks, {}, [], None)]
+
+    def _matrices(self, group: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """The matrices that are computed together: those of all heads, where they are joined."""
+        if not self.joined:
+            yield group
+        else:
+            yield from ((*group, head) for head in range(self.leading[-1]))
+
+    def _reduced(self, array: Array, name: str, begins: Array) -> Array:
+        """The peaks of some rows of a step, of which those of the picture begin at ``begins``."""
+        across = _peaks(converted(array, self.dtype), self.columns[name], -1, name)
+        return _peaks(across, begins, -2, name)
+
+    def _of_matrix(
+        self, index: tuple[int, ...], part: slice, arrays: dict[str, Array], problem: Problem
+    ) -> _Some:
+        """Some queries of one matrix, reduced; but for the steps whose heads are joined."""
+        rows, row_of, hidden = self.rows[part], self.row_of[part], problem.hidden
         begins = np.flatnonzero(np.diff(row_of, prepend=-1))
         peaks, bare, strongest, tops = {}, dict[str, Array](), list[Pair](), None
-        for name in self.names:
-            across = arrays[name]
+        for name in self.names - self.joined.keys():
+            columns, array = self.columns[name], converted(arrays[name], self.dtype)
+            across = _peaks(array, columns, -1, name)
             closed = None if name == "weights" else _hidden_in(problem, name)
             if closed is not None:  # of weights none is −∞ where they can be hidden
-                bare[name] = _any(_any(_bare(across, closed), self.columns, -1), begins, -2)
-            if name != "output":  # whose heads may have to be merged first
-                across = _peaks(across, self.columns, -1, name)
+                bare[name] = _any(_any(_bare(array, closed), columns, -1), begins, -2)
             if name == "weights":
                 matrix = _index_in(self.problem.shape[:-2], index)
-                free = across if problem.shape[-1] > 1 else np.zeros_like(across)
+                seen = np.full(len(rows), problem.shape[-1])
                 if hidden is not None and hidden.size:
-                    # a query that sees one key alone says nothing of it
                     seen = np.count_nonzero(~hidden, axis=-1)
-                    free = np.where(seen[:, None] == 1, 0, free)
+                free = np.where(_alone(problem, seen)[:, None], 0, across)
+                if hidden is not None and hidden.size:
                     tops = _tops(across, seen, problem.shape[-1])
-                    no_key = np.logical_and.reduceat(hidden, self.columns, axis=-1)
+                    no_key = np.logical_and.reduceat(hidden, columns, axis=-1)
                     across = np.where(no_key, -np.inf, across)
-                found = _largest(arrays[name], free, self.columns)
+                found = _largest(array, free, columns)
                 strongest = [Pair(w, matrix, int(rows[i]), j) for w, i, j in found]
             peaks[name] = _peaks(across, begins, -2, name)
         return _Some(index, int(row_of[0]), peaks, bare, strongest, tops)
@@ -398,14 +450,6 @@ class _Stream:
         known = {*self.strongest, *some.strongest}
         self.strongest = sorted(known, key=lambda pair: (-pair.weight, *pair[1:]))[:_STRONGEST]
 
-    def peaks(self, name: str) -> Array:
-        """A step, reduced (…, r, c)."""
-        found = self.found[name]
-        if name != "output":
-            return found
-        whole = found if self.heads is None else attention.merge_heads(found)
-        return _peaks(whole, starts(whole.shape[-1], self.fit.columns), -1, name)
-
     def hidden(self, name: str) -> Array | None:
         """Where the keys of a step are hidden, (…, r, c); None where none is."""
         bare = self.bare.get(name)
@@ -420,6 +464,18 @@ class _Stream:
             )
             for pair in self.strongest
         )
+
+
+def _joined(problem: Problem, names: Collection[str]) -> dict[str, OutputStep | None]:
+    """The steps among ``names`` whose heads are joined, by their names; None for the output."""
+    found: dict[str, OutputStep | None] = {}
+    joined = problem.merged_heads is not None
+    for step in (None, *problem.output_steps):
+        joined = joined or (step is not None and step.joins)
+        name = "output" if step is None else step.name
+        if joined and name in names:
+            found[name] = step
+    return found
 
 
 def _index_in(leading: Shape, index: tuple[int, ...]) -> tuple[int, ...]:

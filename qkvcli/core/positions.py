@@ -188,11 +188,11 @@ class Rotation(NamedTuple):
         """The rotation as a title has it."""
         said = [] if self.base is None else [f"base {self.base:g}"]
         if self.table is not None:
-            said.append("cos, sin")
+            said.append("given cos and sin")
         if self.pairs == "interleaved":
-            said.append("interleaved")
+            said.append("interleaved pairs")
         if self.width is not None and self.table is None:
-            said.append(f"{self.width} columns")
+            said.append(f"first {self.width} columns")
         return ", ".join(said)
 
     def turned(self, side: Operand, start: Array, batched: bool = True) -> Array:

@@ -145,7 +145,8 @@ class Problem:
             sinks = "" if self.sinks is None else " and sinks"
             formula = f"softmax({self.last_score}{sinks})" + (f" in {softmax}" if softmax else "")
             more = () if self.sinks is None else (", ", (self.sinks.size,))
-            found.append(self._score_outline("weights", formula, (self.shape, *more)))
+            weights = self._score_outline("weights", formula, (self.shape, *more))
+            found.append(replace(weights, sinks=self.sinks is not None))
         if until == "output":
             found += self._output_outlines()
         return tuple(found)
@@ -165,7 +166,7 @@ class Problem:
         if self.scores is None:
             query, key = needed(self.query, "query"), needed(self.key, "key")
             turned = (*key.shape[:-2], key.shape[-1], key.shape[-2])
-            found.append(self._score_outline("scores", "Q·Kᵀ", (query.shape, "·", turned)))
+            found.append(self._score_outline("scores", self._product, (query.shape, "·", turned)))
         before = self.first_score
         for step in self.score_steps:
             more = [part for term in step.added for part in (" + ", term)]
@@ -173,6 +174,16 @@ class Problem:
             found.append(self._score_outline(step.name, step.formula(before), terms))
             before = step.name
         return found
+
+    @property
+    def _product(self) -> str:
+        """Q·Kᵀ, or by their names those queries and keys that were normed or turned."""
+        names = [step.name for step in self.made]
+        query, key = (
+            next((name for name in reversed(names) if name.startswith(side)), side)
+            for side in ("query", "key")
+        )
+        return "Q·Kᵀ" if (query, key) == ("query", "key") else f"{query}·{key}ᵀ"
 
     def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
         return Outline(name, formula, terms, self.shape, self.dtype, self.labels, self.key_labels)

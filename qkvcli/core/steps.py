@@ -24,7 +24,8 @@ class Outline:
     ``formula`` says how it comes from the steps before ("softmax(scores)"), ``terms`` the
     shapes that go in with the signs between them, as they stand in the formula. ``rows``
     and ``columns`` label the last two axes. Of the leading axes the last counts heads,
-    where it ``has_heads``, and those before it batches.
+    where it ``has_heads``, and those before it batches. Of weights, ``sinks`` says that rows
+    sum to less than 1, since a sink has the rest.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Outline:
     rows: Labels = None
     columns: Labels = None
     has_heads: bool = True
+    sinks: bool = False
 
     def axis(self, kind: str) -> int | None:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""

@@ -10,9 +10,9 @@ from rich.text import Text
 from qkvcli.core.facts import Ranked
 from qkvcli.core.steps import Outline
 from qkvcli.render.grids import GAP, Room, cut
-from qkvcli.render.screen import Block
+from qkvcli.render.screen import Block, folded
 from qkvcli.render.tables import heading, matrix_line
-from qkvcli.render.text import share
+from qkvcli.render.text import SINKS, share
 
 WHOLE = 40
 """Columns of text for a share of 1, where there is room."""
@@ -45,6 +45,9 @@ def top_tables(
     Where there are ``gaps``, a line stands for the queries that are left out.
     """
     yield heading(step, room)
+    if step.sinks:
+        said = SINKS if room.width is None else "\n".join(folded(SINKS, max(room.width, 1)))
+        yield Block(said, max(map(len, said.split("\n"))))
     for place, group in groupby(rows, key=lambda row: row.place):
         if place:
             yield matrix_line(step, place)

@@ -17,7 +17,7 @@ from qkvcli.render.grids import GAP, Room, cut
 from qkvcli.render.heat import COLOURED, Heat
 from qkvcli.render.screen import Block, ascii_only, folded
 from qkvcli.render.tables import heading
-from qkvcli.render.text import beyond, formatted, matrix_title, without_colour
+from qkvcli.render.text import SINKS, beyond, formatted, matrix_title, without_colour
 
 _NAME, _LABEL = "bold", "magenta"  # as in tables
 _UPPER, _LOWER = "▀", "▄"
@@ -119,9 +119,10 @@ def _legend(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:
         of = f"{least:,}" if least == most else f"about {least:,}"
         yield Text(f"{taken:,} of {of} queries for each row")
     few = beyond(patches.usual, patches.view.array, room.digits)
-    if few:
-        lines = [few] if room.width is None else folded(few, max(room.width, 1), "  ")
-        yield Text("\n".join(lines))
+    for said in (SINKS if patches.view.step.sinks else "", few):
+        if said:
+            lines = [said] if room.width is None else folded(said, max(room.width, 1), "  ")
+            yield Text("\n".join(lines))
 
 
 def _bands(patches: Patches, heat: Heat, pen: Pen) -> Iterator[Text]:

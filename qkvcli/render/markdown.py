@@ -9,7 +9,7 @@ from qkvcli.core.steps import Outline
 from qkvcli.core.views import View
 from qkvcli.render.grids import Grid, Room, grids
 from qkvcli.render.screen import printable
-from qkvcli.render.text import formatted, markdown_cell, matrix_title, title
+from qkvcli.render.text import SINKS, formatted, markdown_cell, matrix_title, title
 
 WHOLE = Room()
 
@@ -26,6 +26,8 @@ def step_markdown(view: View, room: Room) -> Iterator[str]:
     words = title(view.step)
     yield f"**{words.name}** = {words.formula}   {words.shapes}"
     yield ""
+    if view.step.sinks:
+        yield from (f"{SINKS}.".capitalize(), "")
     for matrix in view.matrices():
         if matrix.place:
             yield from (f"**{matrix_title(matrix.place, view.step.has_heads)}**", "")
@@ -43,6 +45,8 @@ def write_pairs(
     """For each query the keys that weigh most, a line each, as one table."""
     words = title(step)
     stream.write(f"**{words.name}** = {words.formula}   {words.shapes}\n\n".encode())
+    if step.sinks:
+        stream.write(f"{SINKS}.\n\n".capitalize().encode())
     heads = len(step.shape) > 2
     for i, row in enumerate(rows):
         place = (matrix_title(row.place, step.has_heads),) if heads else ()

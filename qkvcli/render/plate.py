@@ -27,6 +27,7 @@ from qkvcli.render.heat import Heat, Paint, hexadecimal
 from qkvcli.render.summary import named
 from qkvcli.render.text import (
     DIGITS,
+    SINKS,
     Title,
     beyond,
     formatted,
@@ -130,6 +131,8 @@ class Plate:
             taken, least, most = self.one.sample
             of = f"{least:,}" if least == most else f"about {least:,}"
             yield f"{taken:,} of {of} queries for each row"
+        if self.step.sinks:
+            yield SINKS
         few = beyond(self.one.usual, self.view.array, self.titled)
         if few:
             yield few

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import prod
 
-from qkvcli.core.facts import largest
+import numpy as np
+
+from qkvcli.core.facts import largest, left_to_sink
 from qkvcli.core.patches import Patches
 from qkvcli.core.views import Matrix, View
 from qkvcli.render.drawing import isolated
 from qkvcli.render.grids import Room, cut
-from qkvcli.render.text import matrix_title, percent, share, title
+from qkvcli.render.text import SINKS, matrix_title, percent, share, title
 
 _ROOM = Room(80)
 _LONGEST = 40
@@ -47,6 +49,8 @@ def _sentences(one: Patches, digits: int) -> Iterator[str]:
     yield f"{title(view.step)}."
     if view.step.name != "weights":
         return
+    if view.step.sinks:
+        yield f"{SINKS}.".capitalize()
     rows = view.step.shape[-2] if view.rows is None else len(view.rows)
     if view.array.shape[-2:] == (rows, view.step.shape[-1]) and rows <= _ROWS:
         count = prod(view.array.shape[:-2])
@@ -70,6 +74,9 @@ def _ends(view: View, matrix: Matrix) -> Iterator[str]:
         if most.size > _TIED:
             who = f"{most.size} keys"
         said = f"{who} {percent(float(row[most[0]]))}" if most.size else "no key"
+        if view.step.sinks and not np.isnan(row).any():
+            rest = f"sink {percent(left_to_sink(row))}"
+            said = f"{said} ({rest})" if most.size else rest
         yield f"{named(queries[i])} → {said}"
 
 

@@ -5,6 +5,7 @@ one for each head and batch. Small matrices have a cell for each number; those t
 are one embedded picture each.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from math import ceil, prod
@@ -42,6 +43,7 @@ _LEAST = 190.0  # how wide a header is at least
 _COLUMNS = 28  # of text, that a header has at least
 _WIDER = 1.3  # than its matrix a step may be, for shapes on one line
 _LINE = 18.0
+_SAID = 26  # columns of text, that stand above an arrow at most
 
 
 def fit(shapes: Iterable[Shape]) -> Fit:
@@ -298,12 +300,12 @@ class _Header:
 def _joint(plate: Plate, before: Plate) -> tuple[str, float]:
     """What makes a step of the one before it, and how wide the gap between them is."""
     name, formula = before.step.name, plate.step.formula
-    if name not in formula:
+    if not re.search(rf"\b{name}\b", formula):  # "query_normed" is none of "query"
         return "", _GAP
     made = formula.removeprefix(name).strip()
     if made.endswith(f"({name})"):
         made = made.removesuffix(f"({name})")
-    if cell_len(made) > 24:
+    if cell_len(made) > _SAID:
         made = ""
     return made, max(wide(made, QUIET) + 24, 56.0)
 

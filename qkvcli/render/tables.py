@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+import numpy as np
 from rich.box import SIMPLE_HEAD, Box
 from rich.cells import cell_len
 from rich.style import Style
@@ -22,6 +23,8 @@ _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True
 _NAME, _SHAPES, _LABEL = "bold", "magenta", "magenta"  # seen on light and dark
 _NEAR = 5e-3
 """How far from 1 the sum of a row may be, and be called 1: float16 rounds each of its weights."""
+_SHOWN = 5e-5
+"""The same where the rest of a row is a sink's, and no rounding."""
 _STRONGEST, _QUIET = Style(bold=True), Style(dim=True)
 
 
@@ -139,20 +142,26 @@ def _cell(grid: Grid, place: tuple[int, int], text: str, room: Room, heat: Heat 
 
 def facts_line(view: View, matrix: Matrix, room: Room) -> str:
     """What is said below a matrix of weights; where it is too long, on several lines."""
-    facts = Facts.of(matrix.array)
+    sinks = view.step.sinks
+    facts = Facts.of(matrix.array, sinks)
     if facts is None:
         return ""
     count = view.step.shape[-2]
     low, high = facts.sums
-    near = max(abs(low - 1), abs(high - 1)) < _NEAR
+    exact = sinks and matrix.array.dtype != np.float16
+    near = max(abs(low - 1), abs(high - 1)) < (_SHOWN if exact else _NEAR)
     sums = "1" if near else f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
     line = f"{'rows' if len(matrix.array) == count else 'shown rows'} sum to {sums}"
     if len(matrix.array) == 1:
         line = f"the row sums to {sums}"
     if facts.unseeing:
         line += f", but {facts.unseeing} {'sees' if facts.unseeing == 1 else 'see'} no key"
-    if near:
-        line += f"; effective keys (2^entropy): {_spread(facts, view, room)}"
+    rest = sinks and not near
+    if rest:
+        line += ", and the sink takes the rest"
+    if near or rest:
+        of = "2^entropy, without the sink" if rest else "2^entropy"
+        line += f"; effective keys ({of}): {_spread(facts, view, room)}"
         line += f" of {view.step.shape[-1]}"
     return line if room.width is None else "\n".join(folded(line, max(room.width, 1)))
 

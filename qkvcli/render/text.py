@@ -10,6 +10,8 @@ from qkvcli.core.steps import Outline
 from qkvcli.core.views import View
 
 DIGITS = 4
+SINKS = "rows sum to less than 1: the sink takes the rest"
+"""What is said of weights with sinks, where their rows are not summed one by one."""
 
 
 def formatted(block: Array, digits: int = DIGITS) -> list[list[str]]:
