@@ -938,8 +938,12 @@ def test_each_module_is_explained(qkv: Program, name: str, width: int) -> None:
 def test_where_a_query_and_a_key_stand(qkv: Program) -> None:
     qwen = qkv(*layer_words("qwen3", 4, 1)).out
     assert "1  score = q(4)·k(1)\n" in qwen
-    assert "   q = rotate(rms(X·Wq) × w, base 10000), at position 4\n" in qwen
-    assert "   k = rotate(rms(X·Wk) × w, base 10000), at position 1\n" in qwen
+    assert (
+        "   q = X·Wq → q / rms(q) × w → rotate(q by position, base 10000), at position 4\n" in qwen
+    )
+    assert (
+        "   k = X·Wk → k / rms(k) × w → rotate(k by position, base 10000), at position 1\n" in qwen
+    )
     assert "   k(1) stands 3 before q(4): of their turns only the difference counts\n" in qwen
     assert "   k(5) stands 1 after q(4): of their" in qkv(*layer_words("qwen3", 4, 5)).out
     alone = qkv(*layer_words("qwen3", 4, 4)).out
@@ -947,11 +951,11 @@ def test_where_a_query_and_a_key_stand(qkv: Program) -> None:
     narrow = qkv(*layer_words("bloom", 4, 1, "--width", 40)).out
     assert "1  score = q(4)·k(1)\n   q = X·Wq + bq\n   k = X·Wk + bk\n   column" in narrow
     cached = qkv(*layer_words("mistral_cache", 0, 2)).out
-    assert "   q = rotate(X·Wq, base 10000), at position 10\n" in cached
+    assert "   q = X·Wq → rotate(q by position, base 10000), at position 10\n" in cached
     assert "   k is from the cache, turned already, at position 2\n" in cached
     assert "v = X·Wv after the cache\n" in cached
     new = qkv(*layer_words("mistral_cache", 0, 10)).out
-    assert "   k = rotate(X·Wk, base 10000), at position 10\n" in new
+    assert "   k = X·Wk → rotate(k by position, base 10000), at position 10\n" in new
     told = json.loads(qkv(*layer_words("mistral_cache", 0, 2, "-f", "json")).out)
     assert told["positions"] == {"query": 10, "key": 2}
     x, past = np.ones((2, 2)), np.ones((1, 2))
@@ -972,9 +976,25 @@ def test_rows_that_were_chosen_stand_where_they_stood() -> None:
     both = [steps.explain(0, 1, head=1, batch=batch) for batch in (0, 1)]
     assert [found.positions for found in both] == [(3, 1), (1, -1)]
     assert both[1].made_by == {
-        "query": "rotate(Q, base 100)",
-        "key": "rotate(K, base 100)",
+        "query": "rotate(Q by position, base 100)",
+        "key": "rotate(K by position, base 100)",
     }
+
+
+def test_each_step_is_made_of_the_one_before(qkv: Program) -> None:
+    rng = np.random.default_rng(0)
+    x, norm = rng.normal(size=(2, 4)), np.ones(4)
+    options: dict[str, Any] = {"q_norm": norm, "norm": "layer", "rope": 9.0, "offset": 3}
+    found = qkvcli.attend(x, x, x, wv=np.eye(4), **options).explain(1, 0)
+    assert found.made_by == {
+        "query": "(Q − mean) / std × w → rotate(q by position, base 9)",
+        "key": "rotate(K by position, base 9)",
+        "value": "X·Wv",
+    }
+    assert found.positions == (4, 3)
+    shown = qkv(*layer_words("persimmon", 4, 2, "--width", 120)).out
+    steps = "q = X·Wq + bq → (q − mean) / std × w + b → rotate(q by position, base 25000, first 8"
+    assert f"   {steps} columns), at position 4\n" in shown
 
 
 def test_alibi_is_written_with_its_numbers(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,8 +67,8 @@ class Finish(NamedTuple):
 class Explanation:
     """One query's way to its weights and its output, and one key's part in it.
 
-    ``place`` is the index of its matrix (batch, head). ``made_by`` has the formulas of the
-    query, the key and the value, by their names, where they were not given as they are; of the
+    ``place`` is the index of its matrix (batch, head). ``made_by`` says how the query,
+    the key and the value were made, by their names, where they were not given as they are; of the
     keys the first ``past`` are from a cache, and no formula made them. ``query_vector`` and
     ``key_vector`` (d,), as they enter the dot product, are None where scores were given;
     ``columns`` names their numbers. ``positions`` is where query and key stand, if they were
@@ -268,16 +268,20 @@ def explain(
 
 
 def _made_by(problem: Problem) -> dict[str, str]:
-    """How the query, the key and the value were made, each in one formula."""
+    """How the query, the key and the value were made, each step from the one before.
+
+    Where each token stands is said of it alone, and no offset of all.
+    """
     found: dict[str, str] = {}
     for name in PARTS:
-        before, written = name, name[0].upper()
-        steps = [step for step in problem.made if step.name.split("_")[0] == name]
-        for step in steps:
-            written, before = step.formula.replace(before, written), step.name
-        if steps:
-            places = problem.turned.get(name)  # where each token stands is said of it
-            found[name] = written.removesuffix("" if places is None else places.written)
+        before, short, formulas = name, name[0].upper(), list[str]()
+        for step in problem.made:
+            if step.name.split("_")[0] == name:
+                formulas.append(step.formula.replace(before, short))
+                before, short = step.name, name[0]
+        if formulas:
+            offset = problem.turned[name].written if name in problem.turned else ""
+            found[name] = " → ".join(formulas).removesuffix(offset)
     return found
 
 
@@ -302,7 +306,8 @@ def _positions(part: Problem, key: int, past: int) -> tuple[int, int] | None:
 
 def _finish(problem: Problem, part: Problem, after: dict[str, Array]) -> Finish:
     """What the steps after the output come to, for the query."""
-    gates = [step.gate[0] for step in part.output_steps if isinstance(step, Gate)]
+    with np.errstate(all="ignore"):
+        gates = [step.gate[0] for step in part.output_steps if isinstance(step, Gate)]
     wholes = [step for step in problem.output_steps if isinstance(step, Projection)]
     if not after:
         return Finish()
