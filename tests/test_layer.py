@@ -558,3 +558,20 @@ def test_a_preset_gives_way(qkv: Program, folder: Path) -> None:
     assert tables.out == unturned.out
     refused = qkv("softmax", "-", "--preset", "llama", stdin="1,2\n3,4\n")
     assert "rope of preset llama comes before the scores" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("scores --seed 1 --rope 10000 --offset 3", "both are turned from position 3 on"),
+        ("scores --seed 1 --rope 10000 --offset 0", ""),
+        ("scores --seed 1 --rope 10000 --offset 3 --key-length 7", ""),
+        ("run --seed 1 --dim 1024 --rope 10000", "1024 columns are read as one head"),
+        ("run --seed 1 --dim 1024 --heads 8 --rope 10000", ""),
+        ("run --seed 1 --dim 1024 --scale sqrt", ""),
+    ],
+)
+def test_what_may_be_meant_otherwise_is_noted(qkv: Program, line: str, note: str) -> None:
+    result = qkv(*line.split())
+    assert result.code == 0
+    assert note in result.err if note else result.err == ""

@@ -145,7 +145,8 @@ def _apart(found: Explanation, query: int, key: int, room: Room) -> str:
         return "both stand at one position: they are turned alike"
     key_name, query_name = (_called(token.name, room) for token in (found.key, found.query))
     side = f"{abs(key - query)} {'after' if key > query else 'before'}"
-    return f"k({key_name}) stands {side} q({query_name}): only the difference between their rotations matters"
+    what = "only the difference between their rotations matters"
+    return f"k({key_name}) stands {side} q({query_name}): {what}"
 
 
 def _products(
