@@ -130,8 +130,9 @@ def test_its_checks_are_what_the_program_computes(qkv: Program, folder: Path, na
             assert check["weights"][n] == pytest.approx(steps["weights"][cell], rel=1e-5)
             assert float(check["scores"][n]) == pytest.approx(steps[last][cell], rel=1e-5)
         if steps["output"].ndim == len(at) + 1:  # else the heads are joined
-            found = steps["output"][at][check["columns"]]
-            assert check["output"] == pytest.approx(found.tolist(), rel=1e-4, abs=1e-6)
+            output = check["mixed"]["output"]
+            found = steps["output"][at][output["columns"]]
+            assert output["numbers"] == pytest.approx(found.tolist(), rel=1e-4, abs=1e-6)
 
 
 def test_every_head_and_query_has_a_check_where_they_are_few() -> None:
@@ -267,7 +268,10 @@ def test_only_its_own_script_may_run_and_nothing_is_fetched() -> None:
             ["--length", 2000, "--dim", 600],  # K and V alone are too large
             "a page holds up to 16 MB of numbers, and these are 27; give fewer",
         ),
-        (["--show", "query"], "a page shows scores, scaled, capped, masked, weights, output"),
+        (
+            ["--show", "query"],
+            "a page shows scores, scaled, capped, biased, masked, weights, output",
+        ),
         (["--top", "2"], "--top is shown as table, csv, tsv, json, markdown, and not as html"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 import qkvcli
 from qkvcli.render.explanation import PAPER, parts
+from qkvcli.render.lesson.data import ABOUT
 from qkvcli.render.paper import Bars, Line
 from qkvcli.render.text import formatted
 from tests.conftest import SAMPLES, Program
@@ -321,6 +322,107 @@ def test_it_says_what_explain_says(
     for query, key in pairs:
         go(page, f"#q={query}&k={key}&s=weights" + ("" if head is None else f"&h={head}"))
         says_what_explain_says(page, steps.explain(query, key, head=head))
+
+
+X = drawn((2, 6, 5))
+LAYER: dict[str, Any] = {"heads": 4, "kv_heads": 2, "scale": "sqrt", "causal": True} | {
+    name: drawn((5, width), seed)
+    for seed, (name, width) in enumerate({"wq": 24, "wk": 12, "wv": 12}.items(), 10)
+}
+LAYERS: dict[str, dict[str, Any]] = {
+    "rotated": {"rope": 100.0, "rope_dim": 4, "offset": 2, "bq": drawn((24,))},
+    "after a cache": {
+        "rope": 100.0,
+        "past_key": drawn((2, 2, 3, 6)),
+        "past_value": drawn((2, 2, 3, 6), 2),
+        "wo": drawn((24, 3)),
+    },
+    "normed": {"q_norm": drawn((6,)), "k_norm": drawn((12,)), "clip": 1.5},
+    "ALiBi": {"alibi": True, "offset": 3, "causal": False, "softcap": 2.0},
+    "sinks": {"sinks": np.array([2.0, -3.0, 0.5, 40.0])},
+    "sinks in float16": {"sinks": np.ones(4), "softmax_dtype": "float16"},
+    "gate": {"gate": drawn((5, 24))},
+    "gate of heads": {"gate": drawn((5, 4)), "wo": drawn((24, 7)), "bo": drawn((7,))},
+    "all": {
+        "rope": 100.0,
+        "rope_pairs": "interleaved",
+        "q_norm": drawn((4, 6)),
+        "k_norm": drawn((2, 6)),
+        "sinks": drawn((4,)),
+        "alibi": True,
+        "gate": drawn((5, 24)),
+        "wo": drawn((24, 40)),
+        "bo": drawn((40,)),
+    },
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_whole_layer_is_computed_and_said_as_qkvcli_does(
+    page: Page, tmp_path: Path, name: str
+) -> None:
+    layer: dict[str, Any] = {**LAYER, **LAYERS[name]}
+    steps = qkvcli.attend(X, X, X, **layer)
+    file = tmp_path / "lesson.html"
+    file.write_text(str(steps.page()).replace('"digits":4', '"digits":12'), "utf-8")
+    page.go(file)
+    assert checked(page) >= 100
+    there = page.texts("#steps button")
+    assert there == [step for step in steps.names if step in ABOUT]
+    for batch, head in ((0, 0), (1, 3)):
+        for step in there:
+            go(page, f"#b={batch}&h={head}&s={step}")
+            theirs = steps[step].array[batch]
+            if step in ("output", "gated"):
+                theirs = theirs.reshape(6, 4, 6).swapaxes(0, 1)
+            if step == "projected":
+                theirs = by_head(steps, layer)[batch]
+            expected = np.where(np.isneginf(theirs[head]), np.nan, theirs[head])
+            if step == "weights":
+                np.testing.assert_allclose(np.nan_to_num(cells(page)), expected, atol=1e-3)
+            else:
+                np.testing.assert_allclose(cells(page), expected, atol=2e-3)
+
+
+def by_head(steps: qkvcli.Steps, layer: dict[str, Any]) -> Any:
+    """What each head adds to the projection, (B, H, L, m)."""
+    before = steps["gated" if "gated" in steps else "output"].array
+    apart = before.reshape(2, 6, 4, 6).swapaxes(1, 2)
+    return apart @ layer["wo"].reshape(4, 6, -1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_it_explains_a_layer_as_explain_does(page: Page, tmp_path: Path, name: str) -> None:
+    steps = qkvcli.attend(X, X, X, **{**LAYER, **LAYERS[name]})
+    file = tmp_path / "lesson.html"
+    steps.page().save(file)
+    page.go(file)
+    for batch, head, query, key in ((0, 0, 5, 2), (1, 3, 2, 0), (1, 1, 0, 0)):
+        go(page, f"#b={batch}&h={head}&q={query}&k={key}&s=weights")
+        says_what_explain_says(page, steps.explain(query, key, head=head, batch=batch))
+
+
+def test_a_number_of_the_projection_is_a_sum(page: Page, tmp_path: Path) -> None:
+    layer: dict[str, Any] = {**LAYER, **LAYERS["gate of heads"]}
+    steps = qkvcli.attend(X, X, X, **layer)
+    file = tmp_path / "lesson.html"
+    steps.page().save(file)
+    page.go(file, "#b=1&h=2&q=4&k=1&s=projected&c=6")
+    number = by_head(steps, layer)[1, 2, 4, 6]
+    assert page.text("#panel h2") == f"batch 1, head 2: projected(4), column 6: {number:.4f}"
+    part = page.texts('#panel [data-part="projected"] p')
+    assert part[0] == f"sum {number:.4f}"
+    assert part[1].endswith("the sum over all heads, and bo, is the layer's output")
+    rows = page.js(
+        "[...document.querySelectorAll('#panel [data-part=\"projected\"] tbody tr')].map(row => "
+        "[...row.children].map(cell => cell.textContent))"
+    )
+    gated, own, products = ([float(cell) for cell in line[1:] if cell] for line in rows)
+    assert products == pytest.approx([a * b for a, b in zip(gated, own, strict=True)], abs=1e-3)
+    assert len(products) >= 2
+    go(page, "#b=1&h=2&q=4&k=1&s=gated&c=3")
+    number = steps["gated"].array[1, 4, 2 * 6 + 3]
+    assert page.text("#panel h2") == f"batch 1, head 2: gated(4), column 3: {number:.4f}"
 
 
 @pytest.mark.parametrize("digits", [2, 4])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.config import Stage
+from qkvcli.core.config import MIXED, Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
@@ -20,7 +20,8 @@ class Check(NamedTuple):
     """Some numbers of one query: of its largest key and another, and of its output.
 
     ``place`` is the index of its matrix. ``scores`` are the last ones before the softmax; a
-    stage that was not computed has no numbers. ``output`` are those in ``columns``.
+    stage that was not computed has no numbers. ``mixed`` has, for the output and each step after
+    it, columns and the numbers in them.
     """
 
     place: tuple[int, ...]
@@ -28,8 +29,7 @@ class Check(NamedTuple):
     keys: tuple[int, ...]
     scores: tuple[float, ...]
     weights: tuple[float, ...]
-    columns: tuple[int, ...]
-    output: tuple[float, ...]
+    mixed: dict[str, tuple[tuple[int, ...], tuple[float, ...]]]
 
 
 def checks(problem: Problem, until: Stage = "output") -> list[Check]:
@@ -44,7 +44,7 @@ def checks(problem: Problem, until: Stage = "output") -> list[Check]:
     >>> sides = [Input(Operand(np.array(rows, float), name)) for name, rows in (
     ...     ("query", [[1, 2]]), ("key", [[3, 1], [0, 1]]), ("value", [[1], [5]]))]
     >>> [found] = checks(problem_of(AttentionConfig(), Operands(*sides)))
-    >>> found.keys, found.scores, [round(number, 4) for number in found.output]
+    >>> found.keys, found.scores, [round(number, 4) for number in found.mixed["output"][1]]
     ((0, 1), (5.0, 2.0), [1.1897])
     """
     leading, (queries, keys) = problem.leading, problem.shape[-2:]
@@ -65,20 +65,22 @@ def _check(
     part: Problem, steps: dict[str, Array], place: tuple[int, ...], query: int, i: int
 ) -> Check:
     scores = steps[part.last_score][i] if part.weights is None else None
-    weights, output = (steps[name][i] if name in steps else None for name in ("weights", "output"))
+    weights = steps["weights"][i] if "weights" in steps else None
     row = scores if weights is None else weights
     count = part.shape[-1]
     peak = 0 if row is None else int(np.nan_to_num(row, nan=-np.inf).argmax())
     keys = tuple(dict.fromkeys((peak, (7 * query + 1) % count)))
-    columns = () if output is None else tuple(spread(len(output), _COLUMNS).tolist())
+    mixed = {}
+    for name in (name for name in MIXED if name in steps):
+        columns = tuple(spread(steps[name].shape[-1], _COLUMNS).tolist())
+        mixed[name] = columns, _numbers(steps[name][i], columns)
     return Check(
         place,
         query,
         keys,
         _numbers(scores, keys),
         _numbers(weights, keys),
-        columns,
-        _numbers(output, columns),
+        mixed,
     )
 
 

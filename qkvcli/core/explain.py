@@ -245,12 +245,12 @@ def explain(
         key=Token(keys[key], key),
         place=place,
         keys=keys,
-        made_by=_made_by(problem),
-        past=_past(problem),
+        made_by=made_by(problem),
+        past=problem.past,
         query_vector=None if part.query is None else part.query.array[0],
         key_vector=None if part.key is None else part.key.array[key],
         columns=_columns(part),
-        positions=_positions(part, key, _past(problem)),
+        positions=_positions(part, key, problem.past),
         score=float(scores[part.first_score][key]),
         links=_links(part, scores, key),
         hidden=() if part.visibility is None else tuple(part.visibility.hiding(0, key)),
@@ -267,7 +267,7 @@ def explain(
     )
 
 
-def _made_by(problem: Problem) -> dict[str, str]:
+def made_by(problem: Problem) -> dict[str, str]:
     """How the query, the key and the value were made, each step from the one before.
 
     Where each token stands is said of it alone, and no offset of all.
@@ -283,14 +283,6 @@ def _made_by(problem: Problem) -> dict[str, str]:
             offset = problem.turned[name].written if name in problem.turned else ""
             found[name] = " → ".join(formulas).removesuffix(offset)
     return found
-
-
-def _past(problem: Problem) -> int:
-    """How many of the keys are from a cache."""
-    if problem.key is None:
-        return 0
-    new = [step for step in (*problem.given, *problem.made) if step.name == "key"]
-    return problem.key.shape[-2] - new[0].shape[-2]
 
 
 def _positions(part: Problem, key: int, past: int) -> tuple[int, int] | None:

@@ -80,6 +80,13 @@ class Problem:
         return broadcast_leading(self.shape[:-2], self.value.shape[:-2], self.groups.value)
 
     @property
+    def past(self) -> int:
+        """How many keys a cache put before those of the queries' own tokens."""
+        steps = (*self.given, *self.made)
+        own = next((step.shape[-2] for step in steps if step.name == "key"), None)
+        return 0 if own is None or self.key is None else self.key.shape[-2] - own
+
+    @property
     def hidden(self) -> Array | None:
         """True where a query may not see a key, (…, L_q, L_k); None where nothing hides one.
 
@@ -166,7 +173,7 @@ class Problem:
         if self.scores is None:
             query, key = needed(self.query, "query"), needed(self.key, "key")
             turned = (*key.shape[:-2], key.shape[-1], key.shape[-2])
-            found.append(self._score_outline("scores", self._product, (query.shape, "·", turned)))
+            found.append(self._score_outline("scores", self.product, (query.shape, "·", turned)))
         before = self.first_score
         for step in self.score_steps:
             more = [part for term in step.added for part in (" + ", term)]
@@ -176,7 +183,7 @@ class Problem:
         return found
 
     @property
-    def _product(self) -> str:
+    def product(self) -> str:
         """Q·Kᵀ, or by their names those queries and keys that were normed or turned."""
         names = [step.name for step in self.made]
         query, key = (

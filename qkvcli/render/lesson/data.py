@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from qkvcli.core.checks import Check, checks
-from qkvcli.core.config import SCORES, Stage
+from qkvcli.core.config import MIXED, SCORES, Stage
 from qkvcli.core.dtypes import Float, working_dtype
+from qkvcli.core.explain import made_by
 from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Labels, Operand
-from qkvcli.core.positions import places_of
+from qkvcli.core.output_steps import Gate, HeadProjection, OutputStep, Projection
+from qkvcli.core.positions import Positions, places_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.score_steps import Mask, Scale, Softcap
+from qkvcli.core.score_steps import Alibi, Mask, Scale, Softcap
 from qkvcli.core.views import Selection, outlines
 from qkvcli.errors import ShapeError, UsageError
 from qkvcli.render.heat import CIVIDIS, DIVERGING
@@ -26,12 +28,17 @@ ABOUT = {
     "scores": "How well each query (a row) matches each key (a column): their dot product.",
     "scaled": "The scores times one number, which brings them to another range.",
     "capped": "The scores bent so that none is beyond the cap; small ones stay as they are.",
+    "biased": "The scores, less the further the key stands from the query (ALiBi).",
     "masked": "The scores, and -inf where a query may not see a key.",
     "weights": "The share that each query (a row) gives to each key (a column). A row sums to 1.",
     "output": "For each query (a row) the values of all keys, each times its weight, added up.",
+    "gated": "The output, each column let through as far as its gate is open.",
+    "projected": "The head's part of the layer's output: its numbers times its rows of Wo.",
 }
 """What each step is, in a sentence."""
 _SHOWN = tuple(ABOUT)
+_WHOLE = "The layer's output: the numbers of each query times Wo."
+"""What `projected` is where there are no heads to take apart."""
 _EXACT = 2**53
 """Up to here the page's numbers hold every whole number."""
 
@@ -58,7 +65,7 @@ def data_of(
     return {
         "steps": [name for name in _steps(chosen, stage) if name in names],
         "until": stage,
-        "about": ABOUT,
+        "about": ABOUT | ({"projected": _WHOLE} if _is_whole(chosen) else {}),
         "digits": DIGITS if digits is None else digits,
         "shape": list(chosen.shape[-2:]),
         "leading": _leading(chosen, selection),
@@ -73,11 +80,20 @@ def data_of(
         "keys": _named(chosen.key_labels, chosen.key_names),
         "columns": _columns(chosen.query, chosen.key),
         "valueColumns": _columns(value),
-        "madeBy": {step.name: step.formula for step in chosen.made},
+        "product": chosen.product,
+        "madeBy": made_by(chosen),
+        "past": problem.past,
+        "turned": {name: _standing(places) for name, places in chosen.turned.items()},
         "query": _matrix(chosen.query),
         "key": _matrix(chosen.key),
         "value": _matrix(value),
         "given": None if given is None else {"name": given.name, **_packed(given.array)},
+        "sinks": None if chosen.sinks is None else _packed(chosen.sinks),
+        "after": [] if value is None else _after(chosen),
+        "manyHeads": any(isinstance(step, HeadProjection) for step in chosen.output_steps),
+        "bias": any(
+            isinstance(step, Projection) and step.bias is not None for step in problem.output_steps
+        ),
         "groups": chosen.groups._asdict(),
         "options": _options(chosen, problem, selection),
         "checks": [_check(found, chosen.dtype) for found in checks(chosen, stage)],
@@ -87,7 +103,7 @@ def data_of(
 
 def _stage(names: Sequence[str]) -> Stage:
     """How far the page computes. Raises UsageError where it has nothing to show."""
-    if "output" in names:
+    if any(name in MIXED for name in names):
         return "output"
     if "weights" in names:
         return "weights"
@@ -134,6 +150,33 @@ def _held(problem: Problem) -> Iterator[Array]:
     seen = problem.visibility
     if seen is not None and seen.mask is not None:
         yield seen.mask
+    for step in problem.output_steps:
+        yield from _numbers_of(step).values()
+
+
+def _numbers_of(step: OutputStep) -> dict[str, Array]:
+    """What a step after the output is computed from."""
+    if isinstance(step, Gate):
+        return {"gate": step.gate}
+    if isinstance(step, Projection):
+        bias = {} if step.bias is None else {"bias": step.bias[None]}
+        return {"weight": step.weight, **bias}
+    return {"weight": step.weight} if isinstance(step, HeadProjection) else {}
+
+
+def _after(problem: Problem) -> list[dict[str, Any]]:
+    """The steps after the output, each with its formula and what it is computed from."""
+    found, before = [], "output"
+    for step in problem.output_steps:
+        numbers = {name: _packed(array) for name, array in _numbers_of(step).items()}
+        found.append({"name": step.name, "formula": step.formula(before), **numbers})
+        before = step.name
+    return found
+
+
+def _is_whole(problem: Problem) -> bool:
+    """Whether what is projected is the whole, and not what a head adds."""
+    return any(isinstance(step, Projection) for step in problem.output_steps)
 
 
 def _leading(problem: Problem, selection: Selection) -> list[dict[str, Any]]:
@@ -183,6 +226,7 @@ def _options(chosen: Problem, whole: Problem, selection: Selection) -> dict[str,
     """The steps between Q·Kᵀ and the softmax, and where the queries stand among the keys."""
     scale = next((step for step in chosen.score_steps if isinstance(step, Scale)), None)
     cap = next((step for step in chosen.score_steps if isinstance(step, Softcap)), None)
+    alibi = next((step for step in chosen.score_steps if isinstance(step, Alibi)), None)
     mask = next((step for step in chosen.score_steps if isinstance(step, Mask)), None)
     seen = None if mask is None else mask.visibility
     width = None if chosen.query is None else chosen.query.shape[-1]
@@ -190,16 +234,33 @@ def _options(chosen: Problem, whole: Problem, selection: Selection) -> dict[str,
         "scale": None if scale is None else {"factor": scale.factor, "written": scale.written},
         "width": width,
         "softcap": None if cap is None else cap.cap,
+        "alibi": None if alibi is None else {"formula": alibi.formula(""), **_packed(alibi.slopes)},
         "causal": seen is not None and seen.causal,
         "window": [None, None] if seen is None else list(seen.sides),
         "lengths": None if seen is None or seen.lengths is None else _whole(seen.lengths),
         "mask": None if seen is None or seen.mask is None else _packed(seen.mask),
-        **(_unmasked(chosen, whole, selection) if seen is None else _positions(seen)),
+        **_places(chosen, whole, selection, seen, alibi),
     }
 
 
-def _positions(seen: Visibility) -> dict[str, Any]:
-    positions = seen.positions
+def _places(
+    chosen: Problem,
+    whole: Problem,
+    selection: Selection,
+    seen: Visibility | None,
+    alibi: Alibi | None,
+) -> dict[str, Any]:
+    """Where the queries stand among the keys."""
+    if seen is not None:
+        positions = seen.positions
+    elif alibi is not None:
+        positions = alibi.positions
+    else:
+        return _unmasked(chosen, whole, selection)
+    return _standing(positions)
+
+
+def _standing(positions: Positions) -> dict[str, Any]:
     return {"rows": positions.rows.tolist(), "offset": _whole(positions.offset)}
 
 
@@ -211,15 +272,8 @@ def _unmasked(chosen: Problem, whole: Problem, selection: Selection) -> dict[str
     if rows is None or len(rows) != chosen.shape[-2]:
         rows = np.arange(chosen.shape[-2])
     offset = chosen.config.offset
-    offset = _past(whole) if offset is None else int(offset)
+    offset = whole.past if offset is None else int(offset)
     return {"rows": rows.tolist(), "offset": _whole(np.array([[offset]]))}
-
-
-def _past(problem: Problem) -> int:
-    """How many keys a cache put before those of the queries' own tokens."""
-    steps = (*problem.given, *problem.made)
-    own = next((step.shape[-2] for step in steps if step.name == "key"), None)
-    return 0 if own is None or problem.key is None else problem.key.shape[-2] - own
 
 
 def _whole(array: Array) -> dict[str, Any]:
@@ -230,8 +284,12 @@ def _whole(array: Array) -> dict[str, Any]:
 
 def _check(found: Check, dtype: Float) -> dict[str, Any]:
     parts = found._asdict()
-    for name in ("scores", "weights", "output"):
+    for name in ("scores", "weights"):
         parts[name] = [_number(number, dtype) for number in parts[name]]
+    parts["mixed"] = {
+        name: {"columns": columns, "numbers": [_number(number, dtype) for number in numbers]}
+        for name, (columns, numbers) in found.mixed.items()
+    }
     return parts
 
 

@@ -41,6 +41,17 @@ function lesson() {
   const givenWeights = given !== null && given.name === "weights" ? given : null;
   const hasWeights = data.until !== "scores";
   const hasOutput = made.value !== null;
+  const sinks = unpacked(data.sinks);
+  const slopes = data.options.alibi === null ? null : unpacked(data.options.alibi);
+
+  // The steps after the output, with what they are computed from.
+  const after = data.after.map(({ name, formula, gate, weight, bias }) => ({
+    name,
+    formula,
+    gate: unpacked(gate ?? null),
+    weight: unpacked(weight ?? null),
+    bias: unpacked(bias ?? null),
+  }));
 
   // Where the matrix of a place begins in an array whose leading axes broadcast; each index of
   // the last of them may serve a group of heads.
@@ -92,7 +103,7 @@ function lesson() {
         name: "scaled",
         wide,
         formula: (before) => `${before} × ${written}`,
-        one: (score) => (wide ? score * factor : rounded(score * factor)),
+        row: (before) => before.map((s) => (wide ? s * factor : rounded(s * factor))),
       });
     }
     if (asked.softcap !== null) {
@@ -101,11 +112,27 @@ function lesson() {
       found.push({
         name: "capped",
         formula: (before) => `${said}·tanh(${before} / ${said})`,
-        one: (score) => rounded(cap * Math.tanh(score / cap)),
+        row: (before) => before.map((s) => rounded(cap * Math.tanh(s / cap))),
+      });
+    }
+    if (slopes !== null) {
+      found.push({
+        name: "biased",
+        formula: (before) => before + asked.alibi.formula,
+        at: (place, query, key) => {
+          const position = positionOf(place, query);
+          const away = `${key} ${position < 0 ? "+" : "−"} ${Math.abs(position)}`;
+          return (before) => `${before} + ${general(numberAt(slopes, place), 6)}·(${away})`;
+        },
+        row: biased,
       });
     }
     if (masks().length) {
-      found.push({ name: "masked", formula: (before) => [before, ...masks()].join(" + ") });
+      found.push({
+        name: "masked",
+        formula: (before) => [before, ...masks()].join(" + "),
+        row: masked,
+      });
     }
     return found;
   }
@@ -118,7 +145,7 @@ function lesson() {
     const there =
       givenWeights === null ? [firstScore, ...scoreSteps().map((step) => step.name)] : [];
     if (hasWeights) there.push("weights");
-    if (hasOutput) there.push("output");
+    if (hasOutput) there.push(...mixedSteps);
     const before = new Set(["scaled", "masked"]);
     const wanted = there.filter(
       (name) =>
@@ -128,9 +155,11 @@ function lesson() {
   }
 
   function formulaOf(name) {
-    if (name === "scores") return "Q·Kᵀ";
-    if (name === "weights") return `softmax(${lastScore()})` + inDtype(" in ");
+    if (name === "scores") return data.product;
+    if (name === "weights") return `softmax(${lastScore()}${andSinks})` + inDtype(" in ");
     if (name === "output") return "weights·V";
+    const finish = after.find((step) => step.name === name);
+    if (finish !== undefined) return finish.formula;
     let before = firstScore;
     for (const step of scoreSteps()) {
       if (step.name === name) return step.formula(before);
@@ -139,14 +168,15 @@ function lesson() {
     return "";
   }
 
+  const andSinks = sinks === null ? "" : " and sinks";
   const inDtype = (before) => (data.softmaxDtype === null ? "" : before + data.softmaxDtype);
 
   // All of it in one line.
   function wholeFormula() {
-    let inner = givenScores === null ? "Q·Kᵀ" : givenScores.name;
+    let inner = givenScores === null ? data.product : givenScores.name;
     for (const step of scoreSteps()) inner = step.formula(inner);
     if (givenWeights !== null) inner = "weights";
-    else if (hasWeights) inner = `softmax(${inner})`;
+    else if (hasWeights) inner = `softmax(${inner}${andSinks})`;
     if (hasOutput) return `output = ${inner}·V`;
     return hasWeights ? `weights = ${inner}` : `scores = ${inner}`;
   }
@@ -207,8 +237,7 @@ function lesson() {
     found[firstScore] = scores;
     for (const step of scoreSteps()) {
       const before = scores;
-      scores =
-        step.name === "masked" ? masked(place, query, before, found.visible) : before.map(step.one);
+      scores = step.row(before, place, query, found.visible);
       if (givenScores !== null) {
         // a −∞ that was given hides its key, whatever is done to it
         for (let j = 0; j < KEYS; j++) if (before[j] === MINUS) scores[j] = MINUS;
@@ -219,10 +248,29 @@ function lesson() {
       for (let j = 0; j < KEYS; j++) if (found[firstScore][j] === MINUS) found.visible[j] = 0;
     }
     if (hasWeights) {
+      const sink = sinkOf(place);
       found.weights =
-        narrowed === null ? softmax(scores) : softmax(scores.map(narrowed)).map(narrowed);
+        narrowed === null
+          ? softmax(scores, sink)
+          : softmax(scores.map(narrowed), sink).map(narrowed);
     }
     return found;
+  }
+
+  // One more score in each row of a head, which no key has; null where there is none.
+  function sinkOf(place) {
+    if (sinks === null) return null;
+    const sink = numberAt(sinks, place);
+    return narrowed === null ? sink : narrowed(sink);
+  }
+
+  // ALiBi: less, the further key and query are apart; in two parts, as qkvcli adds it.
+  function biased(before, place, query) {
+    const slope = numberAt(slopes, place);
+    const own = rounded(-slope * positionOf(place, query));
+    const wide = scoreSteps().some((step) => step.wide);
+    const kept = wide ? (number) => number : rounded;
+    return before.map((score, j) => kept(kept(score + own) + rounded(slope * j)));
   }
 
   // A query's dot product with every key, or its scores as they were given.
@@ -246,7 +294,7 @@ function lesson() {
     return scores;
   }
 
-  function masked(place, query, before, visible) {
+  function masked(before, place, query, visible) {
     const [first, last] = span(place, query);
     const wide = scoreSteps().some((step) => step.wide); // the scores are held beyond their type
     return before.map((score, j) => {
@@ -259,12 +307,12 @@ function lesson() {
     });
   }
 
-  function softmax(scores) {
-    let peak = MINUS;
+  function softmax(scores, sink) {
+    let peak = sink ?? MINUS;
     for (const score of scores) peak = Math.max(peak, score); // NaN stays
     if (peak === MINUS) return new Float64Array(scores.length);
     const powers = scores.map((score) => Math.exp(score - peak));
-    const total = powers.reduce((a, b) => a + b, 0);
+    const total = powers.reduce((a, b) => a + b, sink === null ? 0 : Math.exp(sink - peak));
     return powers.map((power) => rounded(power / total));
   }
 
@@ -285,6 +333,45 @@ function lesson() {
     return sums;
   }
 
+  // The output and the steps after it; all of them have a row of numbers for each query.
+  const mixedSteps = ["output", ...after.map((step) => step.name)];
+  const isMixed = (name) => mixedSteps.includes(name);
+  const widthOf = (name) =>
+    name === "projected" ? after.at(-1).weight.shape.at(-1) : isMixed(name) ? valueWidth : KEYS;
+  const stepBefore = (name) => mixedSteps[mixedSteps.indexOf(name) - 1];
+
+  // How far the gate of a query is open, for each column of the output.
+  function gateOf(place, query) {
+    const { gate } = after.find((step) => step.name === "gated");
+    const width = gate.shape.at(-1),
+      at = begin(gate, place) + query * width;
+    return Array.from({ length: valueWidth }, (_, c) => gate.numbers[at + (width === 1 ? 0 : c)]);
+  }
+
+  // What a column of the projection is the sum of: a number for each of the step before.
+  function productsOf(place, numbers, column) {
+    const { weight } = after.at(-1);
+    const wide = weight.shape.at(-1),
+      first = begin(weight, place);
+    const own = Array.from(numbers, (_, c) => weight.numbers[first + c * wide + column]);
+    return { own, each: own.map((w, c) => w * numbers[c]) };
+  }
+
+  const biasOf = (column) => after.at(-1).bias?.numbers[column] ?? 0;
+
+  // A query's numbers of the output, or of a step after it.
+  function mixedRow(place, query, weights, name) {
+    if (name === "output") return mixed(place, weights, ALL_KEYS);
+    const numbers = mixedRow(place, query, weights, stepBefore(name));
+    if (name === "gated") {
+      const gate = gateOf(place, query);
+      return numbers.map((x, c) => x * gate[c]);
+    }
+    return Float64Array.from({ length: widthOf(name) }, (_, c) =>
+      productsOf(place, numbers, c).each.reduce((a, b) => a + b, biasOf(c)),
+    );
+  }
+
   const ALL_KEYS = Array.from({ length: KEYS }, (_, j) => j);
 
   // A whole matrix of one step, row after row: held until something changes.
@@ -292,13 +379,13 @@ function lesson() {
   function matrix(place, name) {
     const key = place.join() + name;
     if (held.has(key)) return held.get(key);
-    if (held.size * QUERIES * KEYS > 2 ** 23) held = new Map();
-    const columns = name === "output" ? valueWidth : KEYS;
+    if (held.size * QUERIES * Math.max(KEYS, widthOf(name)) > 2 ** 23) held = new Map();
+    const columns = widthOf(name);
     const found = { rows: QUERIES, columns, numbers: new Float64Array(QUERIES * columns) };
     found.visible = new Uint8Array(QUERIES * KEYS);
     for (let i = 0; i < QUERIES; i++) {
       const parts = row(place, i);
-      const line = name === "output" ? mixed(place, parts.weights, ALL_KEYS) : parts[name];
+      const line = isMixed(name) ? mixedRow(place, i, parts.weights, name) : parts[name];
       found.numbers.set(line, i * columns);
       found.visible.set(parts.visible, i * KEYS);
     }
@@ -343,6 +430,28 @@ function lesson() {
     };
   }
 
+  // The sums of the sizes of all that the numbers of a step are sums of.
+  function sizesOf(place, query, weights, name) {
+    const size = (x) => (Number.isFinite(x) ? Math.abs(x) : 0);
+    if (name === "output") {
+      const sizes = new Float64Array(valueWidth),
+        first = valueBegin(place);
+      for (let j = 0; j < KEYS; j++) {
+        for (let c = 0; c < valueWidth; c++)
+          sizes[c] += size(weights[j] * made.value.numbers[first + j * valueWidth + c]);
+      }
+      return sizes;
+    }
+    const sizes = sizesOf(place, query, weights, stepBefore(name));
+    if (name === "gated") {
+      const gate = gateOf(place, query);
+      return sizes.map((x, c) => x * size(gate[c]));
+    }
+    return Float64Array.from({ length: widthOf(name) }, (_, c) =>
+      productsOf(place, sizes, c).each.reduce((a, b) => a + size(b), size(biasOf(c))),
+    );
+  }
+
   // Whether a number is the one that qkvcli has, which is rounded to the type of the results.
   function near(own, known, allowed) {
     const result = asResult(own);
@@ -380,24 +489,15 @@ function lesson() {
           ]);
         }
       });
-      if (check.output.length) {
-        const output = mixed(place, parts.weights, ALL_KEYS);
-        const sizes = new Float64Array(valueWidth),
-          first = valueBegin(place);
-        for (let j = 0; j < KEYS; j++) {
-          for (let c = 0; c < valueWidth; c++) {
-            const size = Math.abs(
-              parts.weights[j] * made.value.numbers[first + j * valueWidth + c],
-            );
-            if (Number.isFinite(size)) sizes[c] += size;
-          }
-        }
-        check.columns.forEach((c, n) => {
-          const what = `output of ${titled(place, ": ")}${nameOf("query", query)}, column ${valueColumn(c)}`;
+      for (const [name, { columns, numbers }] of Object.entries(check.mixed)) {
+        const own = mixedRow(place, query, parts.weights, name);
+        const sizes = sizesOf(place, query, parts.weights, name);
+        columns.forEach((c, n) => {
+          const what = `${name} of ${titled(place, ": ")}${nameOf("query", query)}, column ${mixedColumn(name, c)}`;
           pairs.push([
             what,
-            output[c],
-            check.output[n],
+            own[c],
+            numbers[n],
             sizes[c] * allowed.power + tiny * (1 + sizes[c]),
           ]);
         });
@@ -504,6 +604,7 @@ function lesson() {
     const side = kind === "query" ? data.queries : data.keys;
     return side === null ? String(i) : (side.names ?? side.labels)[i];
   };
+  const mixedColumn = (name, c) => (name === "projected" ? String(c) : valueColumn(c));
   const valueColumn = (c) => (data.valueColumns === null ? String(c) : data.valueColumns[c]);
 
   // Which matrix it is: "batch 0, head 3".
@@ -551,7 +652,12 @@ function lesson() {
     FAR = 20;
   // Of vectors that are wider only the largest numbers are shown, and fewer where they do not fit.
   const SHOWN = 4;
-  const shown = { score: SHOWN, output: SHOWN };
+  const shown = { score: SHOWN, output: SHOWN, gated: SHOWN, projected: SHOWN };
+  const showAll = () => {
+    for (const name of Object.keys(shown)) shown[name] = SHOWN;
+  };
+  // The part of an explanation that a step is told in.
+  const partOf = (step) => (step === "weights" || isMixed(step) ? step : "score");
   const isWide = (part, width, numbers) =>
     width > (shown[part] < SHOWN ? shown[part] : isWhole(numbers) ? 8 : 5);
   const DECIMALS = data.digits, // of what is shown; an explanation of none would say nothing
@@ -605,6 +711,9 @@ function lesson() {
       visible: parts.visible,
       scores: parts[lastScore()] ?? null,
     };
+    // what the softmax is taken of
+    if (found.scores !== null && found.weights !== null && narrowed !== null)
+      found.scores = found.scores.map(narrowed);
     found.seen = parts.visible.reduce((a, b) => a + b, 0);
     found.isSeen = parts.visible[j] === 1;
     found.hidden = hiding(place, i, j);
@@ -614,6 +723,7 @@ function lesson() {
       let before = firstScore;
       for (const step of scoreSteps()) {
         const link = { ...step, before: parts[before][j], after: parts[step.name][j] };
+        if (step.at !== undefined) link.formula = step.at(place, i, j);
         const moved = link.after !== link.before && link.after !== MINUS;
         if (step.name !== "masked" || moved) found.links.push(link);
         before = step.name;
@@ -636,12 +746,16 @@ function lesson() {
 
   // e^(score − shift) of each key: scores far from 0 have the largest taken off first.
   function powersOf(found) {
-    let peak = MINUS;
+    const sink = sinkOf(found.place);
+    let peak = sink ?? MINUS;
     found.scores.forEach((score, j) => {
       if (found.visible[j] && score > peak) peak = score;
     });
     found.shift = Number.isFinite(peak) && Math.abs(peak) > FAR ? peak : 0;
     found.powers = found.scores.map((s, j) => (found.visible[j] ? Math.exp(s - found.shift) : 0));
+    found.sink = sink === null ? null : sink - found.shift;
+    found.total = found.powers.reduce((a, b) => a + b, sink === null ? 0 : Math.exp(found.sink));
+    found.sunk = sink === null ? 0 : Math.exp(found.sink) / found.total;
   }
 
   // The masks that hide a key.
@@ -728,21 +842,24 @@ function lesson() {
     }
     if (found.rank === null) return [...pair, ": weight 0, since ", key(found.key), " is hidden"];
     const weight = [": weight ", strong(share(found.weight, DIGITS))];
-    if (found.seen === 1) return [...pair, ...weight, ", the only key that it sees"];
+    const sunk = sinks !== null;
+    const besides = sunk ? " besides the sink" : "";
+    if (found.seen === 1) return [...pair, ...weight, `, the only key that it sees${besides}`];
     const of = found.seen === KEYS ? `${KEYS}` : `the ${found.seen} that it sees`;
-    const equal = share(1 / found.seen, DIGITS);
-    return [...pair, ...weight, `, ${ranked(found)} of ${of}; equal shares would be ${equal}`];
+    const equal = share(1 / (found.seen + (sunk ? 1 : 0)), DIGITS);
+    const shares = `equal shares ${sunk ? "with the sink " : ""}would be ${equal}`;
+    return [...pair, ...weight, `, ${ranked(found)} of ${of}; ${shares}`];
   }
 
-  // The heading of a number of the output.
-  function outputLine(found, column) {
-    const value = mixed(found.place, found.weights, ALL_KEYS)[column];
+  // The heading of a number of the output, or of a step after it.
+  function outputLine(found, step, column) {
+    const value = mixedRow(found.place, found.query, found.weights, step)[column];
     const of = [
       titled(found.place, ": "),
-      "output(",
+      `${step}(`,
       query(found),
       "), column ",
-      bdi(valueColumn(column)),
+      bdi(mixedColumn(step, column)),
     ];
     return [...of, ": ", strong(number(value, DIGITS, false))];
   }
@@ -750,11 +867,50 @@ function lesson() {
   const strong = (text) => element("strong", {}, text);
   const line = (...parts) => element("p", {}, ...parts);
 
-  function madeBy(...names) {
-    return names
+  const madeBy = (name) => (name in data.madeBy ? `${name[0]} = ${data.madeBy[name]}` : null);
+
+  // How the query and the key were made, and where they stand if they were turned by that: beside
+  // the title where it is short.
+  function tellMade(found) {
+    const turned = "query" in data.turned && "key" in data.turned;
+    const cached = found.key < data.past;
+    const place = {
+      query: () => turnedAt("query", found.place, found.query),
+      key: () =>
+        cached ? found.key : turnedAt("key", found.place, found.key - data.past),
+    };
+    const told = ["query", "key"]
       .filter((name) => name in data.madeBy)
-      .map((name) => `, ${name[0].toUpperCase()} = ${data.madeBy[name]}`)
-      .join("");
+      .map((name) => {
+        const old = name === "key" && cached;
+        const how = old
+          ? `${name[0]} is from the cache${turned ? ", turned already" : ""}`
+          : madeBy(name);
+        return how + (turned ? `, at position ${place[name]()}` : "");
+      });
+    if (!turned) {
+      const width = told.join(", ").length;
+      return width > BESIDE ? [[], told.map((text) => line(text))] : [told, []];
+    }
+    return [[], [...told.map((text) => line(text)), apart(found, place.query(), place.key())]];
+  }
+
+  const BESIDE = 40; // letters, for what stands beside a title
+
+  const turnedAt = (name, place, i) =>
+    data.turned[name].rows[i] + numberAt(data.turned[name].offset, place);
+
+  // How far apart a query and a key stand that were turned.
+  function apart(found, at, other) {
+    if (at === other) return line("both stand at one position: they are turned alike");
+    const side = `${Math.abs(other - at)} ${other > at ? "after" : "before"}`;
+    return line(
+      "k(",
+      key(found.key),
+      `) stands ${side} q(`,
+      query(found),
+      "): only the difference between their rotations matters",
+    );
   }
 
   // 1: the dot product, and what is done to it.
@@ -764,6 +920,7 @@ function lesson() {
     if (givenScores !== null) {
       parts.push(element("h3", {}, element("b", {}, "1"), " ", `score = ${said}, as given`));
     } else {
+      const [beside, below] = tellMade(found);
       parts.push(
         element(
           "h3",
@@ -775,8 +932,9 @@ function lesson() {
           ")·k(",
           key(found.key),
           ")",
-          madeBy("query", "key"),
+          beside.map((told) => `, ${told}`).join(""),
         ),
+        ...below,
       );
       parts.push(products(found), line("sum ", strong(said)));
     }
@@ -878,8 +1036,9 @@ function lesson() {
     } else {
       const shifted = found.scores.map((score) => score - found.shift);
       const seen = ALL_KEYS.filter((j) => found.visible[j]);
-      const whole = seen.every((j) => Number.isInteger(shifted[j]));
-      const exponent = (j) => power(shifted[j] === 0 ? "0" : number(shifted[j], EXACT, whole));
+      const whole = [...seen.map((j) => shifted[j]), found.sink ?? 0].every(Number.isInteger);
+      const raised = (score) => power(score === 0 ? "0" : number(score, EXACT, whole));
+      const exponent = (j) => raised(shifted[j]);
       const spoken =
         seen.length > WRITTEN_OUT ? strongest(found).filter((j) => found.visible[j]) : seen;
       const more = seen.length - spoken.length;
@@ -887,14 +1046,15 @@ function lesson() {
         n ? " + " : "",
         j === found.key ? element("mark", {}, exponent(j)) : exponent(j),
       ]);
-      const total = found.powers.reduce((a, b) => a + b, 0);
+      const sink = found.sink === null ? "" : [" + ", raised(found.sink), " (sink)"];
       parts.push(
         "weight = ",
         element("mark", {}, exponent(found.key)),
         " / (",
         sum,
-        more ? ` + … ${counted(more)} more)` : ")",
-        ` = ${four(found.powers[found.key])} / ${four(total)} = `,
+        more ? ` + … ${counted(more)} more` : "",
+        sink,
+        `) = ${four(found.powers[found.key])} / ${four(found.total)} = `,
         strong(weight),
         kind,
       );
@@ -919,6 +1079,7 @@ function lesson() {
     const rest = ALL_KEYS.filter((j) => found.visible[j] && !picked.includes(j));
     const lines = picked.map((j) => [key(j), found.weights[j], [j]]);
     if (rest.length) lines.push([`${counted(rest.length)} more`, sumOf(found.weights, rest), rest]);
+    if (sinks !== null) lines.push(["sink", found.sunk, []]);
     return element(
       "div",
       { class: "scroll" },
@@ -949,7 +1110,7 @@ function lesson() {
   const sumOf = (numbers, at) => at.reduce((sum, j) => sum + numbers[j], 0);
 
   function ofOutput(found, keys) {
-    if (found.shares === null || keys.some((j) => !Number.isFinite(found.shares[j]))) return "";
+    if (found.shares === null || !keys.length || keys.some((j) => !Number.isFinite(found.shares[j]))) return "";
     return `${percent(sumOf(found.shares, keys))} of output`;
   }
 
@@ -1006,11 +1167,98 @@ function lesson() {
         ") = ",
         sum,
         dots,
-        madeBy("value"),
+        "value" in data.madeBy
+          ? `, ${madeBy("value")}${data.past ? " after the cache" : ""}`
+          : "",
       ),
       table,
       unlike(found),
     );
+  }
+
+  // The columns of a step that are shown: all of them, or the one looked at and the largest.
+  function columnsOf(name, numbers, column) {
+    const columns = Array.from(numbers, (_, c) => c);
+    if (!isWide(name, numbers.length, numbers)) return columns;
+    const size = (c) =>
+      c === column || Number.isNaN(numbers[c]) ? Infinity : Math.abs(numbers[c]);
+    const kept = columns.sort((a, b) => size(b) - size(a) || a - b).slice(0, shown[name]);
+    return column === null ? kept : [column, ...kept.filter((c) => c !== column)];
+  }
+
+  // Some columns of a table of several rows, and how many there are besides.
+  function someColumns(name, rows, columns, column) {
+    const more = rows[0][1].length - columns.length;
+    const write = texts(
+      rows.flatMap(([, numbers]) => [...numbers]),
+      DIGITS,
+    );
+    const table = sheet(
+      ["column", ...columns.map((c) => bdi(mixedColumn(name, c))), ...(more ? [`${more} more`] : [])],
+      rows.map(([said, numbers]) => [
+        said,
+        ...columns.map((c) => write(numbers[c])),
+        ...(more ? [""] : []),
+      ]),
+      column === null ? -1 : columns.indexOf(column) + 1,
+    );
+    table.querySelector("tbody tr:last-child").classList.add("total");
+    return table;
+  }
+
+  // The next part: the output times its gate.
+  function tellGated(found, title, column) {
+    const output = mixedRow(found.place, found.query, found.weights, "output");
+    const gated = mixedRow(found.place, found.query, found.weights, "gated");
+    const gate = gateOf(found.place, found.query);
+    const single = after[0].gate.shape.at(-1) === 1 && valueWidth > 1;
+    const rows = [
+      [["output(", query(found), ")"], output],
+      ...(single ? [] : [["gate", gate]]),
+      [["gated(", query(found), ")"], gated],
+    ];
+    const how = single
+      ? `${share(gate[0], DIGITS)}, the head's sigmoid(X·Wg)`
+      : "gate, gate = sigmoid(X·Wg)";
+    const heading = [...title, " = output(", query(found), `) × ${how}`];
+    return element(
+      "section",
+      { "data-part": "gated" },
+      element("h3", {}, heading),
+      someColumns("gated", rows, columnsOf("gated", gated, column), column),
+    );
+  }
+
+  // The last part: the numbers before, times Wo; of a column that is looked at, as a sum.
+  function tellProjected(found, title, column) {
+    const name = stepBefore("projected");
+    const numbers = mixedRow(found.place, found.query, found.weights, name);
+    const whole = mixedRow(found.place, found.query, found.weights, "projected");
+    const many = data.manyHeads;
+    const { bias } = after.at(-1);
+    const how = many ? ", with this head's rows of Wo" : bias === null ? "" : " + bo";
+    const told = [element("h3", {}, [...title, ` = ${name}(`, query(found), `)·Wo${how}`])];
+    if (column === null) {
+      const rows = [[["projected(", query(found), ")"], whole]];
+      told.push(someColumns("projected", rows, columnsOf("projected", whole, null), null));
+    } else {
+      const { own, each } = productsOf(found.place, numbers, column);
+      const rows = [
+        [[`${name}(`, query(found), ")"], numbers],
+        [`Wo, column ${column}`, own],
+        ["product", each],
+      ];
+      const sum = bias === null ? "sum " : `sum, and bo ${number(biasOf(column), DIGITS)}: `;
+      told.push(
+        someColumns("gated", rows, columnsOf("projected", each, null), null),
+        line(sum, strong(number(whole[column], DIGITS, false))),
+      );
+    }
+    if (many) {
+      const all = data.bias ? "the sum over all heads, and bo," : "the sum over all heads";
+      told.push(line(`what this head adds: ${all} is the layer's output`));
+    }
+    return element("section", { "data-part": "projected" }, ...told);
   }
 
   // A key that weighs less than another, and adds more.
@@ -1038,13 +1286,21 @@ function lesson() {
 
   // All that there is to say of one cell.
   function tell(found, step, column) {
+    const own = (...names) => (names.includes(step) ? column : null);
     const parts = [
-      element("h2", {}, column === null ? headline(found, step) : outputLine(found, column)),
+      element("h2", {}, column === null ? headline(found, step) : outputLine(found, step, column)),
     ];
     if (found.scores !== null) parts.push(tellScore(found));
     if (found.weights !== null && found.seen) {
       parts.push(tellWeight(found));
-      if (hasOutput) parts.push(tellOutput(found, column));
+      if (hasOutput) {
+        parts.push(tellOutput(found, own("output", "gated")));
+        after.forEach(({ name }, n) => {
+          const title = [element("b", {}, String(4 + n)), ` ${name}(`, query(found), ")"];
+          const told = name === "gated" ? tellGated : tellProjected;
+          parts.push(told(found, title, name === "gated" ? own("output", "gated") : own(name)));
+        });
+      }
     }
     return parts;
   }
@@ -1138,15 +1394,15 @@ function lesson() {
 
   // What is said of a cell, in words.
   function cellText(step, place, i, column, value, visible) {
-    if (step === "output")
-      return `output of ${isolated(nameOf("query", i))}, column ${isolated(valueColumn(column))}: ${number(value, DECIMALS, false)}`;
+    if (isMixed(step))
+      return `${step} of ${isolated(nameOf("query", i))}, column ${isolated(mixedColumn(step, column))}: ${number(value, DECIMALS, false)}`;
     const pair = `${isolated(nameOf("query", i))} → ${isolated(nameOf("key", column))}`;
     const said =
       step === "weights"
         ? `weight ${share(value, DECIMALS)}`
         : `${step === "scores" ? "score" : step} ${number(value, DECIMALS)}`;
-    const before = step === "scores" || step === "scaled" || step === "capped";
-    if (visible || before) return `${pair}: ${said}`;
+    const unmasked = step !== "weights" && step !== "masked";
+    if (visible || unmasked) return `${pair}: ${said}`;
     const by = hiding(place, i, column);
     return `${pair}: hidden${by.length ? ` by the ${by.join(" and the ")}` : ""}`;
   }
@@ -1172,7 +1428,8 @@ function lesson() {
     return (fitsGrid(found) ? grid : canvas)(step, place, found, heat);
   }
 
-  const columnLabel = (step, c) => (step === "output" ? valueColumn(c) : labelOf(data.keys, c));
+  const columnLabel = (step, c) =>
+    isMixed(step) ? mixedColumn(step, c) : labelOf(data.keys, c);
 
   function grid(step, place, found, heat) {
     const { rows, columns, numbers } = found;
@@ -1271,7 +1528,7 @@ function lesson() {
         ]
           .join(" ")
           .trim(),
-        "aria-label": `${step}${place.length ? ` of ${titled(place)}` : ""}: a row for each query, a column for each ${step === "output" ? "number" : "key"}`,
+        "aria-label": `${step}${place.length ? ` of ${titled(place)}` : ""}: a row for each query, a column for each ${isMixed(step) ? "number" : "key"}`,
       },
       element("thead", {}, head),
       element("tbody", {}, body),
@@ -1428,7 +1685,7 @@ function lesson() {
 
   // The title of a step: its name, its formula, and its shapes for one head.
   function stepTitle(step) {
-    const columns = step === "output" ? valueWidth : KEYS;
+    const columns = widthOf(step);
     const pair = (a, b) => `(${a}, ${b})`;
     let shapes = pair(QUERIES, columns);
     if (step === "scores" && made.query !== null) {
@@ -1436,6 +1693,12 @@ function lesson() {
       shapes = `${pair(QUERIES, width)}·${pair(width, KEYS)} → ${shapes}`;
     }
     if (step === "output") shapes = `${pair(QUERIES, KEYS)}·${pair(KEYS, valueWidth)} → ${shapes}`;
+    if (step === "gated") {
+      const width = after[0].gate.shape.at(-1);
+      shapes = `${shapes} × ${pair(QUERIES, width)} → ${shapes}`;
+    }
+    if (step === "projected")
+      shapes = `${pair(QUERIES, valueWidth)}·${pair(valueWidth, columns)} → ${shapes}`;
     const formula = step === given?.name ? " as given " : ` = ${formulaOf(step)} `;
     return [strong(step), formula, element("small", {}, shapes)];
   }
@@ -1453,14 +1716,14 @@ function lesson() {
   };
 
   const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
-  const across = () => (state.step === "output" ? "column" : "key");
+  const across = () => (isMixed(state.step) ? "column" : "key");
 
   // What is where the marker stands: the value, and the text that is said of it.
   function current() {
     const found = matrix(state.place, state.step),
       column = state[across()];
     const value = found.numbers[state.query * found.columns + column];
-    const visible = state.step === "output" || !isHidden(state.step, found, state.query, column);
+    const visible = !isHidden(state.step, found, state.query, column);
     return {
       found,
       column,
@@ -1472,6 +1735,7 @@ function lesson() {
   function draw() {
     if (!steps().includes(state.step))
       state.step = steps().includes("weights") ? "weights" : steps().at(-1);
+    if (isMixed(state.step)) state.column = clamp(state.column, widthOf(state.step));
     part("formula").textContent = wholeFormula();
     part("steps").replaceChildren(
       ...steps()
@@ -1574,14 +1838,14 @@ function lesson() {
       "×",
     );
     close.addEventListener("click", () => shut());
-    const column = state.step === "output" ? state.column : null;
+    const column = isMixed(state.step) ? state.column : null;
     const found = explained(state.place, state.query, state.key);
     bound();
     const write = () => panel.replaceChildren(close, ...tell(found, state.step, column));
-    shown.score = shown.output = SHOWN;
+    showAll();
     write();
     while (narrower(panel)) write();
-    const looked = { weights: "weights", output: "output" }[state.step] ?? "score";
+    const looked = partOf(state.step);
     panel.querySelector(`[data-part="${looked}"]`)?.classList.add("now");
     aim();
   }
@@ -1654,7 +1918,7 @@ function lesson() {
     if (numbers.length) parts.push(`h=${numbers.at(-1)}`);
     if (numbers.length > 1) parts.push(`b=${numbers.slice(0, -1).join(",")}`);
     parts.push(`s=${state.step}`);
-    if (state.step === "output" && state.open) parts.push(`c=${state.column}`);
+    if (isMixed(state.step) && state.open) parts.push(`c=${state.column}`);
     try {
       history.replaceState(null, "", `#${parts.join("&")}`);
     } catch {
@@ -1677,7 +1941,7 @@ function lesson() {
     if (steps().includes(told.get("s"))) state.step = told.get("s");
     const i = whole("q", QUERIES),
       j = whole("k", KEYS),
-      c = whole("c", valueWidth);
+      c = isMixed(state.step) ? whole("c", widthOf(state.step)) : null;
     if (i !== null) state.query = i;
     if (i !== null && j === null && hasWeights) state.key = heaviest(row(state.place, i).weights);
     if (j !== null) state.key = j;
@@ -1785,7 +2049,7 @@ function lesson() {
     }
     const found = matrix(state.place, state.step),
       [i, column] = at;
-    const visible = state.step === "output" || !isHidden(state.step, found, i, column);
+    const visible = !isHidden(state.step, found, i, column);
     part("readout").textContent = cellText(
       state.step,
       state.place,
@@ -1916,6 +2180,10 @@ function lesson() {
 
   // ---- Q, K and V, to be edited where they are small -------------------------------------------
 
+  // Numbers that were normed or turned are those that enter the dot product.
+  const entering = Object.values(data.madeBy).some((told) => told.includes("→"))
+    ? ", as they enter the dot product"
+    : "";
   const SMALL = { tokens: 12, width: 16 };
   const SIDES = [
     ["query", "Q", "q"],
@@ -1936,7 +2204,7 @@ function lesson() {
     const summary = element(
       "summary",
       {},
-      `${said}${titled(state.place) && ` of ${titled(state.place)}`}: change a number, and all is computed anew`,
+      `${said}${titled(state.place) && ` of ${titled(state.place)}`}${entering}: change a number, and all is computed anew`,
     );
     details.replaceChildren(summary, element("div", { class: "sides" }, sides.map(editable)));
   }
@@ -2043,12 +2311,12 @@ function lesson() {
   // A heat map that fits, with the cell that is explained.
   function onSheet(step) {
     const map = heatMap(step, state.place);
-    const column = step === "output" ? state.column : state.key;
+    const column = isMixed(step) ? clamp(state.column, widthOf(step)) : state.key;
     const cell = map.querySelector(`[data-row="${state.query}"][data-column="${column}"]`);
     cell?.setAttribute("aria-selected", "true");
     const marker = map.querySelector(".marker");
     if (marker !== null) put(marker, matrix(state.place, step), column);
-    const columns = step === "output" ? valueWidth : KEYS;
+    const columns = widthOf(step);
     if (columns > 8) map.firstElementChild.classList.add("endless");
     if (columns > 12) map.firstElementChild.classList.add("tight");
     return map;
@@ -2061,12 +2329,13 @@ function lesson() {
 
   function onPaper() {
     const found = explained(state.place, state.query, state.key);
-    shown.score = shown.output = SHOWN;
+    showAll();
     printed = true;
     part("print").replaceChildren(
       ...steps().map((step) => {
-        const told = tell(found, step, step === "output" ? state.column : null);
-        const looked = { weights: "weights", output: "output" }[step] ?? "score";
+        const column = isMixed(step) ? clamp(state.column, widthOf(step)) : null;
+        const told = tell(found, step, column);
+        const looked = partOf(step);
         const kept = told.filter(
           (child) => child.tagName === "H2" || child.dataset.part === looked,
         );

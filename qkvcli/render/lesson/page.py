@@ -102,7 +102,7 @@ def _formula(problem: Problem, held: dict[str, Any]) -> str:
     if problem.weights is not None:
         told = "weights"
     else:
-        told = "Q·Kᵀ" if problem.scores is None else problem.first_score
+        told = problem.product if problem.scores is None else problem.first_score
         for step in problem.score_steps:
             told = step.formula(told)
         if held["until"] == "scores":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qkvcli.core.config import SCORES
+from qkvcli.core.config import MIXED, SCORES
 from qkvcli.core.operands import Array
 from qkvcli.core.patches import Fit, patches
 from qkvcli.core.problem import Problem
@@ -88,7 +88,7 @@ def static(problem: Problem, held: dict[str, Any], selection: Selection) -> Iter
     if len(apart.leading) > 2:  # the rows are chosen first, and then one of the matrices
         apart, first = apart.with_matrix((0,) * len(apart.leading)), first._replace(heads=None)
         first = first._replace(batches=None)
-    names = tuple(name for name in (*SCORES, "weights", "output") if name in held["steps"])
+    names = tuple(name for name in (*SCORES, "weights", *MIXED) if name in held["steps"])
     place = tuple(axis["numbers"][0] for axis in held["leading"])
     for view in views(apart, held["until"], names, first):
         [matrix] = view.matrices()
