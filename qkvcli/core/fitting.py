@@ -53,7 +53,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     ready: dict[str, Any] = {}
     given, made = list[Step](), list[Step]()
     rotation = Rotation.of(config, operands.cos, operands.sin)
-    starts = {} if rotation is None else _starts(config, operands)
+    starts = {} if rotation is None else starts_of(config, operands)
     for name in PARTS:
         side = getattr(operands, name)
         if side is None:
@@ -90,7 +90,7 @@ def _past_of(operands: Operands) -> int:
     return 0 if key is None or key.past is None or key.past.array.ndim < 2 else key.past.shape[-2]
 
 
-def _starts(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
+def starts_of(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
     """Where the first query, and the first key after a cache, stand when they are turned.
 
     As many keys as queries are of the same tokens, and go with them wherever those stand.
@@ -107,23 +107,6 @@ def _starts(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
             heads = () if config.head_counts is None else (config.head_counts[0],)
             found[name] = offset_of(config, (*leading, *heads, rows, width), past)
     return found
-
-
-def reference_of(config: AttentionConfig, operands: Operands, until: Stage = "output") -> Problem:
-    """The same problem in float64, of the numbers that its own dtype holds.
-
-    Its results are right to far below what any narrower type can tell. A softmax that was to be
-    taken in a narrower type than that of the results stays so. Raises what `problem_of` does.
-    """
-    own: Float = np.dtype(config.dtype) if config.dtype else result_dtype(operands.numeric())
-    softmax = config.softmax_dtype
-    narrow = softmax if softmax is not None and np.dtype(softmax) < own else None
-    exact = replace(config, dtype=None, softmax_dtype=narrow)
-
-    def wide(operand: Operand) -> Operand:
-        return replace(operand, array=converted(rounded(operand, own).array, np.float64))
-
-    return problem_of(exact, operands.numbers(wide), until)
 
 
 def _of_values(step: Operand, problem: Problem) -> int:

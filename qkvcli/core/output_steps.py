@@ -4,6 +4,7 @@ Heads are apart where some of them are chosen, or computed one by one. A gate ac
 number alone, and a projection of joined heads is the sum of what each head adds to it.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -51,6 +52,10 @@ class OutputStep:
         """The step, apart, for one matrix among the leading axes."""
         return self
 
+    def changed(self, change: Callable[[Array], Array]) -> "OutputStep":
+        """The step with other numbers."""
+        return self
+
     def __call__(self, output: Array) -> Array:
         """The step, done to the output, or to the step before."""
         raise NotImplementedError
@@ -76,6 +81,9 @@ class Gate(OutputStep):
         if self.merged:
             return (before, " × ", (*leading[:-1], rows, self.columns))
         return (before, " × ", self.gate.shape)
+
+    def changed(self, change: Callable[[Array], Array]) -> "Gate":
+        return Gate(change(self.gate), self.merged, self.columns)
 
     def apart(self) -> "Gate":
         return Gate(self.gate, False, self.columns)
@@ -127,6 +135,10 @@ class Projection(OutputStep):
         *leading, rows, _ = before
         return (*(leading[:-1] if self.join else leading), rows, self.weight.shape[-1])
 
+    def changed(self, change: Callable[[Array], Array]) -> "Projection":
+        bias = None if self.bias is None else change(self.bias)
+        return Projection(change(self.weight), bias, self.heads, self.join)
+
     def apart(self) -> OutputStep:
         if self.heads is None:
             return self
@@ -159,6 +171,9 @@ class HeadProjection(OutputStep):
     def shape(self, before: Shape) -> Shape:
         return (*before[:-1], self.weight.shape[-1])
 
+    def changed(self, change: Callable[[Array], Array]) -> "HeadProjection":
+        return HeadProjection(change(self.weight))
+
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "HeadProjection":
         return HeadProjection(along(self.weight, axis, numbers))
 
@@ -167,3 +182,36 @@ class HeadProjection(OutputStep):
 
     def __call__(self, output: Array) -> Array:
         return attention.projected(output, self.weight)
+
+
+class Taken(OutputStep):
+    """Somebody's output, or what comes of a gate on it, in place of what is computed.
+
+    ``array`` (…, H, L_q, d_v) has its heads apart; ``merged`` says whether they are to be joined.
+    """
+
+    name = "output"
+
+    def __init__(self, array: Array, merged: bool) -> None:
+        self.array, self.merged = array, merged
+
+    def formula(self, before: str) -> str:
+        return "given"
+
+    def terms(self, before: Shape) -> tuple[Shape | str, ...]:
+        return ()
+
+    def apart(self) -> "Taken":
+        return Taken(self.array, False)
+
+    def for_rows(self, rows: Array) -> "Taken":
+        return Taken(self.array[..., rows, :], self.merged)
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Taken":
+        return Taken(along(self.array, axis, numbers), self.merged)
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Taken":
+        return Taken(matrix_at(self.array, index), self.merged)
+
+    def __call__(self, output: Array) -> Array:
+        return attention.merge_heads(self.array) if self.merged else self.array

@@ -214,11 +214,11 @@ class Rotation(NamedTuple):
             )
             return attention.rotated(rows, cos, sin, interleaved)
         turned = np.empty(np.broadcast_shapes(rows.shape, (*start.shape[:-2], 1, 1)), rows.dtype)
-        frequencies = _frequencies(self.base or 1.0, width)
-        within = _turns(np.arange(min(_AT_ONCE, rows.shape[-2]))[:, None], frequencies)
+        each = _frequencies(self.base or 1.0, width)
+        within = _turns(np.arange(min(_AT_ONCE, rows.shape[-2]))[:, None], each)
         for first in range(0, rows.shape[-2], _AT_ONCE):
             some = slice(first, min(first + _AT_ONCE, rows.shape[-2]))
-            begin = _turns(start + first, frequencies)  # (…, 1, N/2)
+            begin = _turns(start + first, each)  # (…, 1, N/2)
             angles = begin * within[: some.stop - first]  # e^ia·e^ib turns by a + b
             cos, sin = (part.astype(rows.dtype) for part in (angles.real, angles.imag))
             turned[..., some, :] = attention.rotated(rows[..., some, :], cos, sin, interleaved)

@@ -7,13 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qkvcli.core import attention
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.tolerance import narrowed
 from qkvcli.core.compare.turned import Turn
 from qkvcli.core.config import Kind
-from qkvcli.core.dense import output_of, score_arrays, weights_of
+from qkvcli.core.dense import output_arrays, output_of, score_arrays, weights_of
+from qkvcli.core.dtypes import Float
 from qkvcli.core.operands import Array, Operand
+from qkvcli.core.output_steps import Gate
+from qkvcli.core.positions import Rotation, Table, distances
 from qkvcli.core.problem import Problem
-from qkvcli.core.score_steps import Softcap
+from qkvcli.core.score_steps import Alibi, ScoreStep, Softcap
 
 SAMPLE = 2**20
 """Of how many scores it is measured what rounding does."""
@@ -37,19 +42,29 @@ ATTENTION = Ways()
 
 
 def plain_errors(
-    problem: Problem, kind: Kind, sample: int = SAMPLE, ways: Ways = ATTENTION
+    problem: Problem,
+    kind: Kind,
+    sample: int = SAMPLE,
+    ways: Ways = ATTENTION,
+    reference: Reference | None = None,
+    on_the_way: bool = True,
 ) -> dict[str, Off]:
     """How far off each step is where inputs and steps are rounded to a type, one by one.
 
-    Measured on queries of up to ``sample`` scores.
+    Measured on queries of up to ``sample`` scores. Where it is the problem of a ``reference``,
+    that is from what was given on; else from Q, K and V on. Those steps that make them are left
+    out unless ``on_the_way``.
     """
     each = math.prod(problem.shape[:-2]) * max(problem.shape[-1], 1)
     count = problem.shape[-2]
     taken = min(max(sample // max(each, 1), 1), count)
-    part = problem.with_rows(np.arange(taken) * count // max(taken, 1))
+    rows = np.arange(taken) * count // max(taken, 1)
+    begun = problem if reference is None else _begun(reference, kind)
+    if not on_the_way:
+        problem, begun = replace(problem, made=()), replace(begun, made=())
     exact, plain = (
-        _arrays(part, lambda array: array, ways),
-        _arrays(_narrow(part, kind), _rounder(kind), ways),
+        _arrays(problem.with_rows(rows), lambda array: array, ways),
+        _arrays(_narrow(begun.with_rows(rows), kind), _rounder(kind), ways),
     )
     errors = {}
     for name, array in plain.items():
@@ -67,6 +82,71 @@ def _rounder(kind: Kind) -> Turn:
     return lambda array: narrowed(array, kind).astype(work)
 
 
+def _begun(reference: Reference, kind: Kind) -> Problem:
+    """The reference with its Q, K, V and gate made step by step in a type."""
+    rounder, recipe = _rounder(kind), reference.written
+
+    def narrow(operand: Operand) -> Operand:
+        return replace(operand, array=rounder(operand.array))
+
+    recipe = recipe.changed(lambda _, side: side.changed(narrow))
+    if recipe.rotation is not None:
+        recipe = replace(recipe, rotation=_PlainRotation.of_kind(recipe.rotation, kind))
+    problem = reference.made(recipe, rounder) or reference.problem
+    query, gate = recipe.sides.get("query"), reference.operands.gate
+    if gate is None or query is None:
+        return problem
+    with np.errstate(all="ignore"):
+        opening = rounder(attention.projected(query.given.array, rounder(gate.array)))
+    other = reference.changed(lambda whole: opened(whole, attention.sigmoid(opening)))
+    return replace(problem, output_steps=other.output_steps)
+
+
+def opened(whole: Problem, gate: Array) -> Problem:
+    """A whole problem whose gate is as far open as ``gate`` (…, L_q, H·d_v or H) says."""
+    heads = whole.merged_heads
+    apart = gate if heads is None else attention.split_heads(gate, heads)
+    steps = (
+        Gate(apart, step.merged, step.columns) if isinstance(step, Gate) else step
+        for step in whole.output_steps
+    )
+    return replace(whole, output_steps=tuple(steps))
+
+
+class _PlainRotation(Rotation):
+    """A rotation whose angles are computed in float32, and which rounds on the way."""
+
+    kind: Kind
+
+    @classmethod
+    def of_kind(cls, rotation: Rotation, kind: Kind) -> "_PlainRotation":
+        """A rotation as a plain kernel of a type computes it."""
+        found = cls(*rotation)
+        found.kind = kind
+        return found
+
+    def turned(self, side: Operand, start: Array, batched: bool = True) -> Array:
+        rounder, rows = _rounder(self.kind), side.array
+        if self.table is not None:
+            tables = (replace(t, array=rounder(t.array.astype(np.float64))) for t in self.table)
+            return self._replace(table=Table(*tables)).exactly(side, start, batched)
+        dtype: Float = np.dtype(np.float64 if self.kind == "float64" else np.float32)
+        width = rows.shape[-1] if self.width is None else self.width
+        exponents = (np.arange(0, width, 2) / width).astype(dtype)
+        places: Array = (start + np.arange(rows.shape[-2])[:, None]).astype(dtype)
+        angles = places / np.power(np.array(self.base or 1.0, dtype), exponents)
+        cos, sin = rounder(np.cos(angles)), rounder(np.sin(angles))
+        interleaved = self.pairs == "interleaved"
+        turned = rounder(attention.rotated(rows, cos, np.zeros_like(cos), interleaved))
+        turned += rounder(attention.rotated(rows, np.zeros_like(sin), sin, interleaved))
+        turned[..., width:] = rows[..., width:]
+        return turned
+
+    def exactly(self, side: Operand, start: Array, batched: bool) -> Array:
+        """The rotation without any rounding of its own."""
+        return Rotation(*self).turned(side, start, batched)
+
+
 def _narrow(problem: Problem, kind: Kind) -> Problem:
     """The problem with its operands as a type holds them."""
     rounder = _rounder(kind)
@@ -81,11 +161,16 @@ def _narrow(problem: Problem, kind: Kind) -> Problem:
         value=narrow(problem.value),
         scores=narrow(problem.scores),
         weights=narrow(problem.weights),
-        score_steps=tuple(
-            _PlainSoftcap(step.cap, rounder) if isinstance(step, Softcap) else step
-            for step in problem.score_steps
-        ),
+        sinks=None if problem.sinks is None else rounder(problem.sinks),
+        score_steps=tuple(_narrow_score(step, rounder) for step in problem.score_steps),
+        output_steps=tuple(step.changed(rounder) for step in problem.output_steps),
     )
+
+
+def _narrow_score(step: ScoreStep, rounder: Turn) -> ScoreStep:
+    if isinstance(step, Softcap):
+        return _PlainSoftcap(step.cap, rounder)
+    return _PlainAlibi(step, rounder) if isinstance(step, Alibi) else step
 
 
 class _PlainSoftcap(Softcap):
@@ -99,14 +184,27 @@ class _PlainSoftcap(Softcap):
         return self.cap * self.rounder(np.tanh(self.rounder(scores / self.cap)))
 
 
+class _PlainAlibi(Alibi):
+    """ALiBi as kernels have it that add slope·j, which rounds the further on the more."""
+
+    def __init__(self, exact: Alibi, rounder: Turn) -> None:
+        super().__init__(exact.slopes, exact.positions, exact.ahead)
+        self.rounder = rounder
+
+    def __call__(self, scores: Array, rows: slice, keys: slice, out: Array | None = None) -> Array:
+        ahead = self.slopes * self.positions.of_keys(keys)
+        rest = self.slopes * distances(self.positions, rows, keys) - ahead  # of a whole row
+        return self.rounder(scores + self.rounder(ahead)) + rest
+
+
 def _arrays(problem: Problem, after: Turn, ways: Ways) -> dict[str, Array]:
     """The steps of a chain, ``after`` done to each."""
     with np.errstate(all="ignore"):
-        found: dict[str, Array] = {}
+        found: dict[str, Array] = {step.name: step.array for step in problem.made}
         if problem.weights is None:
             found |= score_arrays(problem, after)
             found["weights"] = after(ways.softmax(problem, found[problem.last_score]))
         weights = found.get("weights") if problem.weights is None else problem.weights.array
         if problem.value is not None and weights is not None:
-            found["output"] = after(ways.mixed(problem, weights))
+            found |= output_arrays(problem, weights, after, ways.mixed)
     return found
