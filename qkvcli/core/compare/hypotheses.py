@@ -72,8 +72,8 @@ def pairs(
         for first in kind(problem):
             if first.softmax is not weights_of:
                 continue
-            rest = [*kinds[i + 1 :], sinks, _softmaxes, _heads, _products, mixed]
-            for second in (other for made in rest for other in made(first.problem)):
+            rest: list[Kinds] = [*kinds[i + 1 :], sinks, _softmaxes, _heads, _products, mixed]
+            for second in (other for more in rest for other in more(first.problem)):
                 said = f"{first.said} and {second.said}"
                 yield replace(second, said=said, meaning=f"{first.meaning}; {second.meaning}")
 
