@@ -23,7 +23,7 @@ from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.output_steps import Taken
 from qkvcli.core.positions import Positions
-from qkvcli.core.problem import Groups, Problem, needed
+from qkvcli.core.problem import Groups, Problem
 from qkvcli.core.score_steps import Alibi, Mask, Scale, ScoreStep, Softcap
 
 Kinds: TypeAlias = Callable[[Problem], Iterator[Hypothesis]]
@@ -441,6 +441,4 @@ def _products(problem: Problem) -> Iterator[Hypothesis]:
 
 
 def _transposed_product(problem: Problem, weights: Array) -> Array:
-    value = needed(problem.value, "value").array
-    turned = np.swapaxes(weights, -1, -2)
-    return attention.by_group(attention.output, turned, value, problem.groups.value)
+    return output_of(problem, np.swapaxes(weights, -1, -2))

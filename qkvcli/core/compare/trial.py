@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,9 @@ _FIRST = 8
 """So many rows are looked at first: most hypotheses end there."""
 _FEWEST = 64
 """So many rows are computed at least, where not all are."""
+
+
+Held = TypeVar("Held")
 
 
 class Fit(NamedTuple):
@@ -180,7 +183,8 @@ class _Trial:
         """What rounding does to a hypothesis; to Q, K and V on their way, what it does to ours."""
         ways = Ways(hypothesis.softmax, hypothesis.mixed)
         made = self.ours.plain(kind) if self.made else {}
-        return made | plain_errors(hypothesis.problem, kind, _ROUNDED, ways, on_the_way=False)
+        found = made | plain_errors(hypothesis.problem, kind, _ROUNDED, ways, on_the_way=False)
+        return found | {one.name: _named(found, one.name) for one in self.expected}
 
     def _together(self, one: Expected) -> bool:
         """Whether a step needs all heads: they are joined in it, and can't be taken apart."""
@@ -305,10 +309,10 @@ class _Trial:
         return None if found.differing or found.turned else found
 
 
-def _named(arrays: dict[str, Array], name: str) -> Array:
+def _named(found: dict[str, Held], name: str) -> Held:
     """A step, or, where the hypothesis has none of that name, the one before it."""
-    known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in arrays]
-    return arrays[known[-1]] if known else arrays[next(iter(arrays))]
+    known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in found]
+    return found[known[-1]] if known else found[next(iter(found))]
 
 
 def _rows(turn: Turn, rows: Array) -> Turn:
