@@ -1,7 +1,7 @@
 """The error of a correct kernel that rounds every step to a narrow type."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compare.reference import Reference
-from qkvcli.core.compare.tolerance import narrowed
+from qkvcli.core.compare.tolerance import half_ulp, narrowed
 from qkvcli.core.compare.turned import Turn
 from qkvcli.core.config import Kind
 from qkvcli.core.dense import output_arrays, output_of, score_arrays, weights_of
@@ -22,6 +22,8 @@ from qkvcli.core.score_steps import Alibi, ScoreStep, Softcap
 
 SAMPLE = 2**20
 """Of how many scores it is measured what rounding does."""
+_FEW, _TIMES = 512, 8
+"""For up to so few scores it is measured so many times more."""
 
 
 class Off(NamedTuple):
@@ -59,21 +61,26 @@ def plain_errors(
     count = problem.shape[-2]
     taken = min(max(sample // max(each, 1), 1), count)
     rows = np.arange(taken) * count // max(taken, 1)
-    begun = problem if reference is None else _begun(reference, kind)
     if not on_the_way:
-        problem, begun = replace(problem, made=()), replace(begun, made=())
-    exact, plain = (
-        _arrays(problem.with_rows(rows), lambda array: array, ways),
-        _arrays(_narrow(begun.with_rows(rows), kind), _rounder(kind), ways),
-    )
-    errors = {}
-    for name, array in plain.items():
-        with np.errstate(all="ignore"):
-            apart = np.abs(array.astype(np.float64) - exact[name])
-        there = apart[np.isfinite(apart)]
-        mean = math.sqrt(np.mean(there * there)) if there.size else 0.0
-        errors[name] = Off(float(there.max(initial=0)), mean)
+        problem = replace(problem, made=())
+    exact = _arrays(problem.with_rows(rows), lambda array: array, ways)
+    errors: dict[str, Off] = {}
+    for rounder in _rounders(kind, problem.size):
+        begun = problem if reference is None else _begun(reference, kind, rounder)
+        narrow = _narrow(begun.with_rows(rows), rounder)
+        for name, array in _arrays(narrow, rounder, ways).items():
+            if name in exact:
+                errors[name] = _off(array, exact[name], errors.get(name, Off()))
     return errors
+
+
+def _off(array: Array, exact: Array, before: Off) -> Off:
+    """How far off a step is, or was ``before``."""
+    with np.errstate(all="ignore"):
+        apart = np.abs(array.astype(np.float64) - exact)
+    there = apart[np.isfinite(apart)]
+    mean = math.sqrt(np.mean(there * there)) if there.size else 0.0
+    return Off(max(float(there.max(initial=0)), before.largest), max(mean, before.mean))
 
 
 def _rounder(kind: Kind) -> Turn:
@@ -82,16 +89,31 @@ def _rounder(kind: Kind) -> Turn:
     return lambda array: narrowed(array, kind).astype(work)
 
 
-def _begun(reference: Reference, kind: Kind) -> Problem:
+def _rounders(kind: Kind, size: int) -> Iterator[Turn]:
+    """Rounding to a type; for few scores, which it may happen to suit, to either side too."""
+    rounder = _rounder(kind)
+    yield rounder
+    if size > _FEW:
+        return
+    random = np.random.default_rng(size)
+
+    def either(array: Array) -> Array:
+        return rounder(array + half_ulp(array, kind) * random.uniform(-1, 1, array.shape))
+
+    yield from [either] * _TIMES
+
+
+def _begun(reference: Reference, kind: Kind, rounder: Turn) -> Problem:
     """The reference with its Q, K, V and gate made step by step in a type."""
-    rounder, recipe = _rounder(kind), reference.written
+    recipe = reference.written
 
     def narrow(operand: Operand) -> Operand:
         return replace(operand, array=rounder(operand.array))
 
     recipe = recipe.changed(lambda _, side: side.changed(narrow))
     if recipe.rotation is not None:
-        recipe = replace(recipe, rotation=_PlainRotation.of_kind(recipe.rotation, kind))
+        plain = _PlainRotation.of_kind(recipe.rotation, kind, rounder)
+        recipe = replace(recipe, rotation=plain)
     problem = reference.made(recipe, rounder) or reference.problem
     query, gate = recipe.sides.get("query"), reference.operands.gate
     if gate is None or query is None:
@@ -117,16 +139,17 @@ class _PlainRotation(Rotation):
     """A rotation whose angles are computed in float32, and which rounds on the way."""
 
     kind: Kind
+    rounder: Turn
 
     @classmethod
-    def of_kind(cls, rotation: Rotation, kind: Kind) -> "_PlainRotation":
+    def of_kind(cls, rotation: Rotation, kind: Kind, rounder: Turn) -> "_PlainRotation":
         """A rotation as a plain kernel of a type computes it."""
         found = cls(*rotation)
-        found.kind = kind
+        found.kind, found.rounder = kind, rounder
         return found
 
     def turned(self, side: Operand, start: Array, batched: bool = True) -> Array:
-        rounder, rows = _rounder(self.kind), side.array
+        rounder, rows = self.rounder, side.array
         if self.table is not None:
             tables = (replace(t, array=rounder(t.array.astype(np.float64))) for t in self.table)
             return self._replace(table=Table(*tables)).exactly(side, start, batched)
@@ -147,9 +170,8 @@ class _PlainRotation(Rotation):
         return Rotation(*self).turned(side, start, batched)
 
 
-def _narrow(problem: Problem, kind: Kind) -> Problem:
+def _narrow(problem: Problem, rounder: Turn) -> Problem:
     """The problem with its operands as a type holds them."""
-    rounder = _rounder(kind)
 
     def narrow(operand: Operand | None) -> Operand | None:
         return None if operand is None else replace(operand, array=rounder(operand.array))
