@@ -5,6 +5,7 @@ for each fault that people make.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import qkvcli
 from qkvcli.core.compare.tolerance import narrowed
 from qkvcli.core.config import Kind
 from qkvcli.core.operands import Array
+from tests.conftest import Program
 
 BATCHES, TOKENS, MODEL, HEADS, SHARED, WIDTH = 2, 12, 32, 4, 2, 8
 NARROW: tuple[Kind, ...] = ("float64", "float32", "float16", "bfloat16")
@@ -163,11 +165,10 @@ class Layer:
 
     def rotated(self, rows: Array, name: str) -> Array:
         count = self.columns()
-        wide = np.float64 if self.kind == "float64" else np.float32
-        powers = (self.base() ** (-np.arange(0, count, 2) / count)).astype(wide)
-        angles = (
-            np.arange(self.start(name), self.start(name) + TOKENS, dtype=wide)[:, None] * powers
-        )
+        wide = np.dtype(np.float64 if self.kind == "float64" else np.float32)
+        powers: Array = (self.base() ** (-np.arange(0, count, 2) / count)).astype(wide)
+        places: Array = (self.start(name) + np.arange(TOKENS)).astype(wide)
+        angles = places[:, None] * powers
         cos, sin = self.rounded(np.cos(angles)), self.rounded(np.sin(angles))
         one, other = self.pairs(count)
         turned = rows.copy()
@@ -184,7 +185,7 @@ class Layer:
 
     def bias(self, scores: Array) -> Array:
         query, key = np.arange(TOKENS)[:, None] + self.past, np.arange(TOKENS + self.past)
-        return self.slopes()[:, None, None] * (key - query)
+        return np.multiply(self.slopes()[:, None, None], key - query)
 
     def sinks(self) -> Array | None:
         return self.asked("sinks")
@@ -439,3 +440,135 @@ def test_a_fault_is_named_by_all_steps(said: str, options: Options, kernel: type
     assert said in [fit.hypothesis.said for fit in found.fits], str(found)
     first = next(step for step in found.steps if not step.same)
     assert first.follows is None
+
+
+def test_one_fault_is_one_and_is_followed() -> None:
+    """No rotation of the queries: the rest is what comes of it, and right where it is followed."""
+    whole, asked = posed({**NORM, "bo": True, "gate": True})
+    right = Layer.rotated
+    kernel = changed(
+        rotated=lambda self, rows, name: rows if name == "query" else right(self, rows, name)
+    )
+    wrong = kernel(drawn(), whole)()
+    steps = qkvcli.attend(**asked)
+    found = qkvcli.compare(steps, wrong)
+    told = {step.name: (step.same, step.follows) for step in found.steps}
+    assert told["query_normed"] == told["key_rotated"] == told["value"] == (True, None)
+    assert told["query_rotated"] == (False, None)
+    assert told["scores"] == (False, "query_rotated")
+    assert [told[name] for name in ("weights", "output", "gated", "projected")] == [
+        (False, "masked"),
+        (False, "weights"),
+        (False, "output"),
+        (False, "gated"),
+    ]
+    assert "with the queries not turned" in [fit.hypothesis.said for fit in found.fits]
+    followed = qkvcli.compare(steps, wrong, follow=True)
+    assert [step.name for step in followed.steps if not step.same] == ["query_rotated"]
+    assert "with the queries not turned" in [fit.hypothesis.said for fit in followed.fits]
+
+
+@pytest.mark.parametrize("name", ["query", "query_normed", "query_rotated", "output", "gated"])
+def test_each_step_is_followed_from_theirs_before_it(name: str) -> None:
+    """Theirs is another from one step on: the next one is right from there, and the rest too."""
+    whole, asked = posed(
+        {**NORM, "gate": True, "bo": True, "clip": 0.7, "past_key": True, "past_value": True}
+    )
+    steps = qkvcli.attend(**asked)
+    kernel = Layer(drawn(), whole)
+
+    def shifted(array: Array) -> Array:
+        return array * 1.5 + 0.1
+
+    if name in ("output", "gated"):
+        wrong = kernel()
+        other = dict(wrong)
+        other[name] = shifted(wrong[name])
+        if name == "output":
+            opening = kernel.given["x"] @ kernel.given["gate"]
+            other["gated"] = kernel.gated(other["output"], opening)
+        other["projected"] = kernel.projected(other["gated"])
+    else:
+        method = {"query": "weight", "query_normed": "normed", "query_rotated": "rotated"}[name]
+        own = getattr(Layer, method)
+
+        def other_way(self: Layer, *given: Any) -> Array:
+            made: Array = own(self, *given)
+            mine = {"weight": "wq", "normed": "q", "rotated": "query"}[method]
+            named = [one for one in given if isinstance(one, str)]
+            return shifted(made) if mine in named else made
+
+        other = changed(**{method: other_way})(drawn(), whole)()
+    found = qkvcli.compare(steps, other, follow=True)
+    assert [step.name for step in found.steps if not step.same] == [name]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("--rows", "3:6"),
+        ("--head", "2"),
+        ("--head", "0,3", "--batch", "1"),
+        ("--rows", "1,-1", "--head", "1", "--batch", "0"),
+    ],
+)
+def test_what_is_chosen_is_compared_and_followed(
+    chosen: tuple[str, ...], folder: Path, qkv: Program
+) -> None:
+    given = drawn()
+    names = ("wq", "wk", "wv", "wo", "q_norm", "k_norm")
+    np.savez("layer.npz", **{name: given[name] for name in ("x", *names)})
+    words: list[Any] = ["run", "--embeddings", "layer.npz", "--heads", HEADS, "--kv-heads", SHARED]
+    words += [w for name in names for w in (f"--{name.replace('_', '-')}", "layer.npz")]
+    words += ["--scale", "sqrt", "--causal", *chosen, "--expect", "mine.npz"]
+    whole, _ = posed(NORM)
+    right = Layer(given, whole)()
+    apart = right["output"].reshape(BATCHES, TOKENS, HEADS, WIDTH).transpose(0, 2, 1, 3)
+    for output in (right["output"], *([apart] if "--head" in chosen else [])):
+        arrays: dict[str, Any] = right | {"output": output}
+        np.savez("mine.npz", **arrays)
+        for follow in ((), ("--follow",)):
+            told = qkv(*words, "--rope", 10000, *follow)
+            assert told.code == 0, told
+            assert ("projected is of all heads together" in told.err) == ("--head" in chosen)
+    told = qkv(*words, "--rope", 500000)
+    assert told.code == 1
+    assert "with --rope 10000" in told.out
+    told = qkv(*words, "--rope", 500000, "--follow")
+    assert [line.split()[0] for line in told.out.splitlines() if "DIFFERS" in line] == [
+        "query_rotated",
+        "key_rotated",
+    ]
+
+
+def test_heads_apart_or_joined_are_the_same_on_the_way() -> None:
+    whole, asked = posed(NORM)
+    right = Layer(drawn(), whole)()
+    split = right["query"].reshape(BATCHES, TOKENS, HEADS, WIDTH).transpose(0, 2, 1, 3)
+    joined = right["query_rotated"].transpose(0, 2, 1, 3).reshape(BATCHES, TOKENS, -1)
+    steps = qkvcli.attend(**asked)
+    assert qkvcli.compare(steps, {"query": split, "query_rotated": joined}).same
+    assert not qkvcli.compare(steps, {"query": split + 0.1}).same
+
+
+def test_steps_go_by_the_names_that_people_give_them(folder: Path, qkv: Program) -> None:
+    given = drawn()
+    np.savez("layer.npz", **{name: given[name] for name in ("x", "wq", "wk", "wv")})
+    whole, _ = posed({**ROPE, "wo": False})
+    right = Layer(given, {**whole})()
+    np.savez(
+        "mine.npz", q_embed=right["query_rotated"], k_embed=right["key_rotated"], cos=given["wq"]
+    )
+    words = ["run", "--embeddings", "layer.npz", "--heads", HEADS, "--kv-heads", SHARED]
+    words += [w for name in ("wq", "wk", "wv") for w in (f"--{name}", "layer.npz")]
+    told = qkv(*words, "--rope", 10000, "--expect", "mine.npz")
+    assert told.code == 0, told
+    assert told.err == ""
+    assert [line.split()[0] for line in told.out.splitlines()] == ["query_rotated", "key_rotated"]
+
+
+def test_two_faults_of_a_layer_are_named_together() -> None:
+    whole, asked = posed({**ROPE, "sinks": True})
+    kernel = changed(rotated=_left, sinks=lambda self: None)
+    found = qkvcli.compare(qkvcli.attend(**asked), kernel(drawn(), whole)()["projected"])
+    assert "without --rope and without --sinks" in [fit.hypothesis.said for fit in found.fits]

@@ -48,6 +48,7 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     names = [name for name in computed if name in plan.names]
     expected = _read(source, step, line.comparing, names, {*computed}, environment)
     expected = [_by_labels(one, computed[one.name], environment) for one in expected]
+    expected = _of_heads(expected, reference, environment)
     expected = [_cut(one, reference) for one in expected]
     if plan.kept is not None:
         deliver(asked.problem, asked.named, plan, environment)
@@ -195,6 +196,25 @@ def _named(path: Path) -> tuple[Path, str | None]:
             f"--expect {path}: no step is called {step!r}; they are {', '.join(ORDER)}"
         )
     return path, None
+
+
+def _of_heads(
+    expected: list[Expected], reference: Reference, environment: Environment
+) -> list[Expected]:
+    """Somebody's steps without those of all heads together, where heads were chosen.
+
+    Raises DataError where there are no others.
+    """
+    joined = {o.name: o for o in reference.whole.outlines(reference.until) if not o.has_heads}
+    if reference.selection.heads is None or "projected" not in joined:
+        return expected
+    axes = len(joined["projected"].shape)
+    left = [one for one in expected if one.name != "projected" or one.array.ndim > axes]
+    if not left:
+        raise DataError("projected is of all heads together; leave out --head to compare it")
+    if len(left) < len(expected):
+        environment.note("projected is of all heads together; not compared with those of --head")
+    return left
 
 
 def _cut(one: Expected, reference: Reference) -> Expected:
