@@ -572,3 +572,23 @@ def test_two_faults_of_a_layer_are_named_together() -> None:
     kernel = changed(rotated=_left, sinks=lambda self: None)
     found = qkvcli.compare(qkvcli.attend(**asked), kernel(drawn(), whole)()["projected"])
     assert "without --rope and without --sinks" in [fit.hypothesis.said for fit in found.fits]
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("options", [ROPE, NORM, ALIBI, SINKS, GATE])
+def test_faults_of_a_layer_that_nobody_thought_of_are_not_named(
+    options: Options, kind: Kind
+) -> None:
+    whole, asked = posed(options, kind)
+    steps = qkvcli.attend(**asked)
+    [name, right] = list(Layer(drawn(kind), whole, kind)().items())[-1]
+    random = np.random.default_rng(0)
+    for wrong in (
+        right + 0.1 * random.normal(size=right.shape),
+        1.1 * right,
+        np.roll(right, 1, axis=-1),
+        np.zeros_like(right),
+    ):
+        found = qkvcli.compare(steps, {name: wrong}, dtype=kind)
+        assert not found.same
+        assert not found.fits, str(found)

@@ -1,7 +1,8 @@
 """What somebody else may have done instead: each hypothesis is the same problem but for one thing.
 
-Its score steps are others, or who shares which head, or how weights come from scores. `trial`
-names one only if every step of theirs is what it computes.
+Its score steps are others, or who shares which head, or how weights come from scores; `layers` has
+those about what comes before the scores and after the output. `trial` names one only if every
+step of theirs is what it computes.
 """
 
 import math

@@ -102,7 +102,7 @@ class Proof(NamedTuple):
 
 
 ALONE, TOGETHER = Proof(24, 0.05), Proof(34, 0.01)
-"""There are some thirty hypotheses, and some thousand pairs of them."""
+"""There are some dozens of hypotheses, and some thousand pairs of them."""
 _BITS_OF_HIDDEN = 4.0
 """What a key is worth that is hidden on one side alone."""
 _LEVEL = 1e-3
