@@ -440,6 +440,9 @@ def test_a_fault_is_named_by_all_steps(said: str, options: Options, kernel: type
     assert said in [fit.hypothesis.said for fit in found.fits], str(found)
     first = next(step for step in found.steps if not step.same)
     assert first.follows is None
+    theirs = {name: wrong[name] for name in steps.names if name in wrong}
+    followed = qkvcli.compare(steps, theirs, follow=True)
+    assert said in [fit.hypothesis.said for fit in followed.fits], str(followed)
 
 
 def test_one_fault_is_one_and_is_followed() -> None:

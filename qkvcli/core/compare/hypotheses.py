@@ -52,7 +52,7 @@ def hypotheses(
             yield from biases(reference, problem)
             yield from _orders(problem)
             yield from _swapped(problem)
-            yield from sinks(problem)
+            yield from sinks(reference, problem)
             yield from _softmaxes(problem)
         yield from _heads(problem)
         yield from _products(problem)
@@ -65,7 +65,7 @@ def pairs(
     """Two things done at once, the first of them to Q and K or to the score steps."""
     if problem.weights is not None:
         return
-    biased, mixed = partial(biases, reference), partial(outputs, reference)
+    biased, sunk, mixed = (partial(kind, reference) for kind in (biases, sinks, outputs))
     kinds: list[Kinds] = [_scales, _positions, _masks, biased, _orders, _swapped]
     if problem.query is not None:
         kinds.insert(0, lambda _: sides(reference))
@@ -73,7 +73,7 @@ def pairs(
         for first in kind(problem):
             if first.softmax is not weights_of:
                 continue
-            rest: list[Kinds] = [*kinds[i + 1 :], sinks, _softmaxes, _heads, _products, mixed]
+            rest: list[Kinds] = [*kinds[i + 1 :], sunk, _softmaxes, _heads, _products, mixed]
             for second in (other for more in rest for other in more(first.problem)):
                 said = f"{first.said} and {second.said}"
                 yield replace(second, said=said, meaning=f"{first.meaning}; {second.meaning}")

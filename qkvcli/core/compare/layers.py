@@ -288,14 +288,15 @@ def _sloped(reference: Reference, problem: Problem, change: Callable[[Array], Ar
     return replace(problem, score_steps=tuple(steps))
 
 
-def sinks(problem: Problem) -> Iterator[Hypothesis]:
+def sinks(reference: Reference, problem: Problem) -> Iterator[Hypothesis]:
     """Sinks left out, or scaled with the scores."""
     own = problem.sinks
     if own is None:
         return
+    steps = (*problem.score_steps, *reference.whole.score_steps)  # the scale may be done already
     meaning = "each row of the weights sums to 1"
     yield Hypothesis("without --sinks", meaning, replace(problem, sinks=None))
-    factor = next((s.factor for s in problem.score_steps if isinstance(s, Scale)), 1.0)
+    factor = next((s.factor for s in steps if isinstance(s, Scale)), 1.0)
     if not math.isclose(factor, 1):
         meaning = f"they are multiplied by {factor:.4g} too"
         scaled = replace(problem, sinks=own * factor)
