@@ -43,7 +43,7 @@ from qkvcli.core.config import (
 from qkvcli.core.dtypes import working_dtype
 from qkvcli.core.explain import Explanation as Explained
 from qkvcli.core.explain import explain
-from qkvcli.core.fitting import problem_of, reference_of
+from qkvcli.core.fitting import problem_of
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
@@ -70,10 +70,6 @@ class _Asked(NamedTuple):
     def chosen(self, problem: Problem) -> Problem:
         """The rows of a problem that are wanted."""
         return problem if self.rows is None else problem.with_rows(self.rows)
-
-    def reference(self) -> Problem:
-        """The problem in float64."""
-        return self.chosen(reference_of(self.config, self.operands))
 
 
 class _TableStep(Step):

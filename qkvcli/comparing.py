@@ -17,10 +17,12 @@ from numpy.typing import ArrayLike
 from qkvcli.api import Steps, operand_of
 from qkvcli.core.compare.comparison import Comparison as _Comparison
 from qkvcli.core.compare.comparison import compare as compared_with
-from qkvcli.core.compare.expected import CHAIN, Expected, Rules
+from qkvcli.core.compare.expected import Expected, Rules
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.config import KINDS, ORDER, Kind
 from qkvcli.core.dtypes import own_dtype
+from qkvcli.core.views import Selection
 from qkvcli.errors import DataError, UsageError
 
 
@@ -54,10 +56,10 @@ def compare(
     weights   DIFFERS  max 0.0596 at [0, 0]: 0.89, expected 0.95; rows 1 of 1
     It equals this with --scale none (to ...): the scale is missing.
     """
-    problem = steps._problem
-    if steps._asked is None or problem is None:
+    asked, problem = steps._asked, steps._problem
+    if asked is None or problem is None:
         raise UsageError("only the steps that attend gives can be compared")
-    names = [name for name in steps.names if name in CHAIN]
+    names = [name for name in steps.names if name in ORDER]
     if not names:
         raise UsageError(f"none of the steps {', '.join(steps.names)} can be compared")
     theirs = _theirs(expected, names)
@@ -70,7 +72,9 @@ def compare(
     last = None if ulp is None else int(_bound("ulp", index(ulp)) or 0)
     own = kind_of(problem.dtype)
     rules = Rules(relative, absolute, last, equal_nan, follow, own)
-    found = compared_with(steps._asked.reference(), theirs, rules)
+    chosen = Selection(asked.rows)
+    reference = Reference.of(asked.config, asked.operands, selection=chosen)
+    found = compared_with(reference, theirs, rules)
     if not any(step.cells for step in found.steps):
         raise DataError("expected has no number to compare")
     return Comparison(**vars(found))

@@ -31,7 +31,7 @@ PARTS = ("qkvcli/core", "qkvcli/formats", "qkvcli/cli", "qkvcli/api.py", "qkvcli
 
 FITTING = {
     "qkvcli/core/(blocks|compute|threads)": "long library models",
-    "qkvcli/core/compare/": "compare",
+    "qkvcli/core/compare/": "compare compare_layers",
     "qkvcli/core/(explain|facts|naming)": "explain seeing library",
     "qkvcli/core/patches": "heatmap svg",
     "qkvcli/core/": "attention commands models meaning errors library tables seeing",

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 import qkvcli
 from qkvcli.core.compare.comparison import compare
 from qkvcli.core.compare.expected import Expected, Rules
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.tolerance import narrowed, ulps
 from qkvcli.core.config import AttentionConfig, Kind
-from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array, Input, Operand, Operands
 from tests.conftest import Program
 
@@ -192,7 +192,7 @@ def compared(
 ) -> Any:
     asked: dict[str, Any] = {"scale": "sqrt", "causal": True}
     config = AttentionConfig(**(asked | options))
-    reference = reference_of(config, sides_of(qkv))
+    reference = Reference.of(config, sides_of(qkv))
     return compare(reference, expected_of(steps, kind), Rules(follow=follow))
 
 
@@ -275,7 +275,7 @@ def test_shared_heads_that_are_tiled_and_not_repeated() -> None:
         return Kernel()(q, k[own], v[own])["output"]
 
     config = AttentionConfig(scale="sqrt", causal=True)
-    reference = reference_of(config, sides_of((q, k, v)))
+    reference = Reference.of(config, sides_of((q, k, v)))
     assert compare(reference, expected_of({"output": kernel(lambda h: h // 4)}, "float64")).same
     found = compare(reference, expected_of({"output": kernel(lambda h: h % 2)}, "float64"))
     assert [fit.hypothesis.said for fit in found.fits] == ["with the heads of K and V tiled"]
@@ -394,7 +394,7 @@ def test_tolerances_are_those_of_the_type(kind: Kind) -> None:
     qkv = (np.zeros((1, 1)), np.zeros((1, 1)), value)
     for factor, same in ((0.9, True), (1.2, False)):
         off = np.array([[64 * (1 + rtol * factor) + atol * factor]])
-        reference = reference_of(AttentionConfig(), sides_of(qkv))
+        reference = Reference.of(AttentionConfig(), sides_of(qkv))
         assert compare(reference, [Expected("output", off, kind)]).same is same
 
 

@@ -15,13 +15,12 @@ from qkvcli.cli.inputs import Posed, expanded, posed
 from qkvcli.cli.options import Comparing
 from qkvcli.cli.terminal import Meter, Printer, screen
 from qkvcli.core.compare.comparison import Comparison, compare
-from qkvcli.core.compare.expected import CHAIN, Expected, Rules
+from qkvcli.core.compare.expected import Expected, Rules
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.tolerance import kind_of
-from qkvcli.core.compare.turned import Turn, fitting
+from qkvcli.core.compare.turned import Turn, onto
 from qkvcli.core.config import KINDS, ORDER, Kind, Stage
-from qkvcli.core.fitting import reference_of
 from qkvcli.core.operands import Array
-from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import Selection, axes_of, outlines, taken
 from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
@@ -44,17 +43,18 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     asked = posed(line, environment)
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
-    reference = reference_of(asked.config, asked.operands, until)
-    computed = {outline.name: outline for outline in reference.outlines(until)}
+    reference = Reference.of(asked.config, asked.operands, until, selection)
+    computed = {outline.name: outline for outline in reference.whole.outlines(until)}
     names = [name for name in computed if name in plan.names]
     expected = _read(source, step, line.comparing, names, {*computed}, environment)
     expected = [_by_labels(one, computed[one.name], environment) for one in expected]
-    expected = [_cut(one, reference, until, selection) for one in expected]
+    expected = _of_heads(expected, reference, environment)
+    expected = [_cut(one, reference) for one in expected]
     if plan.kept is not None:
         deliver(asked.problem, asked.named, plan, environment)
     with Meter(environment) as advance:
         rules = _rules(line.comparing, kind_of(asked.problem.dtype))
-        found = compare(selection.of(reference), expected, rules, until, advance=advance)
+        found = compare(reference, expected, rules, advance=advance)
     if not any(step.cells for step in found.steps):
         left_out = any(step.left_out for step in found.steps)
         why = "every cell is left out" if left_out else "there is no cell"
@@ -178,7 +178,7 @@ def _note_others(
         step = name.lower()
         if step in ASKED_BY and step not in computed:
             environment.note(f"{where}: {name} is not compared; {ASKED_BY[step]}")
-    rest = [name for name in names if name.lower() in CHAIN and name not in ASKED_BY]
+    rest = [name for name in names if name.lower() in ORDER and name not in ASKED_BY]
     if rest:
         environment.note(f"{where}: {', '.join(rest)} not compared; qkvcli run compares every step")
 
@@ -193,25 +193,44 @@ def _named(path: Path) -> tuple[Path, str | None]:
         return Path(before), step.lower()
     if exists(before):  # noqa: PTH110 -- raises nothing
         raise UsageError(
-            f"--expect {path}: no step is called {step!r}; they are {', '.join(CHAIN)}"
+            f"--expect {path}: no step is called {step!r}; they are {', '.join(ORDER)}"
         )
     return path, None
 
 
-def _cut(one: Expected, whole: Problem, until: Stage, selection: Selection) -> Expected:
+def _of_heads(
+    expected: list[Expected], reference: Reference, environment: Environment
+) -> list[Expected]:
+    """Somebody's steps without those of all heads together, where heads were chosen.
+
+    Raises DataError where there are no others.
+    """
+    joined = {o.name: o for o in reference.whole.outlines(reference.until) if not o.has_heads}
+    if reference.selection.heads is None or "projected" not in joined:
+        return expected
+    axes = len(joined["projected"].shape)
+    left = [one for one in expected if one.name != "projected" or one.array.ndim > axes]
+    if not left:
+        raise DataError("projected is of all heads together; leave out --head to compare it")
+    if len(left) < len(expected):
+        environment.note("projected is of all heads together; not compared with those of --head")
+    return left
+
+
+def _cut(one: Expected, reference: Reference) -> Expected:
     """Of somebody's step, what was chosen to be compared; as it is, where it has no more."""
+    whole, selection = reference.whole, reference.selection
     if all(chosen is None for chosen in selection[:3]):
         return one
-    step = next(s for s in outlines(whole, until, selection) if s.name == one.name)
+    step = next(s for s in outlines(whole, reference.until, selection) if s.name == one.name)
     axes = axes_of(step, whole, selection)
     rows = selection.rows if step.of_queries else None
-    heads = None if whole.merged_heads is None or selection.heads is None else whole.merged_heads
 
     def cut(turn: Turn, array: Array) -> Array:
         array = taken(turn(array), axes)
         return array if rows is None else array[..., rows, :]
 
-    turn = fitting(one.array.shape, step.shape, heads if one.name == "output" else None)
+    turn = onto(one.array.shape, step, reference.joined(step))
     return one if turn is None else one.turned(lambda array: cut(turn, array))
 
 

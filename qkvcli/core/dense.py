@@ -79,10 +79,16 @@ def output_of(problem: Problem, weights: Array) -> Array:
 
 
 def output_arrays(
-    problem: Problem, weights: Array, after: Callable[[Array], Array] = lambda array: array
+    problem: Problem,
+    weights: Array,
+    after: Callable[[Array], Array] = lambda array: array,
+    mixed: Callable[[Problem, Array], Array] = output_of,
 ) -> dict[str, Array]:
-    """The output, and each step after it, in the working dtype; ``after`` is done to each."""
-    array = after(output_of(problem, weights))
+    """The output, and each step after it, in the working dtype; ``after`` is done to each.
+
+    ``mixed`` is how the weights and the values make the output.
+    """
+    array = after(mixed(problem, weights))
     found = {"output": array}
     for step in problem.output_steps:
         array = after(step(array))

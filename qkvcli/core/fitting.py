@@ -19,7 +19,7 @@ from qkvcli.core.dtypes import (
 from qkvcli.core.inputs import check_partners, prepared
 from qkvcli.core.masks import visibility
 from qkvcli.core.operands import ACTS_ON, ALONE, PARTS, Array, Operand, Operands
-from qkvcli.core.output_steps import Gate, OutputStep, Projection
+from qkvcli.core.output_steps import GateOf, OutputStep, Projection
 from qkvcli.core.positions import Positions, Rotation, offset_of, places_of, slopes
 from qkvcli.core.problem import Groups, Problem
 from qkvcli.core.score_steps import Alibi, Mask, Scale, ScoreStep, Softcap
@@ -55,7 +55,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     turned: dict[str, Positions] = {}
     given, made = list[Step](), list[Step]()
     rotation = Rotation.of(config, operands.cos, operands.sin)
-    starts = {} if rotation is None else _starts(config, operands)
+    starts = {} if rotation is None else starts_of(config, operands)
     for name in PARTS:
         side = getattr(operands, name)
         if side is None:
@@ -95,7 +95,7 @@ def _past_of(operands: Operands) -> int:
     return 0 if key is None or key.past is None or key.past.array.ndim < 2 else key.past.shape[-2]
 
 
-def _starts(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
+def starts_of(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
     """Where the first query, and the first key after a cache, stand when they are turned.
 
     As many keys as queries are of the same tokens, and go with them wherever those stand.
@@ -112,23 +112,6 @@ def _starts(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
             heads = () if config.head_counts is None else (config.head_counts[0],)
             found[name] = offset_of(config, (*leading, *heads, rows, width), past)
     return found
-
-
-def reference_of(config: AttentionConfig, operands: Operands, until: Stage = "output") -> Problem:
-    """The same problem in float64, of the numbers that its own dtype holds.
-
-    Its results are right to far below what any narrower type can tell. A softmax that was to be
-    taken in a narrower type than that of the results stays so. Raises what `problem_of` does.
-    """
-    own: Float = np.dtype(config.dtype) if config.dtype else result_dtype(operands.numeric())
-    softmax = config.softmax_dtype
-    narrow = softmax if softmax is not None and np.dtype(softmax) < own else None
-    exact = replace(config, dtype=None, softmax_dtype=narrow)
-
-    def wide(operand: Operand) -> Operand:
-        return replace(operand, array=converted(rounded(operand, own).array, np.float64))
-
-    return problem_of(exact, operands.numbers(wide), until)
 
 
 def _of_values(step: Operand, problem: Problem) -> int:
@@ -250,7 +233,7 @@ def _output_steps(problem: Problem, operands: Operands) -> tuple[OutputStep, ...
         if heads is not None:
             rows = rows[..., None, :, :]  # (…, 1, L_q, m)
             columns = attention.split_heads(columns, heads)  # (m, H·w) → (H, m, w)
-        steps.append(Gate(rows, columns, heads is not None))
+        steps.append(GateOf(rows, columns, heads is not None))
     if operands.wo is not None:
         shape = (*problem.leading, problem.shape[-2], problem.value.shape[-1])
         wo, bo = rounded(operands.wo, result), operands.bo and rounded(operands.bo, result)

@@ -4,6 +4,7 @@ Projected, clipped, normed, split into heads, turned by position, and after thei
 these that is asked for is a step, whose numbers are held.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -54,18 +55,19 @@ class _Making:
     """Q, K or V on its way: the operand as it is now, and the steps so far.
 
     ``heads`` says into how many heads it is split (None: not), and ``split`` whether it is by now;
-    ``result`` is the dtype of the results.
+    ``result`` is the dtype of the results, and ``after`` is done to each step.
     """
 
     operand: Operand
     heads: int | None
     result: Float
+    after: Callable[[Array], Array]
     steps: list[Step] = field(default_factory=list)
     split: bool = False
 
     def step(self, name: str, formula: str, *terms: Shape | str) -> None:
         """Have the operand as it is now for a step."""
-        now = self.operand
+        now = self.operand = replace(self.operand, array=self.after(self.operand.array))
         self.steps.append(
             Step.held(
                 name,
@@ -91,16 +93,17 @@ def prepared(
     result: Float,
     rotation: Rotation | None = None,
     start: Array | None = None,
+    after: Callable[[Array], Array] = lambda array: array,
 ) -> tuple[Operand, list[Step]]:
     """Q, K or V as it enters attention, in the working dtype, and the steps that make it.
 
     The first step is the matrix itself, as it was given or projected. Where there is a
-    ``rotation``, the first token stands at ``start``. Raises ShapeError where the shapes don't
-    fit.
+    ``rotation``, the first token stands at ``start``; ``after`` is done to each step. Raises
+    ShapeError where the shapes don't fit.
     """
     counts = config.head_counts
     heads = None if counts is None else counts[name != "query"]
-    making = _Making(replace(rounded(side.given, result), name=name), heads, result)
+    making = _Making(replace(rounded(side.given, result), name=name), heads, result, after)
     side = replace(
         side,
         norm=side.norm and vector(side.norm),

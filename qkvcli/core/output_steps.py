@@ -4,6 +4,7 @@ Heads are apart where some of them are chosen, or computed one by one. A gate ac
 number alone, and a projection of joined heads is the sum of what each head adds to it.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -59,6 +60,10 @@ class OutputStep:
         """The step, apart, for one matrix among the leading axes."""
         return self
 
+    def changed(self, change: Callable[[Array], Array]) -> "OutputStep":
+        """The step with other numbers."""
+        return self
+
     def __call__(self, output: Array) -> Array:
         """The step, done to the output, or to the step before."""
         raise NotImplementedError
@@ -67,49 +72,48 @@ class OutputStep:
 class Gate(OutputStep):
     """The output × sigmoid(X·Wg) (Qiu et al., "Gated Attention for Large Language Models").
 
-    ``embeddings`` is X, (…, 1, L_q, m), and ``weight`` is Wg of each head, (H, m, d_v or 1);
-    without heads they are (…, L_q, m) and (m, d_v or 1). ``merged`` says whether the heads of the
-    output are joined.
+    ``gate`` (…, H, L_q, d_v or 1) is the sigmoid of each head; ``merged`` says whether the heads
+    of the output are joined.
     """
 
     name = "gated"
 
-    def __init__(self, embeddings: Array, weight: Array, merged: bool) -> None:
-        self.embeddings, self.weight, self.merged = embeddings, weight, merged
+    def __init__(self, gate: Array, merged: bool) -> None:
+        self.held, self.merged = gate, merged
 
     @property
     def gate(self) -> Array:
         """How far each head is open, (…, H, L_q, d_v or 1)."""
-        return attention.sigmoid(attention.projected(self.embeddings, self.weight))
+        return self.held
+
+    @property
+    def opening(self) -> Shape:
+        """The shape of the gate."""
+        return self.held.shape
 
     def formula(self, before: str) -> str:
         return f"{before} × sigmoid(X·Wg)"
 
     def terms(self, before: Shape) -> tuple[Shape | str, ...]:
-        *leading, rows, _ = np.broadcast_shapes(
-            (*self.embeddings.shape[:-1], 1), (*self.weight.shape[:-2], 1, 1)
-        )
-        columns = self.weight.shape[-1]
+        *leading, rows, columns = self.opening
         if self.merged:
             return (before, " × ", (*leading[:-1], rows, leading[-1] * columns))
-        return (before, " × ", (*leading, rows, columns))
+        return (before, " × ", self.opening)
+
+    def changed(self, change: Callable[[Array], Array]) -> "Gate":
+        return Gate(change(self.gate), self.merged)
 
     def apart(self) -> "Gate":
-        return Gate(self.embeddings, self.weight, False)
-
-    def work(self, width: int) -> int:
-        return width + self.weight.shape[-2] * self.weight.shape[-1]
+        return Gate(self.held, False)
 
     def for_rows(self, rows: Array) -> "Gate":
-        return Gate(self.embeddings[..., rows, :], self.weight, self.merged)
+        return Gate(self.held[..., rows, :], self.merged)
 
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Gate":
-        rows, weight = (along(part, axis, numbers) for part in (self.embeddings, self.weight))
-        return Gate(rows, weight, self.merged)
+        return Gate(along(self.held, axis, numbers), self.merged)
 
     def for_matrix(self, index: tuple[int, ...]) -> "Gate":
-        rows, weight = (matrix_at(part, index) for part in (self.embeddings, self.weight))
-        return Gate(rows, weight, self.merged)
+        return Gate(matrix_at(self.held, index), self.merged)
 
     def __call__(self, output: Array) -> Array:
         gate = self.gate
@@ -117,6 +121,44 @@ class Gate(OutputStep):
             width = output.shape[-1] // gate.shape[-3]
             gate = attention.merge_heads(np.broadcast_to(gate, (*gate.shape[:-1], width)))
         return attention.gated(output, gate)
+
+
+class GateOf(Gate):
+    """A gate that is computed for the rows that are looked at.
+
+    ``embeddings`` is X, (…, 1, L_q, m), and ``weight`` is Wg of each head, (H, m, d_v or 1);
+    without heads they are (…, L_q, m) and (m, d_v or 1).
+    """
+
+    def __init__(self, embeddings: Array, weight: Array, merged: bool) -> None:
+        self.embeddings, self.weight, self.merged = embeddings, weight, merged
+
+    @property
+    def gate(self) -> Array:
+        return attention.sigmoid(attention.projected(self.embeddings, self.weight))
+
+    @property
+    def opening(self) -> Shape:
+        rows, columns = self.embeddings.shape[-2], self.weight.shape[-1]
+        leading = np.broadcast_shapes(self.embeddings.shape[:-2], self.weight.shape[:-2])
+        return (*leading, rows, columns)
+
+    def work(self, width: int) -> int:
+        return width + self.weight.shape[-2] * self.weight.shape[-1]
+
+    def apart(self) -> "GateOf":
+        return GateOf(self.embeddings, self.weight, False)
+
+    def for_rows(self, rows: Array) -> "GateOf":
+        return GateOf(self.embeddings[..., rows, :], self.weight, self.merged)
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "GateOf":
+        rows, weight = (along(part, axis, numbers) for part in (self.embeddings, self.weight))
+        return GateOf(rows, weight, self.merged)
+
+    def for_matrix(self, index: tuple[int, ...]) -> "GateOf":
+        rows, weight = (matrix_at(part, index) for part in (self.embeddings, self.weight))
+        return GateOf(rows, weight, self.merged)
 
 
 class Projection(OutputStep):
@@ -148,6 +190,10 @@ class Projection(OutputStep):
     def shape(self, before: Shape) -> Shape:
         *leading, rows, _ = before
         return (*(leading[:-1] if self.join else leading), rows, self.weight.shape[-1])
+
+    def changed(self, change: Callable[[Array], Array]) -> "Projection":
+        bias = None if self.bias is None else change(self.bias)
+        return Projection(change(self.weight), bias, self.heads, self.join)
 
     def apart(self) -> OutputStep:
         if self.heads is None:
@@ -191,6 +237,9 @@ class HeadProjection(OutputStep):
     def work(self, width: int) -> int:
         return width * self.weight.shape[-1]
 
+    def changed(self, change: Callable[[Array], Array]) -> "HeadProjection":
+        return HeadProjection(change(self.weight))
+
     def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "HeadProjection":
         return HeadProjection(along(self.weight, axis, numbers))
 
@@ -199,3 +248,36 @@ class HeadProjection(OutputStep):
 
     def __call__(self, output: Array) -> Array:
         return attention.projected(output, self.weight)
+
+
+class Taken(OutputStep):
+    """Somebody's output, or what comes of a gate on it, in place of what is computed.
+
+    ``array`` (…, H, L_q, d_v) has its heads apart; ``merged`` says whether they are to be joined.
+    """
+
+    name = "output"
+
+    def __init__(self, array: Array, merged: bool) -> None:
+        self.array, self.merged = array, merged
+
+    def formula(self, before: str) -> str:
+        return "given"
+
+    def terms(self, before: Shape) -> tuple[Shape | str, ...]:
+        return ()
+
+    def apart(self) -> "Taken":
+        return Taken(self.array, False)
+
+    def for_rows(self, rows: Array) -> "Taken":
+        return Taken(self.array[..., rows, :], self.merged)
+
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Taken":
+        return Taken(along(self.array, axis, numbers), self.merged)
+
+    def for_matrix(self, index: tuple[int, ...]) -> "Taken":
+        return Taken(matrix_at(self.array, index), self.merged)
+
+    def __call__(self, output: Array) -> Array:
+        return attention.merge_heads(self.array) if self.merged else self.array

@@ -126,7 +126,7 @@ def selected(
     part = selection.of(problem)
     held = {step.name for step in (*part.given, *part.made)}
     found = [
-        _taken(step, problem, selection) if step.name in held else step
+        cut(step, problem, selection) if step.name in held else step
         for step in (*part.given, *steps_of(part, until, sizes, advance))
         if step.name in names
     ]
@@ -151,7 +151,7 @@ def counted(problem: Problem, kind: str) -> int:
     return problem.leading[axis] if len(problem.leading) >= -axis else 0
 
 
-def _taken(step: Step, problem: Problem, selection: Selection) -> Step:
+def cut(step: Step, problem: Problem, selection: Selection) -> Step:
     """The heads and batches selected of a step that is held whole."""
     return step.part(taken(step.array, axes_of(step, problem, selection)), step.rows)
 

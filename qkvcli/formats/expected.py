@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from qkvcli.core.compare.expected import CHAIN, Expected
+from qkvcli.core.compare.expected import Expected
 from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.config import ORDER, SCORES, Kind
-from qkvcli.core.operands import Array, Operand
+from qkvcli.core.operands import ACTS_ON, Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import DEEPEST, SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
@@ -92,7 +92,7 @@ def read_expected(
 def _check_spelling(names: Iterable[str], where: str) -> None:
     """Raise DataError for a name that is nearly a step's: it would be left out, or another one."""
     for name in names:
-        near = get_close_matches(name.lower(), CHAIN, 1, _NEAR) if means_nothing(name) else []
+        near = get_close_matches(name.lower(), ORDER, 1, _NEAR) if means_nothing(name) else []
         if name and near:
             raise DataError(f"{where}: no step is called {name!r}; did you mean {near[0]!r}?")
 
@@ -102,12 +102,25 @@ def means_nothing(name: str) -> bool:
     return name.lower() not in _KNOWN
 
 
-_KNOWN = {*ORDER, *(name for names in NAMES.values() for name in names)}
+_ALSO = {
+    "query_normed": ("q_normed",),
+    "key_normed": ("k_normed",),
+    "query_rotated": ("q_rotated", "q_rot", "q_rope", "q_embed"),
+    "key_rotated": ("k_rotated", "k_rot", "k_rope", "k_embed"),
+}
+"""What else steps on the way to Q and K go by: Transformers has q_embed."""
+_KNOWN = {
+    *ORDER,
+    *ACTS_ON,
+    *(name for names in (*NAMES.values(), *_ALSO.values()) for name in names),
+}
 
 
 def _names_of(step: str) -> tuple[str, ...]:
     """What a step goes by in a file; a score step by its own name alone."""
-    return (step,) if step in SCORES else NAMES.get(step, (step,))
+    if step in SCORES:
+        return (step,)
+    return NAMES.get(step, (step, *_ALSO.get(step, ())))
 
 
 def _expected(name: str, held: Held) -> Expected:

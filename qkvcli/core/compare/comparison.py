@@ -8,11 +8,11 @@ import numpy as np
 
 from qkvcli.core.compare.expected import Compared, Expected, Rules, narrower
 from qkvcli.core.compare.judge import Judge
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.trial import Fit, Tried, tried
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent
-from qkvcli.core.config import Kind, Stage
+from qkvcli.core.config import Kind
 from qkvcli.core.operands import Array
-from qkvcli.core.problem import Problem
 
 USUAL = Rules()
 _EVEN = 2
@@ -59,27 +59,25 @@ class Comparison:
 
 
 def compare(
-    problem: Problem,
+    reference: Reference,
     expected: Sequence[Expected],
     rules: Rules = USUAL,
-    until: Stage = "output",
     sizes: Sizes = SIZES,
     advance: Advance = silent,
 ) -> Comparison:
-    """Compare somebody's steps with those of a problem in float64 (`fitting.reference_of`).
+    """Compare somebody's steps with those of the reference.
 
     >>> from qkvcli.core.config import AttentionConfig
-    >>> from qkvcli.core.fitting import reference_of
     >>> from qkvcli.core.operands import Input, Operand, Operands
     >>> sides = [Input(Operand(np.array(rows, float), name)) for name, rows in (
     ...     ("query", [[1, 2]]), ("key", [[3, 1], [0, 1]]), ("value", [[1], [5]]))]
-    >>> problem = reference_of(AttentionConfig(scale="sqrt"), Operands(*sides))
+    >>> reference = Reference.of(AttentionConfig(scale="sqrt"), Operands(*sides))
     >>> theirs = Expected("scaled", np.array([[5.0, 2.0]]), "float64")
-    >>> found = compare(problem, [theirs])
+    >>> found = compare(reference, [theirs])
     >>> found.same, found.steps[0].differing, found.fits[0].hypothesis.said
     (False, 2, 'with --scale none')
     """
-    judge = Judge(problem, rules, until, sizes, advance)
+    judge = Judge(reference, rules, sizes=sizes, advance=advance)
     order = list(judge.outlines)
     known = sorted((e for e in expected if e.name in order), key=lambda e: order.index(e.name))
     found = _judged(judge, known)
@@ -151,7 +149,7 @@ def _one_by_one(judge: Judge, known: Sequence[Expected], wrong: Sequence[Compare
         start = judge.going_on(known, one.name)
         own = judge
         if start is not None:
-            own = Judge(start.problem, judge.rules, judge.until)
+            own = Judge(start.reference, judge.rules, start.problem)
         elif not judge.rules.follow and len(known) == 1:
             continue  # tried already
         some, total = tried(own, [one.expected], [one])

@@ -8,13 +8,13 @@ import numpy as np
 from qkvcli.core.compare.tally import Cell, Sums
 from qkvcli.core.compare.tolerance import Tolerance, narrowed, ulps
 from qkvcli.core.compare.turned import Turn
-from qkvcli.core.config import SCORES, Kind
+from qkvcli.core.config import MIXED, SCORES, Kind
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.steps import Outline
 
 _LOOK = 2**16
 """How many numbers are looked at at a time."""
-CHAIN = (*SCORES, "weights", "output")
+CHAIN = (*SCORES, "weights", *MIXED)
 """The steps of which each is computed from the one before."""
 _WRITTEN = Tolerance(1e-12, 1e-12)
 """What is added to half a unit of the last digit of a number that was written as text."""

@@ -1,12 +1,14 @@
 """What somebody else may have done instead: each hypothesis is the same problem but for one thing.
 
-Its score steps are others, or who shares which head, or how weights come from scores. `trial`
-names one only if every step of theirs is what it computes.
+Its score steps are others, or who shares which head, or how weights come from scores; `layers` has
+those about what comes before the scores and after the output. `trial` names one only if every
+step of theirs is what it computes.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import TypeAlias
 
@@ -14,80 +16,65 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.compare.expected import Expected
-from qkvcli.core.compare.turned import Turn
+from qkvcli.core.compare.hypothesis import Hypothesis
+from qkvcli.core.compare.layers import SPLIT, biases, outputs, sides, sinks
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.dense import output_of, score_arrays, weights_of
 from qkvcli.core.masks import Visibility
 from qkvcli.core.operands import Array, Operand
+from qkvcli.core.output_steps import Taken
 from qkvcli.core.positions import Positions
-from qkvcli.core.problem import Groups, Problem, needed
-from qkvcli.core.score_steps import Mask, Scale, ScoreStep, Softcap
+from qkvcli.core.problem import Groups, Problem
+from qkvcli.core.score_steps import Alibi, Mask, Scale, ScoreStep, Softcap
 
+Kinds: TypeAlias = Callable[[Problem], Iterator[Hypothesis]]
+"""What makes hypotheses of one kind about a problem."""
 _FINITE = -1e4
 """Somebody's number below this may stand for −∞."""
 
-Softmax: TypeAlias = Callable[[Problem, Array], Array]
-"""How weights come from the last scores of a problem."""
 
-
-@dataclass(frozen=True, eq=False)
-class Hypothesis:
-    """What may have been done instead.
-
-    ``said`` fits after "It equals this", and ``meaning`` says what that comes to. ``whole`` is
-    true where a row of it needs the other rows. ``mixed`` is how the weights and the values make
-    the output, ``merged`` how its heads are joined.
-    """
-
-    said: str
-    meaning: str
-    problem: Problem
-    softmax: Softmax = weights_of
-    mixed: Callable[[Problem, Array], Array] = output_of
-    whole: bool = False
-    merged: Turn | None = None
-
-    def arrays(self, problem: Problem, until: str) -> dict[str, Array]:
-        """The steps of a part of its problem."""
-        found: dict[str, Array] = {}
-        if problem.weights is None:
-            found |= score_arrays(problem)
-            if until == "scores":
-                return found
-            found["weights"] = self.softmax(problem, found[problem.last_score])
-        weights = found.get("weights") if problem.weights is None else problem.weights.array
-        if until == "output" and problem.value is not None and weights is not None:
-            found["output"] = self.mixed(problem, weights)
-        return found
-
-
-def hypotheses(problem: Problem, expected: Sequence[Expected] = ()) -> Iterator[Hypothesis]:
+def hypotheses(
+    reference: Reference, problem: Problem, expected: Sequence[Expected] = ()
+) -> Iterator[Hypothesis]:
     """What may have been done in place of a problem, the likeliest first.
 
-    Source of the faults: those that people make, and the conventions that libraries differ in.
+    It is the reference's own, or one that goes on from somebody's steps. Source of the faults:
+    those that people make, and the conventions that libraries differ in.
     """
-    if problem.weights is None:
-        yield from _scales(problem)
-        yield from _positions(problem)
-        yield from _masks(problem)
-        yield from _finite(problem, expected)
-        yield from _orders(problem)
-        yield from _swapped(problem)
-        yield from _softmaxes(problem)
-    yield from _heads(problem)
-    yield from _products(problem)
+    if not any(isinstance(step, Taken) for step in problem.output_steps):
+        if problem.query is not None:
+            yield from sides(reference)
+        if problem.weights is None:
+            yield from _scales(problem)
+            yield from _positions(problem)
+            yield from _masks(problem)
+            yield from _finite(problem, expected)
+            yield from biases(reference, problem)
+            yield from _orders(problem)
+            yield from _swapped(problem)
+            yield from sinks(reference, problem)
+            yield from _softmaxes(problem)
+        yield from _heads(problem)
+        yield from _products(problem)
+    yield from outputs(reference, problem)
 
 
-def pairs(problem: Problem, expected: Sequence[Expected]) -> Iterator[Hypothesis]:
-    """Two things done at once, the first of them to the score steps."""
+def pairs(
+    reference: Reference, problem: Problem, expected: Sequence[Expected]
+) -> Iterator[Hypothesis]:
+    """Two things done at once, the first of them to Q and K or to the score steps."""
     if problem.weights is not None:
         return
-    kinds = (_scales, _positions, _masks, _orders, _swapped)
+    biased, sunk, mixed = (partial(kind, reference) for kind in (biases, sinks, outputs))
+    kinds: list[Kinds] = [_scales, _positions, _masks, biased, _orders, _swapped]
+    if problem.query is not None:
+        kinds.insert(0, lambda _: sides(reference))
     for i, kind in enumerate(kinds):
         for first in kind(problem):
             if first.softmax is not weights_of:
                 continue
-            rest = (*kinds[i + 1 :], _softmaxes, _heads, _products)
-            for second in (other for made in rest for other in made(first.problem)):
+            rest: list[Kinds] = [*kinds[i + 1 :], sunk, _softmaxes, _heads, _products, mixed]
+            for second in (other for more in rest for other in more(first.problem)):
                 said = f"{first.said} and {second.said}"
                 yield replace(second, said=said, meaning=f"{first.meaning}; {second.meaning}")
 
@@ -227,7 +214,7 @@ def _inverted(problem: Problem, seen: Visibility) -> list[ScoreStep]:
 def _masked_after(problem: Problem, scores: Array) -> Array:
     """The softmax of all scores, and then 0 where a key is hidden."""
     found = score_arrays(_unmasked(problem))
-    weights = attention.softmax(found[_unmasked(problem).last_score])
+    weights = weights_of(problem, found[_unmasked(problem).last_score])
     seen = problem.visibility
     if seen is None:
         return weights
@@ -295,12 +282,13 @@ def _orders(problem: Problem) -> Iterator[Hypothesis]:
             order = [*caps, *rest]
             yield Hypothesis("with the softcap before the scale", meaning, _with(problem, order))
     seen = problem.visibility
-    own = None if seen is None else seen.mask
-    if Scale in kinds and own is not None and own.dtype.kind == "f":
-        first = [s for s in steps if isinstance(s, Mask)]
-        rest = [s for s in steps if not isinstance(s, Mask)]
-        meaning = "what it adds to the scores is scaled with them"
-        yield Hypothesis("with the mask before the scale", meaning, _with(problem, [*first, *rest]))
+    adds = seen is not None and seen.mask is not None and seen.mask.dtype.kind == "f"
+    for kind, there, said in ((Mask, adds, "the mask"), (Alibi, True, "--alibi")):
+        if Scale in kinds and kind in kinds and there:
+            order = [s for s in steps if isinstance(s, kind)]
+            order += [s for s in steps if not isinstance(s, kind)]
+            meaning = "what it adds to the scores is scaled with them"
+            yield Hypothesis(f"with {said} before the scale", meaning, _with(problem, order))
 
 
 def _swapped(problem: Problem) -> Iterator[Hypothesis]:
@@ -357,7 +345,8 @@ def _scores(problem: Problem, scores: Array) -> Array:
 
 
 def _base_two(problem: Problem, scores: Array) -> Array:
-    return attention.softmax(scores * math.log(2))
+    sinks = None if problem.sinks is None else problem.sinks * math.log(2)
+    return attention.softmax(scores * math.log(2), sinks)
 
 
 def _powers(problem: Problem, scores: Array) -> Array:
@@ -401,22 +390,21 @@ def _heads(problem: Problem) -> Iterator[Hypothesis]:
             "with the heads joined by a reshape alone",
             "(H, L, d) is laid out as (L, H·d) and its axes not swapped",
             problem,
-            merged=_reshaped,
+            mixed=_reshaped,
+            joins=True,
         )
-    if problem.query is None:
-        return
-    sides = (problem.query, problem.key, problem.value)
-    query, key, value = (None if side is None else _split_by_reshape(side) for side in sides)
+    if problem.query is None or any(step.has_heads for step in problem.made):
+        return  # what is done to a head, `sides` does again
+    given = (problem.query, problem.key, problem.value)
+    query, key, value = (None if side is None else _split_by_reshape(side) for side in given)
     other = replace(problem, query=query, key=key, value=value)
-    said, meaning = (
-        "with the heads split by a reshape alone",
-        "(L, H·d) is laid out as (H, L, d) and its axes not swapped",
-    )
+    said, meaning = SPLIT
     yield Hypothesis(said, meaning, other)
-    yield Hypothesis(f"{said}, and joined by one", meaning, other, merged=_reshaped)
+    yield Hypothesis(f"{said}, and joined by one", meaning, other, mixed=_reshaped, joins=True)
 
 
-def _reshaped(output: Array) -> Array:
+def _reshaped(problem: Problem, weights: Array) -> Array:
+    output = output_of(problem.apart(), weights)
     *leading, heads, rows, width = output.shape
     return output.reshape(*leading, rows, heads * width)
 
@@ -454,6 +442,4 @@ def _products(problem: Problem) -> Iterator[Hypothesis]:
 
 
 def _transposed_product(problem: Problem, weights: Array) -> Array:
-    value = needed(problem.value, "value").array
-    turned = np.swapaxes(weights, -1, -2)
-    return attention.by_group(attention.output, turned, value, problem.groups.value)
+    return output_of(problem, np.swapaxes(weights, -1, -2))

@@ -8,27 +8,29 @@ FlashAttention's tests; Dao et al., 2022).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from qkvcli.core.compare.expected import CHAIN, Compared, Expected, Rules
-from qkvcli.core.compare.plain import ATTENTION, SAMPLE, Off, Ways, plain_errors
+from qkvcli.core.compare.following import carried, going_on
+from qkvcli.core.compare.plain import SAMPLE, Off, plain_errors
+from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.tally import Tally
 from qkvcli.core.compare.tolerance import Tolerance, half_ulp
-from qkvcli.core.compare.turned import Turn, fitting, turns
+from qkvcli.core.compare.turned import Turn, onto, turns
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
-from qkvcli.core.config import Stage
-from qkvcli.core.dense import output_of, score_arrays, weights_of
-from qkvcli.core.operands import Array, Operand
+from qkvcli.core.config import MADE, MIXED, Kind
+from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem
-from qkvcli.core.score_steps import Scale
 from qkvcli.core.steps import Outline, Step, flat_rows
 
-_INPUTS = ("query", "key", "value")
+Plain: TypeAlias = Callable[[Kind], dict[str, Off]]
+"""How far off each step of a plain kernel of a type is."""
+
 _SMALL = 0.01
 """The absolute tolerance is at most this part of the largest number: else all small ones agree."""
 _TIMES = 2.0
@@ -44,26 +46,29 @@ _FOLLOWED = 2**26
 class Judge:
     """One comparison: the reference and what belongs to it.
 
-    ``problem`` is in float64 (`fitting.reference_of`). What rounding does is measured on
-    ``sample`` scores; errors may be ``times`` as large, and on the whole ``mean`` times.
+    ``problem`` is the reference's own, where no other is given. What rounding does to it is
+    measured on ``sample`` scores, or is what ``plain`` says; errors may be ``times`` as large, and
+    on the whole ``mean`` times.
     """
 
     def __init__(
         self,
-        problem: Problem,
+        reference: Reference,
         rules: Rules,
-        until: Stage = "output",
+        problem: Problem | None = None,
         sizes: Sizes = SIZES,
         advance: Advance = silent,
-        sample: int = SAMPLE,
         times: float = _TIMES,
         mean: float = _MEAN,
-        ways: Ways = ATTENTION,
+        plain: Plain | None = None,
     ) -> None:
-        self.problem, self.rules, self.until = problem, rules, until
+        self.reference, self.rules, self.until = reference, rules, reference.until
+        self.problem = reference.problem if problem is None else problem
         self.sizes, self.advance = sizes, advance
         self.times, self.mean = times, mean
-        self.plain = cache(lambda kind: plain_errors(problem, kind, sample, ways))
+        begun = reference if problem is None and not reference.begun else None
+        own = partial(plain_errors, self.problem, reference=begun)
+        self.plain: Plain = cache(own if plain is None else plain)
 
     @property
     def outlines(self) -> dict[str, Outline]:
@@ -74,6 +79,10 @@ class Judge:
         """The reference."""
         found = steps_of(self.problem, self.until, self.sizes, self.advance)
         return {step.name: step for step in found}
+
+    def fitting(self, one: Expected, step: Outline) -> Turn | None:
+        """What brings somebody's step to the shape of ours; None where nothing does."""
+        return onto(one.array.shape, step, self.reference.joined(step))
 
     def judged(
         self,
@@ -87,7 +96,7 @@ class Judge:
         An error larger than ``most`` is not put down to rounding, whatever that may do.
         """
         found: Compared | None = None
-        for turned, turn in turns(expected.array.shape, step.shape, self.problem.merged_heads):
+        for turned, turn in self._turns(expected, step):
             one = self._turned(_Pair(step, expected, turned, turn, carried), most)
             if found is None or not one.differing:
                 found = one
@@ -98,6 +107,13 @@ class Judge:
             tolerance = self.rules.tolerance(expected)
             found = Compared(step, expected, tolerance, size, size, turned=None)
         return found
+
+    def _turns(self, one: Expected, step: Outline) -> Iterator[tuple[str, Turn]]:
+        """What may bring somebody's step to ours; Q, K and V are as good with their heads apart."""
+        turn = self.fitting(one, step) if step.name in MADE else None
+        if turn is not None:
+            yield "", turn
+        yield from turns(one.array.shape, step.shape, self.reference.joined(step))
 
     def _turned(self, pair: "_Pair", most: float) -> Compared:
         expected, rules = pair.expected, self.rules
@@ -130,13 +146,14 @@ class Judge:
 
     def going_on(self, expected: Sequence[Expected], name: str) -> "Start | None":
         """Where somebody's steps before one lead; None where there are none that fit."""
-        problem, used = self._with_inputs(expected, name)
+        reference, used = self._with_made(expected, name)
+        problem = self.problem if reference is self.reference else reference.problem
         before = [e for e in expected if e.name in CHAIN and name in CHAIN]
         before = [e for e in before if CHAIN.index(e.name) < CHAIN.index(name)]
         if not before:
-            return Start(problem, used) if used else None
+            return Start(reference, problem, used) if used else None
         last = max(before, key=lambda e: CHAIN.index(e.name))
-        turn = fitting(last.array.shape, self.problem.shape)
+        turn = self.fitting(last, self.outlines[last.name])
         if turn is None or last.array.size > _FOLLOWED:
             return None
         array = turn(last.array)
@@ -148,42 +165,52 @@ class Judge:
         if array.size <= SAMPLE and (halves is None or last.loose is not None):
             rounded = half_ulp(array, last.loose or last.kind)
             halves = rounded if halves is None else halves + rounded
-        used = [last, *(one for one in used if one.name == "value")]
-        return Start(going_on(problem, last.name, array), used, halves)
+        mixed = last.name in MIXED
+        used = [last, *(e for e in used if _side(e.name) == "value" and not mixed)]
+        return Start(reference, going_on(problem, last.name, array), used, halves)
 
-    def _with_inputs(
+    def _with_made(
         self, expected: Sequence[Expected], name: str
-    ) -> tuple[Problem, list[Expected]]:
-        """The problem with somebody's query, key and value, where a step is made of them."""
-        problem, used = self.problem, []
+    ) -> tuple[Reference, list[Expected]]:
+        """The reference with somebody's last steps on the way to Q, K and V before a step."""
+        order = list(self.outlines)
+        found: dict[str, tuple[Expected, Array]] = {}
         for one in expected:
-            operand = getattr(problem, one.name) if one.name in _INPUTS else None
-            if operand is None or name not in CHAIN or (one.name == "value" and name != "output"):
+            side = _side(one.name)
+            before = one.name in MADE and order.index(one.name) < order.index(name)
+            if not before or (name in MADE and side != _side(name)):
                 continue
-            heads = None if problem.merged_heads is None else operand.shape[-3]
-            turn = fitting(one.array.shape, operand.shape, heads)
-            if turn is not None and one.left_out is None:
-                array = turn(one.array).astype(np.float64)
-                theirs: dict[str, Any] = {one.name: replace(operand, array=array)}
-                problem = replace(problem, **theirs)
-                used.append(one)
-        return problem, used
+            if side == "value" and name not in MIXED:
+                continue
+            turn = self.fitting(one, self.outlines[one.name])
+            if turn is not None and one.left_out is None and one.array.size <= _FOLLOWED:
+                found[side] = one, turn(one.array).astype(np.float64)
+        if not found:
+            return self.reference, []
+        begun = {one.name: array for one, array in found.values()}
+        return self.reference.going_on(begun), [one for one, _ in found.values()]
 
     def followed(self, expected: Sequence[Expected], one: Expected) -> "Followed | None":
         """A step computed from somebody's steps before it; None where there are none."""
         start = self.going_on(expected, one.name)
         if start is None:
             return None
-        step = next(s for s in steps_of(start.problem, self.until) if s.name == one.name)
+        found = {step.name: step for step in steps_of(start.problem, self.until)}
         slack = None
         if start.halves is not None:
-            slack = carried(start.problem, start.halves, one.name)
-        return Followed(start.used, step, slack)
+            slack = carried(start.problem, start.halves, start.used[0].name, one.name)
+        return Followed(start.used, found[one.name], slack)
+
+
+def _side(name: str) -> str:
+    """Which of Q, K and V a step is on the way to."""
+    return name.partition("_")[0]
 
 
 class Start(NamedTuple):
     """A problem that goes on from somebody's steps, and how far those may be off."""
 
+    reference: Reference
     problem: Problem
     used: list[Expected]
     halves: Array | None = None
@@ -244,36 +271,3 @@ class _Pair(NamedTuple):
             unseeing=tuple(tally.unseeing),
             turned=self.turned,
         )
-
-
-def going_on(problem: Problem, name: str, array: Array) -> Problem:
-    """The problem that has an array for one of its steps, and only computes those after it."""
-    taken = Operand(array.astype(np.float64), name, problem.labels, problem.key_labels)
-    bare = replace(problem, query=None, key=None, scores=None, given=(), made=())
-    if name == "weights":
-        return replace(bare, weights=taken, score_steps=())
-    names = [step.name for step in problem.score_steps]
-    rest = problem.score_steps[names.index(name) + 1 :] if name in names else problem.score_steps
-    return replace(bare, scores=taken, score_steps=rest)
-
-
-def carried(problem: Problem, halves: Array, name: str) -> Array:
-    """How far a step may be off where the one that it goes on from may be by ``halves``."""
-    with np.errstate(all="ignore"):
-        slack = halves
-        if problem.weights is None:
-            for step in problem.score_steps:
-                if isinstance(step, Scale):
-                    slack = slack * abs(step.factor)
-                if step.name == name:  # a softcap or a mask spreads nothing
-                    return slack
-            weights = weights_of(problem, score_arrays(problem)[problem.last_score])
-            widest = slack.max(axis=-1, keepdims=True, initial=0)
-            slack = weights * np.expm1(2 * widest)  # e^(s + δ) over sums of e^(s − δ), at worst
-            if name == "weights":
-                return slack
-        value = problem.value
-        if value is None:
-            return slack
-        sizes = replace(problem, value=replace(value, array=np.abs(value.array)))
-        return output_of(sizes, slack)

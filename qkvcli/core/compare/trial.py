@@ -3,17 +3,22 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from qkvcli.core.compare.expected import CHAIN, Compared, Expected
-from qkvcli.core.compare.hypotheses import Hypothesis, hypotheses, pairs
+from qkvcli.core.compare.hypotheses import hypotheses, pairs
+from qkvcli.core.compare.hypothesis import Hypothesis
 from qkvcli.core.compare.judge import Judge
-from qkvcli.core.compare.plain import Ways
+from qkvcli.core.compare.plain import Off, Ways, plain_errors
 from qkvcli.core.compare.tally import Sums, sees_nothing
-from qkvcli.core.compare.turned import Turn, fitting
+from qkvcli.core.compare.turned import Turn, fitting, onto
+from qkvcli.core.config import MADE, MIXED, Kind
 from qkvcli.core.operands import Array
+from qkvcli.core.output_steps import Taken
 from qkvcli.core.shapes import matrix_at
 from qkvcli.core.steps import Step
 
@@ -31,6 +36,9 @@ _FIRST = 8
 """So many rows are looked at first: most hypotheses end there."""
 _FEWEST = 64
 """So many rows are computed at least, where not all are."""
+
+
+Held = TypeVar("Held")
 
 
 class Fit(NamedTuple):
@@ -63,14 +71,15 @@ def tried(judge: Judge, expected: Sequence[Expected], found: Sequence[Compared])
     wrong = [one for one in found if not one.same]
     bits = sum(one.bits + _BITS_OF_HIDDEN * one.infinite for one in wrong)
     turned = any(one.turned for one in wrong)
-    if not judge.problem.size or not all(one.name in CHAIN for one in wrong):
+    total = 0
+    taken = any(isinstance(step, Taken) for step in judge.problem.output_steps)
+    if not judge.problem.size and not taken:
         return Tried()
-    problem, total = judge.problem, 0
     for made, proof in ((hypotheses, ALONE), (pairs, TOGETHER)):
         if bits < proof.bits and not turned:
             break
         trial, fits = _Trial(judge, expected, found, proof), list[Fit]()
-        for hypothesis in made(problem, expected):
+        for hypothesis in made(judge.reference, judge.problem, expected):
             total += 1
             fit = trial.fit(hypothesis)
             if fit is not None:
@@ -93,7 +102,7 @@ class Proof(NamedTuple):
 
 
 ALONE, TOGETHER = Proof(24, 0.05), Proof(34, 0.01)
-"""There are some thirty hypotheses, and some thousand pairs of them."""
+"""There are some dozens of hypotheses, and some thousand pairs of them."""
 _BITS_OF_HIDDEN = 4.0
 """What a key is worth that is hidden on one side alone."""
 _LEVEL = 1e-3
@@ -112,10 +121,14 @@ class _Trial:
         found: Sequence[Compared],
         proof: Proof,
     ) -> None:
-        self.judge, self.rules, self.proof = judge, judge.rules, proof
+        self.judge = self.ours = judge
+        self.rules, self.proof = judge.rules, proof
+        self.made = [e for e in expected if e.name in MADE]
         self.expected = [e for e in expected if e.name in CHAIN]
         self.problem = judge.problem
         self.until = judge.until
+        self.outlines = judge.outlines
+        self.together = any(self._together(one) for one in self.expected)
         self.small = self.problem.size <= _TRIED
         self.known = {one.name: one for one in found}
         self.rows = self._sampled(found)
@@ -142,21 +155,20 @@ class _Trial:
         everything = np.arange(self.problem.shape[-2])
         # with its own rounding, of which few rows tell little; `_near` bounds it on the whole
         self.judge = Judge(
-            hypothesis.problem,
+            self.ours.reference,
             self.rules,
-            self.until,
-            sample=_ROUNDED,
+            hypothesis.problem,
             times=_TIMES,
             mean=math.inf,
-            ways=Ways(hypothesis.softmax, hypothesis.mixed),
+            plain=partial(self._plain, hypothesis),
         )
         if self.small:
             error = self._error(hypothesis, everything, every=True)
             return None if error is None else Fit(hypothesis, error)
         at_once = math.prod(self.problem.shape[-2:])
-        if hypothesis.merged is not None:  # needs all heads besides
+        if hypothesis.joins or (self.together and hypothesis.whole):  # needs all heads besides
             at_once = self.problem.size
-        needs_all = hypothesis.whole or hypothesis.merged is not None
+        needs_all = hypothesis.whole or hypothesis.joins
         if needs_all and (at_once > _SQUARE or self.strict):
             return None
         rows = everything if hypothesis.whole else self.rows
@@ -166,6 +178,18 @@ class _Trial:
         if error is None:
             return None
         return Fit(hypothesis, error, None if rows is everything else len(rows))
+
+    def _plain(self, hypothesis: Hypothesis, kind: Kind) -> dict[str, Off]:
+        """What rounding does to a hypothesis; to Q, K and V on their way, what it does to ours."""
+        ways = Ways(hypothesis.softmax, hypothesis.mixed)
+        made = self.ours.plain(kind) if self.made else {}
+        found = made | plain_errors(hypothesis.problem, kind, _ROUNDED, ways, on_the_way=False)
+        return found | {one.name: _named(found, one.name) for one in self.expected}
+
+    def _together(self, one: Expected) -> bool:
+        """Whether a step needs all heads: they are joined in it, and can't be taken apart."""
+        step = self.outlines[one.name]
+        return not step.has_heads and self.ours.reference.joined(step) is None
 
     @property
     def strict(self) -> bool:
@@ -183,9 +207,11 @@ class _Trial:
         """The largest error over some rows; None as soon as a cell differs."""
         sums: dict[str, Sums] = {}
         largest = 0.0
-        pieces = self._joined if hypothesis.merged is not None else self._apart
+        pieces = self._apart
+        if self.together or hypothesis.joins:
+            pieces = self._joined
         with np.errstate(all="ignore"):
-            for found in pieces(hypothesis, rows, every):
+            for found in chain(self._on_the_way(hypothesis), pieces(hypothesis, rows, every)):
                 if found is None:
                     return None
                 largest = max(largest, found.error)
@@ -214,19 +240,34 @@ class _Trial:
                     turn = self._turn(one, array.shape[-1])
                     yield self._compared(one, array, turn and _at(turn, place, some))
 
+    def _on_the_way(self, hypothesis: Hypothesis) -> Iterator[Compared | None]:
+        """Each step that makes Q, K and V; where the hypothesis has none, the one before it."""
+        problem = hypothesis.problem
+        there = {step.name: step for step in (*problem.given, *problem.made)}
+        for one in self.made:
+            side = [name for name in MADE if name.partition("_")[0] == one.name.partition("_")[0]]
+            known = [there[name] for name in side[: side.index(one.name) + 1] if name in there]
+            if not known:
+                yield None
+                return
+            step = known[-1]
+            turn = onto(one.array.shape, step, self.ours.reference.joined(step))
+            yield self._compared(one, step.array, turn)
+
     def _turn(self, one: Expected, width: int) -> Turn | None:
         """What brings somebody's step to matrices, its heads apart."""
-        if one.name != "output":
+        if one.name not in MIXED:
             return fitting(one.array.shape, self.problem.shape)
         shape = (*self.problem.leading, self.problem.shape[-2], width)
         return fitting(one.array.shape, shape, self.problem.merged_heads)
 
     def _pieces(self, hypothesis: Hypothesis, rows: Array) -> Iterator[Array]:
         """The rows that are computed together: few at first."""
-        if hypothesis.whole:
-            yield rows
+        if hypothesis.whole or hypothesis.joins:
+            yield np.arange(self.problem.shape[-2])
             return
-        together = max(_TRIED // max(self.problem.shape[-1], 1), 1)
+        matrices = math.prod(self.problem.leading) if self.together else 1
+        together = max(_TRIED // max(self.problem.shape[-1] * matrices, 1), 1)
         yield rows[:_FIRST]
         for i in range(_FIRST, len(rows), together):
             yield rows[i : i + together]
@@ -234,13 +275,22 @@ class _Trial:
     def _joined(
         self, hypothesis: Hypothesis, rows: Array, every: bool
     ) -> Iterator[Compared | None]:
-        """The same, where the heads are joined in another way: all of the output at once."""
-        arrays = hypothesis.arrays(hypothesis.problem.apart(), self.until)
-        for one in self.expected:
-            array = _named(arrays, one.name)
-            if one.name == "output" and hypothesis.merged is not None:
-                array = hypothesis.merged(array)
-            yield self._compared(one, array, fitting(one.array.shape, array.shape))
+        """The same for all matrices together, where a step needs all heads."""
+        count = self.problem.shape[-2]
+        for some in self._pieces(hypothesis, rows):
+            part = hypothesis.problem
+            if not (hypothesis.whole or hypothesis.joins):
+                part = part.with_rows(some)
+            arrays = hypothesis.arrays(part, self.until)
+            for one in self.expected:
+                array = _named(arrays, one.name)
+                shape = (*array.shape[:-2], count, array.shape[-1])
+                turn = onto(
+                    one.array.shape,
+                    replace(self.outlines[one.name], shape=shape),
+                    self.ours.reference.joined(self.outlines[one.name]),
+                )
+                yield self._compared(one, array, turn and _rows(turn, some))
 
     def _compared(self, one: Expected, array: Array, turn: Turn | None) -> Compared | None:
         """What comes of one step; None where it differs."""
@@ -259,10 +309,15 @@ class _Trial:
         return None if found.differing or found.turned else found
 
 
-def _named(arrays: dict[str, Array], name: str) -> Array:
+def _named(found: dict[str, Held], name: str) -> Held:
     """A step, or, where the hypothesis has none of that name, the one before it."""
-    known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in arrays]
-    return arrays[known[-1]] if known else arrays[next(iter(arrays))]
+    known = [known for known in CHAIN[: CHAIN.index(name) + 1] if known in found]
+    return found[known[-1]] if known else found[next(iter(found))]
+
+
+def _rows(turn: Turn, rows: Array) -> Turn:
+    """The rows of all matrices of what a turn gives."""
+    return lambda array: turn(array)[..., rows, :]
 
 
 def _at(turn: Turn, place: tuple[int, ...], rows: Array) -> Turn:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from qkvcli.core import attention
 from qkvcli.core.operands import Array, Shape
+from qkvcli.core.steps import Outline
 
 Turn: TypeAlias = Callable[[Array], Array]
 """What makes an array one of another shape."""
@@ -27,8 +28,25 @@ def fitting(theirs: Shape, ours: Shape, heads: int | None = None) -> Turn | None
     return None if first is None or first[0] else first[1]
 
 
+def onto(theirs: Shape, step: Outline, joined: int | None) -> Turn | None:
+    """What brings an array of a shape to a step's, with heads apart or ``joined`` as there.
+
+    None where that is not enough.
+    """
+    if not step.columns_are_keys and step.axis("head") is not None:
+        return fitting(theirs, step.shape, step.shape[-3])
+    turn = fitting(theirs, step.shape)
+    if turn is not None or joined is None:
+        return turn
+    *leading, rows, width = step.shape
+    split = fitting(theirs, (*leading, joined, rows, width // joined))
+    return None if split is None else lambda array: attention.merge_heads(split(array))
+
+
 def turns(theirs: Shape, ours: Shape, heads: int | None) -> Iterator[tuple[str, Turn]]:
     """What makes an array of one shape one of another, with what is to be said of it.
+
+    With ``heads``, so many are joined in the other.
 
     >>> [said for said, _ in turns((3, 2), (2, 3), None)], list(turns((3, 2), (2, 4), None))
     (['its axes are swapped'], [])
