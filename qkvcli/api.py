@@ -35,6 +35,7 @@ from qkvcli.core.config import (
     DtypeLike,
     Lengths,
     Norm,
+    Number,
     Pairs,
     Preset,
     Scale,
@@ -191,6 +192,11 @@ class Steps:
     def output(self) -> Array:
         """The mixed values, (…, L_q, d_v)."""
         return self["output"].array
+
+    @property
+    def projected(self) -> Array:
+        """The output·Wo + bo, (…, L_q, m), where ``wo`` was given; KeyError where it was not."""
+        return self["projected"].array
 
     def index(self, step: Step) -> int:
         """Where a step stands. Raises ValueError where it is none of these."""
@@ -441,7 +447,7 @@ def attend(
     *,
     preset: Preset | None = None,
     scale: Scale = None,
-    softcap: SupportsFloat | None = None,
+    softcap: Number = None,
     mask: ArrayLike | None = None,
     causal: bool | None = None,
     window: Window = None,
@@ -457,14 +463,14 @@ def attend(
     bq: ArrayLike | None = None,
     bk: ArrayLike | None = None,
     bv: ArrayLike | None = None,
-    clip: SupportsFloat | None = None,
+    clip: Number = None,
     q_norm: ArrayLike | None = None,
     k_norm: ArrayLike | None = None,
     norm: Norm | None = None,
     norm_eps: SupportsFloat | None = None,
     q_norm_bias: ArrayLike | None = None,
     k_norm_bias: ArrayLike | None = None,
-    rope: SupportsFloat | None = None,
+    rope: Number = None,
     rope_pairs: Pairs | None = None,
     rope_dim: SupportsIndex | None = None,
     cos: ArrayLike | None = None,
@@ -521,7 +527,7 @@ class _Options(TypedDict, total=False):
 
     preset: Preset | None
     scale: Scale
-    softcap: SupportsFloat | None
+    softcap: Number
     mask: ArrayLike | None
     causal: bool | None
     window: Window
@@ -537,14 +543,14 @@ class _Options(TypedDict, total=False):
     bq: ArrayLike | None
     bk: ArrayLike | None
     bv: ArrayLike | None
-    clip: SupportsFloat | None
+    clip: Number
     q_norm: ArrayLike | None
     k_norm: ArrayLike | None
     norm: Norm | None
     norm_eps: SupportsFloat | None
     q_norm_bias: ArrayLike | None
     k_norm_bias: ArrayLike | None
-    rope: SupportsFloat | None
+    rope: Number
     rope_pairs: Pairs | None
     rope_dim: SupportsIndex | None
     cos: ArrayLike | None
@@ -584,7 +590,7 @@ def attention(
     *,
     preset: Preset | None = None,
     scale: Scale = None,
-    softcap: SupportsFloat | None = None,
+    softcap: Number = None,
     mask: ArrayLike | None = None,
     causal: bool | None = None,
     window: Window = None,
@@ -600,14 +606,14 @@ def attention(
     bq: ArrayLike | None = None,
     bk: ArrayLike | None = None,
     bv: ArrayLike | None = None,
-    clip: SupportsFloat | None = None,
+    clip: Number = None,
     q_norm: ArrayLike | None = None,
     k_norm: ArrayLike | None = None,
     norm: Norm | None = None,
     norm_eps: SupportsFloat | None = None,
     q_norm_bias: ArrayLike | None = None,
     k_norm_bias: ArrayLike | None = None,
-    rope: SupportsFloat | None = None,
+    rope: Number = None,
     rope_pairs: Pairs | None = None,
     rope_dim: SupportsIndex | None = None,
     cos: ArrayLike | None = None,
@@ -668,7 +674,7 @@ def scores(
     *,
     preset: Preset | None = None,
     scale: Scale = None,
-    softcap: SupportsFloat | None = None,
+    softcap: Number = None,
     mask: ArrayLike | None = None,
     causal: bool | None = None,
     window: Window = None,
@@ -681,14 +687,14 @@ def scores(
     wk: ArrayLike | None = None,
     bq: ArrayLike | None = None,
     bk: ArrayLike | None = None,
-    clip: SupportsFloat | None = None,
+    clip: Number = None,
     q_norm: ArrayLike | None = None,
     k_norm: ArrayLike | None = None,
     norm: Norm | None = None,
     norm_eps: SupportsFloat | None = None,
     q_norm_bias: ArrayLike | None = None,
     k_norm_bias: ArrayLike | None = None,
-    rope: SupportsFloat | None = None,
+    rope: Number = None,
     rope_pairs: Pairs | None = None,
     rope_dim: SupportsIndex | None = None,
     cos: ArrayLike | None = None,
@@ -718,7 +724,7 @@ def softmax(
     scores: ArrayLike,
     *,
     scale: SupportsFloat | Literal["none"] | None = None,
-    softcap: SupportsFloat | None = None,
+    softcap: Number = None,
     mask: ArrayLike | None = None,
     causal: bool = False,
     window: Window = None,
@@ -753,7 +759,7 @@ def output(
     past_value: ArrayLike | None = None,
     wv: ArrayLike | None = None,
     bv: ArrayLike | None = None,
-    clip: SupportsFloat | None = None,
+    clip: Number = None,
     wo: ArrayLike | None = None,
     bo: ArrayLike | None = None,
     dtype: DtypeLike = None,

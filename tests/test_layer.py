@@ -21,7 +21,7 @@ import qkvcli
 from qkvcli.api import _asked
 from qkvcli.cli.commands import OPTIONS
 from qkvcli.core.compute import Sizes, output_into, steps_of
-from qkvcli.core.config import NEEDS, PRESETS
+from qkvcli.core.config import NEEDS, PRESETS, AttentionConfig
 from qkvcli.core.fitting import problem_of
 from qkvcli.errors import DataError, ShapeError, UsageError
 from tests import oracle
@@ -287,6 +287,7 @@ def test_numbers_for_heads_and_columns_come_from_text_too(qkv: Program, folder: 
     rng = np.random.default_rng(0)
     arrays = {"q-norm": rng.normal(size=4), "sinks": rng.normal(size=2), "bo": rng.normal(size=8)}
     words: list[object] = ["run", "--seed", 1, "--dim", 8, "--heads", 2, "--wo", "wo.csv"]
+    words += ["--scale", "sqrt"]
     np.savetxt("wo.csv", np.eye(8), delimiter=",")
     for name, array in arrays.items():
         np.savetxt(f"{name}.csv", array[None] if name == "bo" else array, delimiter=",")
@@ -457,12 +458,16 @@ ONES = np.ones((3, 8))
         ({"cos": np.ones((3, 4))}, UsageError, "cos without sin"),
         ({"rope_dim": 4}, UsageError, "rope dim without a rotation"),
         ({"rope_pairs": "interleaved"}, UsageError, "rope pairs without a rotation"),
-        ({"rope": 10000, "rope_dim": 10}, ShapeError, "10 columns of a head cannot be turned"),
+        (
+            {"rope": 10000, "rope_dim": 10},
+            ShapeError,
+            "a head has 8 columns, and rope dim says to turn 10",
+        ),
         ({"rope": 10000, "rope_dim": 3}, UsageError, "rope dim 3 is odd"),
         ({"rope": 0}, UsageError, "rope 0.0 is not above 0"),
         ({"rope": 10, **tables(3, 4)}, UsageError, "rope and cos"),
         ({**tables(2, 4)}, ShapeError, "a row for each of the 3 tokens"),
-        ({**tables(3, 5)}, ShapeError, "10 columns of a head cannot be turned"),
+        ({**tables(3, 5)}, ShapeError, r"8 columns, and cos \(3, 5\) says to turn 10"),
         ({**tables(3, 4), "rope_dim": 4}, ShapeError, "rope dim is 4"),
         (
             {n: np.tile(t, (1, 2)) for n, t in tables(3, 2).items()},
@@ -542,7 +547,7 @@ def test_a_preset_is_the_options_that_help_names(qkv: Program, folder: Path, nam
         if word not in map(str, more) and not re.fullmatch("--b[qkvo]", word)
     ]
     if left:
-        assert f"note: {name} has more in its layers: {', '.join(left)}" in one.err
+        assert f"note: layers of {name} also have {', '.join(left)}" in one.err
     else:
         assert one.err == ""
 
@@ -563,15 +568,56 @@ def test_a_preset_gives_way(qkv: Program, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("scores --seed 1 --rope 10000 --offset 3", "both are turned from position 3 on"),
-        ("scores --seed 1 --rope 10000 --offset 0", ""),
-        ("scores --seed 1 --rope 10000 --offset 3 --key-length 7", ""),
-        ("run --seed 1 --dim 1024 --rope 10000", "1024 columns are read as one head"),
-        ("run --seed 1 --dim 1024 --heads 8 --rope 10000", ""),
-        ("run --seed 1 --dim 1024 --scale sqrt", ""),
+        ("scores --rope 9 --offset 3", "both are turned from position 3 on"),
+        ("scores --rope 9 --offset 0", ""),
+        ("scores --rope 9 --offset 3 --key-length 7", ""),
+        ("scores --rope 9 --key-length 7", "query 0 is taken to stand at key 0; --offset 2 has"),
+        ("scores --causal --key-length 7", ""),
+        ("scores --causal --length 1 --key-length 7", "--offset 6 has the last ones meet"),
+        ("scores --valid-length 5 --offset 2 --rope 9 --key-length 7", ""),
+        ("run --dim 1024 --rope 9", "1024 columns are read as one head"),
+        ("run --dim 1024 --heads 8 --rope 9", ""),
+        ("run --dim 1024", ""),
+        ("run --rope 9 --alibi", "both a rotation and ALiBi"),
+        ("run --preset bloom", ""),
+        ("run --preset mpt --rope 9", "both a rotation and ALiBi"),
+        ("run --preset mpt --rope 9 --no-alibi", ""),
+        ("run --preset llama --rope none", ""),
+        ("run --preset gpt-j --rope none", ""),
     ],
 )
 def test_what_may_be_meant_otherwise_is_noted(qkv: Program, line: str, note: str) -> None:
+    scaled = [] if "--preset" in line else ["--scale", "sqrt"]
+    result = qkv(*line.split(), "--seed", 1, *scaled)
+    assert result.code == 0
+    assert note in result.err if note else result.err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("scores -q q.npy -k q.npy --rope 9", "the scores are not scaled"),
+        ("scores -q q.npy -k q.npy --rope 9 --scale none", ""),
+        ("scores -q q.npy -k q.npy --scale sqrt --preset llama", "--rope none"),
+        ("scores -q q.npy -k q.npy --rope 10000 --preset llama", ""),
+        ("scores -q q.npy -k q.npy --heads 2 --preset gemma3 --rope 9 --q-norm w.npy", "1 + w"),
+        ("scores -q q.npy -k q.npy --preset qwen3 --rope none --q-norm w.npy --k-norm w.npy", ""),
+        ("scores --embeddings q.npy --wq f.npy --wk f.npy --scale sqrt", "are the same numbers"),
+    ],
+)
+def test_what_a_layer_may_lack_is_noted(qkv: Program, folder: Path, line: str, note: str) -> None:
+    rng = np.random.default_rng(0)
+    np.save("q.npy", rng.normal(size=(2, 3, 4)))
+    np.save("w.npy", rng.normal(scale=0.1, size=2 if "--heads" in line else 4))
+    np.save("f.npy", rng.normal(size=(4, 12)))
     result = qkv(*line.split())
     assert result.code == 0
     assert note in result.err if note else result.err == ""
+
+
+def test_what_a_preset_has_can_be_undone() -> None:
+    gemma = AttentionConfig.of("gemma2", softcap="none", rope="none")
+    assert (gemma.cap, gemma.base) == (None, None)
+    dbrx = AttentionConfig.of("dbrx", clip="none")
+    assert (dbrx.limit, dbrx.base) == (None, 500000)
+    assert AttentionConfig.of("gpt-j", rope="none").rope_pairs is None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qkvcli.cli.declare import ENDINGS, Option, chosen, declared
+from qkvcli.cli.declare import ENDINGS, Option, chosen, declared, given
 from qkvcli.cli.options import AttentionOptions, Comparing, Display, Sources
 from qkvcli.cli.pages import pages
 from qkvcli.core.config import MIXED, SCORES, Stage
@@ -90,6 +90,9 @@ class Command(NamedTuple):
             found["format"] = shown
         return found
 
+
+BUNDLES = ("qkv", "embeddings", "seed", "example")
+"""The options that name where all of Q, K and V come from."""
 
 _OF_EXPLAIN = frozenset({"scores"})
 """What the commands that show steps lack: there, scores are an operand of `softmax`."""
@@ -270,6 +273,15 @@ class Line(NamedTuple):
 
         sources, attention, display, comparing = map(group, GROUPS)
         return cls(command, sources, attention, display, comparing, tuple(words))
+
+    @property
+    def takes_step(self) -> bool:
+        """Whether the step is read, from its file or a pipe, and not computed from Q and K."""
+        if self.sources.scores is not None or not self.command.takes:
+            return self.sources.scores is not None
+        named = given(self.sources)
+        known = "query" in named and "key" in named
+        return self.operand is not None or not (known or any(name in named for name in BUNDLES))
 
     @property
     def operand(self) -> Path | None:

@@ -195,6 +195,11 @@ def above_zero(text: str) -> float:
     return value
 
 
+def above_zero_or_none(text: str) -> float | str:
+    """Read a number above 0, or the word that undoes a preset's."""
+    return text if text == "none" else above_zero(text)
+
+
 def not_negative(text: str) -> float:
     """Read a number that is not below 0."""
     value = number(text)

@@ -1,18 +1,19 @@
 """From the options of a command line to the operands of the attention."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from os.path import exists
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qkvcli.cli.commands import Line
+from qkvcli.cli.commands import BUNDLES, Line
 from qkvcli.cli.declare import declared, given, typed
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES, samples
+from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
-from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
+from qkvcli.core.config import LAST, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
@@ -29,9 +30,6 @@ from qkvcli.formats.files import (
 from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
-_BUNDLES = ("qkv", "embeddings", "seed", "example")
-_WEIGHT_OF = {"bo": "wo", **{parts["bias"]: parts["weight"] for parts in PARTS.values()}}
-"""The projection that each bias belongs to."""
 _MADE_OF = {part for parts in PARTS.values() for part in parts.values()}
 
 
@@ -72,22 +70,12 @@ def _of_example(line: Line, options: dict[str, Any]) -> Line:
         for name, value in options.items()
         if name in declared(AttentionOptions)
         and name not in asked
-        and (name in follows or not takes_step(line))
+        and (name in follows or not line.takes_step)
     }
     sources = line.sources
-    if sources.labels is None and not takes_step(line):
+    if sources.labels is None and not line.takes_step:
         sources = replace(sources, labels=options.get("labels"))
     return line._replace(attention=replace(line.attention, **attention), sources=sources)
-
-
-def takes_step(line: Line) -> bool:
-    """Whether the step is read, from its file or a pipe, and not computed from Q and K."""
-    sources, command = line.sources, line.command
-    if sources.scores is not None or not command.takes:
-        return sources.scores is not None
-    named = given(sources)
-    known = "query" in named and "key" in named
-    return line.operand is not None or not (known or any(name in named for name in _BUNDLES))
 
 
 class Posed(NamedTuple):
@@ -112,41 +100,22 @@ def posed(line: Line, environment: Environment) -> Posed:
     found = _Reading(line, environment).operands()
     config = line.attention.config
     problem = problem_of(config, found, line.command.until)
-    for note in (*notes(config, found, problem), *_needed(line)):
+    for note in (*notes(config, found, problem), *layer_notes(line, config, found, problem)):
         environment.note(note)
     if environment.ignores_input(expected=bool(line.command.takes)):
         place = line.command.takes.upper() or "the name of a file"
         environment.note(f"standard input is not read; give - as {place} to read it")
-    if given(line.sources) != {"seed": ARTICLE_SEED} or takes_step(line):
+    if given(line.sources) != {"seed": ARTICLE_SEED} or line.takes_step:
         return Posed(problem, problem, config, found)
     found = found.labelled(ARTICLE_TOKENS, None)
     return Posed(problem, problem_of(config, found, line.command.until), config, found)
-
-
-def _needed(line: Line) -> Iterator[str]:
-    """What the layers of a preset's models have, and the command line has not."""
-    preset = line.attention.preset or ""
-    named = {**given(line.sources), **given(line.attention)}
-    steps = ORDER[: ORDER.index(LAST[line.command.until]) + 1]
-    if takes_step(line):
-        steps = steps[steps.index(line.command.takes or "scores") + 1 :]
-    options = AttentionConfig.acts_on()
-    missing = [
-        typed(name)
-        for name in NEEDS.get(preset, ())
-        if name not in named
-        and _WEIGHT_OF.get(name, name) in {name, *named}
-        and set(steps) & set({**options, **ACTS_ON}[name])
-    ]
-    if missing:
-        yield f"{preset} has more in its layers: {', '.join(missing)}; qkvcli help layer"
 
 
 def _check_origins(sources: Sources) -> None:
     """Raise UsageError where the options that say where things come from contradict."""
     named = given(sources)
     files = [name for name in PARTS if name in named][:1]
-    origins = [*files, *(name for name in _BUNDLES if name in named)]
+    origins = [*files, *(name for name in BUNDLES if name in named)]
     if len(origins) > 1:
         first, second = map(typed, origins[:2])
         raise UsageError(f"{first} and {second} both say where Q, K and V come from; keep one")
@@ -179,10 +148,10 @@ class _Reading:
     def operands(self) -> Operands:
         """All that a command works on, read and labelled; the article's where nothing is named."""
         command, labels = self.line.command, self.sources.labels
-        if takes_step(self.line):
+        if self.line.takes_step:
             found = self._beside_step()
         else:
-            if not any(name in self.typed for name in (*PARTS, *_BUNDLES)):
+            if not any(name in self.typed for name in (*PARTS, *BUNDLES)):
                 self._check_example()
                 self._check_labels()
                 labels = ARTICLE_TOKENS if labels is None else labels
@@ -253,7 +222,7 @@ class _Reading:
         check_follows(told, self.takes, command.until, used)
 
     def _has(self, name: str) -> bool:
-        return name in self.typed or any(bundle in self.typed for bundle in _BUNDLES)
+        return name in self.typed or any(bundle in self.typed for bundle in BUNDLES)
 
     def _wants(self, name: str) -> bool:
         """Whether one of Q, K and V is to be found: one that may be left out, if it is named."""

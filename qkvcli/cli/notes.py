@@ -16,8 +16,6 @@ from qkvcli.core.steps import flat_rows
 _LOOKED_AT = 2**23
 """How many weights are summed at most, to see whether their rows sum to 1: some rows of a large
 matrix, picked at random (but the same each time)."""
-_WIDEST, _SPLIT = 576, 4
-"""Heads of models are no wider, and arrays of so many axes have their heads in one of them."""
 _ROUNDED, _MOST = 0.00501, 0.1
 """How far from 1 a row may be, for each weight that is written with two digits; and at all."""
 
@@ -27,8 +25,6 @@ def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iter
     yield from _heads_or_batches(config, operands)
     yield from _places(config, operands.scores)
     yield from _padding(config, problem)
-    yield from _moved(config, operands)
-    yield from _one_wide_head(config, operands)
     if operands.mask is not None:
         yield from _mask_axes(operands.mask, problem.shape)
     if problem.weights is not None:
@@ -92,30 +88,6 @@ def _padding(config: AttentionConfig, problem: Problem) -> Iterator[str]:
             "after --valid-length N, query 0 stands at N - L_q; where the padding comes last, "
             "add --offset 0"
         )
-
-
-def _moved(config: AttentionConfig, operands: Operands) -> Iterator[str]:
-    """An offset that moves the queries among the keys, and turns both."""
-    query, key = operands.query, operands.key
-    turned = config.base is not None or operands.cos is not None
-    if not turned or not config.offset or query is None or key is None or key.past is not None:
-        return
-    if query.given.shape[-2:-1] == key.given.shape[-2:-1]:
-        yield (
-            f"as many keys as queries are taken for the same tokens: both are turned from position "
-            f"{config.offset} on; masks and ALiBi have key j at j"
-        )
-
-
-def _one_wide_head(config: AttentionConfig, operands: Operands) -> Iterator[str]:
-    """Queries too wide for a head of any model, where a model's layer is asked for."""
-    query = operands.query
-    layered = config.base is not None or operands.cos is not None or config.alibi
-    if query is None or not layered or config.head_counts is not None:
-        return
-    width = (query.weight or query.given).shape[-1:]
-    if width and width[0] > _WIDEST and query.given.array.ndim < _SPLIT:
-        yield f"queries of {width[0]} columns are read as one head; --heads N splits them"
 
 
 def _mask_axes(mask: Operand, shape: Shape) -> Iterator[str]:

@@ -184,11 +184,11 @@ class AttentionOptions:
         read=declare.scale,
         help="Multiply the scores: a number, sqrt for 1/√d, or none (as in the article).",
     )
-    softcap: float | None = option(
+    softcap: Any = option(
         _ATTENTION,
         "--softcap",
         metavar="C",
-        read=declare.above_zero,
+        read=declare.above_zero_or_none,
         help="Bend the scores into ±C: C·tanh(scores / C).",
     )
     mask: Path | None = file(
@@ -241,11 +241,11 @@ class AttentionOptions:
         help="Take the softmax in float16, float32 or float64.",
     )
 
-    clip: float | None = option(
+    clip: Any = option(
         _LAYER,
         "--clip",
         metavar="C",
-        read=declare.above_zero,
+        read=declare.above_zero_or_none,
         help="Bring q, k and v into ±C, once they are projected.",
     )
     q_norm: Path | None = file(
@@ -272,11 +272,11 @@ class AttentionOptions:
     k_norm_bias: Path | None = file(
         _LAYER, "--k-norm-bias", help="What a layer norm of the keys adds."
     )
-    rope: float | None = option(
+    rope: Any = option(
         _LAYER,
         "--rope",
         metavar="BASE",
-        read=declare.above_zero,
+        read=declare.above_zero_or_none,
         help="Turn queries and keys by their position p: pair i by p·BASE^(-2i/N).",
     )
     rope_pairs: Any = choice(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # reading a command line imports this module, and not NumPy
 from qkvcli.errors import ShapeError, UsageError
 
 Scale: TypeAlias = SupportsFloat | Literal["none", "sqrt"] | None
+Number: TypeAlias = SupportsFloat | Literal["none"] | None
+"""A number; "none" undoes a preset's."""
 Window: TypeAlias = SupportsIndex | tuple[SupportsIndex | None, SupportsIndex | None] | None
 Lengths: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | None
 FloatName: TypeAlias = Literal["float16", "float32", "float64"]
@@ -180,7 +182,7 @@ class AttentionConfig:
     """
 
     scale: Scale = _option(None, "scaled")
-    softcap: SupportsFloat | None = _option(None, "capped")
+    softcap: Number = _option(None, "capped")
     causal: bool = _option(False, "masked")
     window: Window = _option(None, "masked")
     offset: SupportsIndex | None = _option(None, "masked")
@@ -189,10 +191,10 @@ class AttentionConfig:
     kv_heads: SupportsIndex | None = _option(None, "scores", "output")
     dtype: DtypeLike = _option(None, *ORDER)
     softmax_dtype: DtypeLike = _option(None, "weights")
-    clip: SupportsFloat | None = _option(None, "query", "key", "value")
+    clip: Number = _option(None, "query", "key", "value")
     norm: Norm | None = _option(None, "query_normed", "key_normed")
     norm_eps: SupportsFloat | None = _option(None, "query_normed", "key_normed")
-    rope: SupportsFloat | None = _option(None, "query_rotated", "key_rotated")
+    rope: Number = _option(None, "query_rotated", "key_rotated")
     rope_pairs: Pairs | None = _option(None, "query_rotated", "key_rotated")
     rope_dim: SupportsIndex | None = _option(None, "query_rotated", "key_rotated")
     alibi: bool = _option(False, "biased")
@@ -201,8 +203,7 @@ class AttentionConfig:
         """Bring what a person may write to one form. Raises UsageError."""
         self._set("scale", _scale(self.scale))
         for name in ("softcap", "clip", "rope", "norm_eps"):
-            if getattr(self, name) is not None:
-                self._set(name, _above_zero(name, getattr(self, name)))
+            self._set(name, _above_zero(name, getattr(self, name)))
         for name in ("causal", "alibi"):
             self._set(name, _truth(name, getattr(self, name)))
         for name, words in (("norm", NORMS), ("rope_pairs", PAIRS)):
@@ -243,8 +244,10 @@ class AttentionConfig:
             raise UsageError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
         asked = {name: value for name, value in options.items() if value is not None}
         known = PRESETS[preset or "article"]
+        if asked.get("rope") == "none":
+            known = {name: value for name, value in known.items() if not name.startswith("rope")}
         if tables:
-            if "rope" in asked:
+            if asked.get("rope", "none") != "none":
                 raise UsageError("rope and cos: a table stands in place of a base; keep one")
             known = {name: value for name, value in known.items() if name != "rope"}
         return cls(**{**known, **asked})
@@ -350,7 +353,10 @@ def _number(name: str, given: Any) -> float:
     return value
 
 
-def _above_zero(name: str, given: Any) -> float:
+def _above_zero(name: str, given: Any) -> float | None:
+    """A number above 0; None where there is none, and where "none" undoes a preset's."""
+    if given is None or (isinstance(given, str) and given == "none"):
+        return None
     value = _number(name, given)
     if value <= 0:
         raise UsageError(f"{name.replace('_', ' ')} {value} is not above 0")

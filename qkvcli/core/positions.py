@@ -186,7 +186,7 @@ class Rotation(NamedTuple):
     @property
     def written(self) -> str:
         """The rotation as a title has it."""
-        said = [] if self.base is None else [f"base {self.base:g}"]
+        said = [] if self.base is None else [f"base {self.base:.12g}"]
         if self.table is not None:
             said.append("given cos and sin")
         if self.pairs == "interleaved":
@@ -206,8 +206,11 @@ class Rotation(NamedTuple):
         start = np.clip(start.astype(object), -_FARTHEST, _FARTHEST).astype(np.int64)
         width = rows.shape[-1] if self.width is None else self.width
         if width > rows.shape[-1] or width % 2:
-            odd = "; columns are turned in pairs" if width % 2 else ""
-            raise ShapeError(f"{side.described}: {width} columns of a head cannot be turned{odd}")
+            has = f"a head has {rows.shape[-1]} columns"
+            if width % 2:
+                raise ShapeError(f"{side.described}: {has}, and they are turned in pairs")
+            asked = "rope dim says" if self.table is None else f"{self.table.cos.described} says"
+            raise ShapeError(f"{side.described}: {has}, and {asked} to turn {width}")
         interleaved = self.pairs == "interleaved"
         turned = np.empty(rows.shape, rows.dtype)
         if self.table is not None:

@@ -156,7 +156,9 @@ def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None)
     """Raise ShapeError unless X·W + b exists: (…, L, m), (m, d) and (d,)."""
     if weight.array.ndim != 2 or embeddings.shape[-1] != weight.shape[0]:
         rule = "the last axis of one must be the first of the other"
-        raise ShapeError(f"{_pair(embeddings, weight)}: {rule}")
+        turned = weight.array.ndim == 2 and embeddings.shape[-1] == weight.shape[1]
+        hint = "; its transpose fits, and nn.Linear keeps that: save weight.T" if turned else ""
+        raise ShapeError(f"{_pair(embeddings, weight)}: {rule}{hint}")
     if bias is not None and bias.array.size != weight.shape[1]:
         raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
 
@@ -226,6 +228,7 @@ def check_output(weight: Operand, bias: Operand | None, output: Shape, merged: b
         columns = f"{joined}" if merged or joined == width else f"{width}, or of all heads {joined}"
         raise ShapeError(
             f"{weight.described}: there must be a row for each of the output's columns, {columns}"
+            + ("; nn.Linear keeps the transpose" if weight.shape[-1:] == (joined,) else "")
         )
     if bias is not None and bias.array.size != weight.shape[1]:
         raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")

@@ -28,7 +28,7 @@ _THEME = Theme(  # seen on light and dark
         "markdown.table.border": "none",
     }
 )
-_LOCAL_LINK = re.compile(r"\[([^]]+)\]\((?!\w+:)[^)]*\)")
+_LOCAL_LINK = re.compile(r"\[([^][]+)\]\((?!\w+:)[^)]*\)")
 _COMMAND = re.compile(r"\$ |qkvcli ")
 """How a command begins."""
 _CONTINUED = re.compile(r" \\\n> +")
