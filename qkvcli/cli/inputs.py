@@ -13,7 +13,7 @@ from qkvcli.cli.examples import EXAMPLES, samples
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
-from qkvcli.core.config import LAST, ORDER, AttentionConfig, Stage
+from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
@@ -30,6 +30,13 @@ from qkvcli.formats.files import (
 from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
+_LEFT = tuple(
+    part
+    for parts in (*PARTS.values(), {"sinks": "sinks", "gate": "gate", "bo": "bo"})
+    for field, part in parts.items()
+    if field not in ("weight", "past")
+)
+"""What belongs to a layer, beside its weights, and is easily left out."""
 _MADE_OF = {part for parts in PARTS.values() for part in parts.values()}
 
 
@@ -165,8 +172,28 @@ class _Reading:
             for name, path in self.files.items()
             if name not in _MADE_OF and min(map(ORDER.index, ACTS_ON[name])) <= last
         }
+        self._note_left()
         said = (typed("labels"), typed("key_labels"))
         return replace(found, **more).labelled(labels, self.sources.key_labels, said)
+
+    def _note_left(self) -> None:
+        """Note parts of a layer that the files of its weights hold, and no option takes."""
+        named, left = {*self.typed, *self.files, *self.paths}, dict[str, list[str]]()
+        weights = {"wo", *(parts["weight"] for parts in PARTS.values())}
+        known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
+        known |= set() if "wo" in named else {"bo"}
+        for path in dict.fromkeys(
+            {**self.paths, **self.files}[name] for name in sorted(weights & named)
+        ):
+            if str(path) == "-" or not path.is_file():
+                continue
+            document = read_document(self._source(path))
+            parts = [part for part in _LEFT if part not in known and has(document, part)]
+            if parts:
+                left[path.name] = parts
+        for name, parts in left.items():
+            options = ", ".join(map(typed, parts))
+            self.environment.note(f"{name} also has {', '.join(parts)}; {options} would take them")
 
     def _check_example(self) -> None:
         """Raise UsageError for a projection, where nothing names what is to be projected."""

@@ -23,6 +23,9 @@ _OF_ONE = frozenset({"gemma3", "qwen3-next"})
 _NEAR_0 = 0.5
 """Weights of a norm are around 1: where their mean is less, they are around 0."""
 
+_FUSED = 3
+"""How many times as wide Wq, Wk and Wv side by side are."""
+
 
 class _Asked(NamedTuple):
     """A command line, and what came of it."""
@@ -134,10 +137,11 @@ def _fused(asked: _Asked) -> Iterator[str]:
     if query is None or key is None or query.weight is None or key.weight is None:
         return
     wq, wk = query.weight, key.weight
-    if wq.shape == wk.shape and np.array_equal(wq.array, wk.array):
+    wide = wq.shape[-1:] == tuple(_FUSED * rows for rows in wq.shape[:1])
+    if wide and wq.shape == wk.shape and np.array_equal(wq.array, wk.array):
         yield (
             f"{wq.described} and wk are the same numbers; of a matrix that holds Wq, Wk and Wv "
-            f"side by side, give each its columns"
+            "side by side, give each its columns"
         )
 
 

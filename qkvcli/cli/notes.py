@@ -3,6 +3,7 @@
 Each is one line on standard error. Nothing here changes what is computed.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,6 +28,7 @@ def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iter
     yield from _padding(config, problem)
     if operands.mask is not None:
         yield from _mask_axes(operands.mask, problem.shape)
+        yield from _hides_all(operands.mask, problem)
     if problem.weights is not None:
         yield from _sums(problem.weights)
         yield from _one_for_all(problem)
@@ -102,6 +104,21 @@ def _mask_axes(mask: Operand, shape: Shape) -> Iterator[str]:
         yield (
             f"the first axis of {mask.described} is read as the {first} {read}; "
             f"if it counts the batches, give it as {own}"
+        )
+
+
+def _hides_all(mask: Operand, problem: Problem) -> Iterator[str]:
+    """A mask of true and false that leaves some queries no key: it may be meant inverted."""
+    seen, hidden = problem.visibility, None
+    if seen is not None and mask.array.dtype == np.bool_ and problem.size <= _LOOKED_AT:
+        hidden = problem.hidden
+    if seen is None or hidden is None or seen.unseeing:
+        return
+    blind = int(hidden.all(axis=-1).sum())
+    if blind:
+        yield (
+            f"{blind} of {math.prod(hidden.shape[:-1])} queries see nothing; in a mask true is "
+            "what may be seen (in nn.MultiheadAttention it is what may not)"
         )
 
 
