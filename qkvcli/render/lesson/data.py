@@ -39,6 +39,9 @@ ABOUT = {
 _SHOWN = tuple(ABOUT)
 _WHOLE = "The layer's output: the numbers of each query times Wo."
 """What `projected` is where there are no heads to take apart."""
+_SUNK = (
+    "The share that each query (a row) gives to each key (a column). The sink takes the rest of 1."
+)
 _EXACT = 2**53
 """Up to here the page's numbers hold every whole number."""
 
@@ -65,7 +68,7 @@ def data_of(
     return {
         "steps": [name for name in _steps(chosen, stage) if name in names],
         "until": stage,
-        "about": ABOUT | ({"projected": _WHOLE} if _is_whole(chosen) else {}),
+        "about": _about(chosen),
         "digits": DIGITS if digits is None else digits,
         "shape": list(chosen.shape[-2:]),
         "leading": _leading(chosen, selection),
@@ -172,6 +175,12 @@ def _after(problem: Problem) -> list[dict[str, Any]]:
         found.append({"name": step.name, "formula": step.formula(before), **numbers})
         before = step.name
     return found
+
+
+def _about(problem: Problem) -> dict[str, str]:
+    """What each step is; some are otherwise where there is a sink, or no head."""
+    sunk = {} if problem.sinks is None else {"weights": _SUNK}
+    return ABOUT | sunk | ({"projected": _WHOLE} if _is_whole(problem) else {})
 
 
 def _is_whole(problem: Problem) -> bool:
