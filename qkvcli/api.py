@@ -643,7 +643,8 @@ def attention(
     """
     if not isinstance(lse, (bool, np.bool_)):
         raise UsageError(f"lse {lse!r} is neither True nor False")
-    problem = problem_of(*_asked(locals()))
+    config, operands = _asked(locals())
+    problem = problem_of(config, operands)
     outline = problem.outlines()[-1]
     if out is None:
         out = np.empty(outline.shape, outline.dtype)
@@ -659,8 +660,8 @@ def attention(
     if lse:
         shape = (*problem.leading, problem.shape[-2])
         logarithms = np.empty(shape, working_dtype(problem.dtype))
-    inputs = (side.array for side in (problem.query, problem.key, problem.value) if side)
-    shared = any(np.may_share_memory(out, array) for array in inputs)
+    inputs = (*operands.numeric(), *(part for part in (operands.mask, operands.sinks) if part))
+    shared = any(np.may_share_memory(out, part.array) for part in inputs)
     target = np.empty_like(out) if shared else out  # what is still to be read stays as it is
     output_into(problem, target, logarithms)
     if shared:
@@ -801,8 +802,8 @@ def _asked(given: dict[str, Any]) -> tuple[AttentionConfig, Operands]:
         return None if given.get(name) is None else operand_of(name, given[name])
 
     options = {option.name: given.get(option.name) for option in fields(AttentionConfig)}
-    tables = given.get("cos") is not None
-    config = AttentionConfig.of(given.get("preset"), tables, **options)
+    operands = [name for name, value in given.items() if value is not None]
+    config = AttentionConfig.of(given.get("preset"), operands, **options)
     return config, Operands.of(find)
 
 

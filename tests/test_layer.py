@@ -568,7 +568,8 @@ def test_a_preset_gives_way(qkv: Program, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("scores --rope 9 --offset 3", "both are turned from position 3 on"),
+        ("scores --rope 9 --offset 3", ""),
+        ("scores --rope 9 --offset 3 --causal", "are turned from position 3 on"),
         ("scores --rope 9 --offset 0", ""),
         ("scores --rope 9 --offset 3 --key-length 7", ""),
         ("scores --rope 9 --key-length 7", "query 0 is taken to stand at key 0; --offset 2 has"),
@@ -603,6 +604,8 @@ def test_what_may_be_meant_otherwise_is_noted(qkv: Program, line: str, note: str
         ("scores -q q.npy -k q.npy --heads 2 --preset gemma3 --rope 9 --q-norm w.npy", "1 + w"),
         ("scores -q q.npy -k q.npy --preset qwen3 --rope none --q-norm w.npy --k-norm w.npy", ""),
         ("scores --embeddings q.npy --wq f.npy --wk f.npy --scale sqrt", "are the same numbers"),
+        ("scores -q q.npy -k q.npy --sinks no.npy", "--sinks: not read; nothing beyond the scores"),
+        ("softmax -q q.npy -k q.npy --wo no.npy --bo no.npy", "--wo, --bo: not read"),
     ],
 )
 def test_what_a_layer_may_lack_is_noted(qkv: Program, folder: Path, line: str, note: str) -> None:
@@ -621,3 +624,111 @@ def test_what_a_preset_has_can_be_undone() -> None:
     dbrx = AttentionConfig.of("dbrx", clip="none")
     assert (dbrx.limit, dbrx.base) == (None, 500000)
     assert AttentionConfig.of("gpt-j", rope="none").rope_pairs is None
+
+
+# At the edges
+
+
+@pytest.mark.parametrize("sink", [-50.0, -104.0, -300.0, -900.0, 200.0, math.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_query_that_sees_its_sink_alone_gives_zeros(sink: float, kind: Any) -> None:
+    rows = np.random.default_rng(0).normal(size=(1100, 4)).astype(kind)
+    mask = np.ones((1100, 1), bool)
+    mask[3] = False
+    options: dict[str, Any] = {"mask": mask, "sinks": [sink]}
+    blocks = qkvcli.attention(rows, rows, rows, **options)
+    assert (blocks[3] == 0).all()
+    some = qkvcli.attend(rows, rows, rows, **options, rows=[0, 3, 1099])
+    np.testing.assert_allclose(blocks[[0, 3, 1099]], some.output, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e25, 3e38])
+def test_a_norm_holds_what_its_type_holds(size: float) -> None:
+    rows = np.array([[1, -1], [1, 0.5]], np.float32) * np.float32(size)
+    weight = np.ones(2, np.float32)
+    exact = rows.astype(float)
+    expected = exact / np.sqrt((exact**2).mean(axis=-1, keepdims=True) + 1e-6)
+    found = qkvcli.attend(rows, rows, rows, q_norm=weight)["query_normed"].array
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-20)
+    centred = exact - exact.mean(axis=-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
+    found = qkvcli.attend(rows, rows, rows, q_norm=weight, norm="layer")["query_normed"].array
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-20)
+
+
+def test_a_norm_of_no_columns_is_nothing() -> None:
+    rows = np.ones((2, 0))
+    steps = qkvcli.attend(rows, rows, np.ones((2, 1)), q_norm=np.ones(0))
+    assert steps["query_normed"].shape == (2, 0)
+
+
+@pytest.mark.parametrize("offset", [0, 50_000, 10**6, 10**9])
+def test_alibi_tells_far_keys_apart(offset: int) -> None:
+    rng = np.random.default_rng(0)
+    query, key = (rng.normal(size=(2, n, 8)).astype(np.float32) for n in (3, 40))
+    options: dict[str, Any] = {"alibi": True, "offset": offset, "scale": "sqrt"}
+    wide = (array.astype(float) for array in (query, key, key))
+    exact = qkvcli.attend(*wide, **options)
+    steps = qkvcli.attend(query, key, key, **options)
+    np.testing.assert_allclose(steps.weights, exact.weights, atol=1e-6)
+    problem = problem_of(*_asked({"query": query, "key": key, "value": key, **options}))
+    out = np.empty(steps.output.shape, np.float32)
+    output_into(problem, out, None, Sizes(held=0, queries=2, keys=16))
+    np.testing.assert_allclose(out, exact.output, atol=1e-5)
+
+
+def test_a_norm_of_heads_of_one_column_is_theirs() -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 4))
+    steps = qkvcli.attend(rows, rows, rows, heads=4, q_norm=np.ones((4, 1)))
+    np.testing.assert_allclose(steps["query_normed"], np.sign(rows).T[..., None], rtol=1e-2)
+
+
+def test_the_output_may_lie_over_what_it_is_made_of() -> None:
+    rng = np.random.default_rng(0)
+    x, wo = rng.normal(size=(1500, 6)), rng.normal(size=(6, 6))
+    given: dict[str, Any] = {name: np.eye(6) for name in ("wq", "wk", "wv")}
+    given |= {"gate": rng.normal(size=(6, 6)), "wo": wo}
+    expected = qkvcli.attention(x, x, x, **given)
+    whole = np.zeros((1500, 6))
+    whole[700:706] = wo
+    over = {**given, "wo": whole[700:706]}
+    np.testing.assert_array_equal(qkvcli.attention(x, x, x, **over, out=whole), expected)
+    np.testing.assert_array_equal(qkvcli.attention(x, x, x, **given, out=x[::-1]), expected)
+
+
+def test_one_table_is_read_in_one_way() -> None:
+    rng = np.random.default_rng(0)
+    query, key, past = (rng.normal(size=(n, 4)) for n in (2, 4, 2))
+    cache: dict[str, Any] = {"past_key": past, "past_value": past}
+    with pytest.raises(ShapeError, match="of all that are turned"):
+        qkvcli.attend(query, key, key, **cache, **tables(4, 2))
+    long = tables(6, 2)
+    steps = qkvcli.attend(query, key, key, **cache, **long)
+    alone = qkvcli.attend(key, key, key, **{n: t[2:] for n, t in long.items()})
+    np.testing.assert_array_equal(steps["key_rotated"], alone["key_rotated"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("output - -v m.npy --gate m.npy", "gate is made of the queries' embeddings"),
+        ("run -q m.npy -k m.npy -v m.npy --cos m.npy --sin m.npy", "both are the same numbers"),
+        ("run -q n.npy -k n.npy -v n.npy --valid-length 1,2 --alibi", "both of axis -3"),
+    ],
+)
+def test_what_would_be_ignored_or_guessed_is_refused(
+    qkv: Program, folder: Path, line: str, message: str
+) -> None:
+    np.save("m.npy", np.eye(2))
+    np.save("n.npy", np.ones((2, 2, 2)))
+    result = qkv(*line.split(), stdin="1,0\n0,1\n")
+    assert result.code in (2, 3)
+    assert message in result.err
+
+
+def test_presets_leave_out_what_is_for_others() -> None:
+    ones = np.ones((2, 8))
+    assert "query_normed" not in qkvcli.attend(ones, ones, ones, preset="persimmon", rope_dim=4)
+    assert "query_rotated" not in qkvcli.attend(ones, ones, ones, preset="glm")
+    clipped = qkvcli.output([[1.0, 0.0]], [[3.0], [4.0]], clip=2)
+    assert clipped.tolist() == [[2.0]]

@@ -55,6 +55,7 @@ def layer_notes(
 ) -> Iterator[str]:
     """All the notes on a layer that fits together."""
     asked = _Asked(line, config, operands, problem)
+    yield from _not_reached(asked)
     yield from _needed(asked)
     yield from _unscaled(asked)
     yield from _turned_twice(asked)
@@ -64,6 +65,16 @@ def layer_notes(
     yield from _moved(asked)
     yield from _at_key_0(asked)
     yield from _one_wide_head(asked)
+
+
+def _not_reached(asked: _Asked) -> Iterator[str]:
+    """Files that act on steps beyond the last that is computed."""
+    line = asked.line
+    last = ORDER.index(LAST[line.command.until])
+    files = {} if line.sources.example else line.attention.files
+    beyond = [typed(name) for name in files if min(map(ORDER.index, ACTS_ON[name])) > last]
+    if beyond:
+        yield f"{', '.join(beyond)}: not read; nothing beyond the {line.command.until} is computed"
 
 
 def _needed(asked: _Asked) -> Iterator[str]:
@@ -146,14 +157,17 @@ def _fused(asked: _Asked) -> Iterator[str]:
 
 
 def _moved(asked: _Asked) -> Iterator[str]:
-    """An offset that moves the queries among the keys, and turns both."""
-    query, key, offset = asked.operands.query, asked.operands.key, asked.config.offset
-    if not asked.turns or not offset or query is None or key is None or key.past is not None:
+    """Keys that are turned elsewhere than they stand for masks and ALiBi."""
+    problem = asked.problem
+    placed = asked.config.by_position or asked.config.alibi
+    if problem.key is None or "key" not in problem.turned or not placed:
         return
-    if query.given.shape[-2:-1] == key.given.shape[-2:-1]:
+    first = {int(offset) for offset in problem.turned["key"].offset.flat}
+    if first and first != {problem.past}:
+        here = " or ".join(map(str, sorted(first)[:2]))
         yield (
-            f"as many keys as queries are taken for the same tokens: both are turned from position "
-            f"{offset} on; masks and ALiBi have key j at j"
+            f"the keys go with as many queries, and are turned from position {here} on; masks and "
+            f"ALiBi have them from {problem.past} on"
         )
 
 

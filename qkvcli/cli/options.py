@@ -313,7 +313,7 @@ class AttentionOptions:
     def config(self) -> AttentionConfig:
         """The config that the core takes."""
         asked = {name: value for name, value in given(self).items() if name not in self.files}
-        return AttentionConfig.of(tables=self.cos is not None, **asked)
+        return AttentionConfig.of(operands=self.files, **asked)
 
     @property
     def files(self) -> dict[str, Path]:

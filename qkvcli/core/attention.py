@@ -25,6 +25,9 @@ import numpy as np
 
 from qkvcli.core.operands import Array
 
+_EXACT = 64.0
+"""Up to here a bias leaves float32 five digits behind the point."""
+
 
 def projected(embeddings: Array, weight: Array, bias: Array | None = None) -> Array:
     """Embeddings X as queries, keys or values: X·W, and a bias on every row."""
@@ -50,10 +53,13 @@ def normed(
     array([[ 1., -2.],
            [ 1.,  2.]])
     """
+    unit = np.maximum(np.abs(rows).max(axis=-1, keepdims=True, initial=1), 1)  # (…, L, 1)
+    small, width = rows / unit, max(rows.shape[-1], 1)  # no square of it overflows
     if centred:
-        rows = rows - rows.mean(axis=-1, keepdims=True)  # (…, L, d) − (…, L, 1)
-    size = np.sqrt(np.mean(rows * rows, axis=-1, keepdims=True) + epsilon)  # (…, L, 1)
-    brought: Array = weight * (rows / size)  # (d,) or (…, L, d) × (…, L, d)
+        small = small - small.sum(axis=-1, keepdims=True) / width
+    square = (small * small).sum(axis=-1, keepdims=True) / width  # (…, L, 1)
+    size = np.sqrt(square + epsilon / np.square(unit, dtype=np.float64)).astype(rows.dtype)
+    brought: Array = weight * (small / size)  # (d,) or (H, 1, d) × (…, L, d)
     return brought if bias is None else brought + bias
 
 
@@ -147,11 +153,15 @@ def biased(
     >>> biased(np.zeros((1, 3)), np.array([[0.5]]), np.array([[2]]), np.arange(3))
     array([[-1. , -0.5,  0. ]])
     """
-    first = keys[0] if keys.size else 0  # j − i in two parts, of which neither needs a matrix
-    before = (slopes * (first - queries)).astype(scores.dtype)  # (H, 1, 1)·(…, L_q, 1)
-    along = (slopes * (keys - first)).astype(scores.dtype)  # (H, 1, 1)·(L_k,)
-    moved = np.add(scores, before, out=out)  # (…, H, L_q, L_k)
-    return np.add(moved, along, out=moved)
+    if out is None:
+        bias = slopes * (keys - queries)  # (H, 1, 1)·(…, L_q, L_k) → (…, H, L_q, L_k)
+        if np.abs(bias).max(initial=0) > _EXACT:
+            return scores + bias  # in float64: float32 would blur how the keys differ
+        return scores + bias.astype(scores.dtype)
+    first = keys[0] if keys.size else 0  # of a tile in two parts, which need no matrix
+    out += (slopes * (keys - first)).astype(out.dtype)
+    out += (slopes * (first - queries)).astype(out.dtype)
+    return out
 
 
 def masked(
@@ -174,7 +184,7 @@ def softmax(scores: Array, sinks: Array | None = None) -> Array:
     shares: Array = np.exp(scores - peak)  # (…, L_q, L_k), the largest is e⁰ = 1
     total: Array = shares.sum(axis=-1, keepdims=True)  # (…, L_q, 1)
     if sinks is not None:
-        total = total + np.exp(sinks - peak)
+        total = total + _power(sinks, peak)
     return shares / np.where(total == 0, 1, total)  # (…, L_q, L_k), each row sums to 1
 
 
@@ -183,8 +193,13 @@ def log_sum_exp(scores: Array, sinks: Array | None = None) -> Array:
     peak = _peak(scores, sinks)
     total: Array = np.exp(scores - peak).sum(axis=-1, keepdims=True)  # (…, L_q, 1)
     if sinks is not None:
-        total = total + np.exp(sinks - peak)
+        total = total + _power(sinks, peak)
     return (np.log(total) + peak)[..., 0]  # (…, L_q)
+
+
+def _power(sinks: Array, peak: Array) -> Array:
+    """e^(sink − peak), which is 1 where the sink is the peak: also where both are ∞."""
+    return np.where(sinks == peak, 1, np.exp(sinks - peak))
 
 
 def _peak(scores: Array, sinks: Array | None) -> Array:

@@ -80,7 +80,8 @@ class Blocks:
         self.before = linear if usual and all(np.isfinite(norm).all() for norm in norms) else []
         self.after = problem.score_steps[len(self.before) :]
         # float32 leaves a score of 80 no more than five digits behind the point
-        self.dtype = self.key.dtype if largest <= _LARGE else np.float64
+        far = max((step.least for step in self.after), default=0.0)
+        self.dtype = self.key.dtype if max(largest, far) <= _LARGE else np.float64
         self.spoilt = [not np.isfinite(self.value[j : j + self.keys]).all() for j in starts]
         values = [_finite_largest(self.value[j : j + self.keys]) for j in starts]
         largest = max(values, default=0) or 1
@@ -148,7 +149,8 @@ class Blocks:
         if self.sink is not None:
             total += np.exp(self.sink + moved)
             logarithm = np.logaddexp(logarithm, self.sink)
-        return np.where(total == 0, 1, total).astype(normalizer.dtype), logarithm
+        total = total.astype(normalizer.dtype)
+        return np.where(total == 0, 1, total), logarithm
 
     def _values(self, block: int, keys: slice) -> Array:
         """A block of values, as they can be summed: finite, and not too large."""

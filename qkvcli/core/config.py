@@ -3,7 +3,7 @@
 from __future__ import annotations  # help() shows the types by their names
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, cast
 
@@ -191,7 +191,7 @@ class AttentionConfig:
     kv_heads: SupportsIndex | None = _option(None, "scores", "output")
     dtype: DtypeLike = _option(None, *ORDER)
     softmax_dtype: DtypeLike = _option(None, "weights")
-    clip: Number = _option(None, "query", "key", "value")
+    clip: Number = _option(None, "query", "key", "value", "output")
     norm: Norm | None = _option(None, "query_normed", "key_normed")
     norm_eps: SupportsFloat | None = _option(None, "query_normed", "key_normed")
     rope: Number = _option(None, "query_rotated", "key_rotated")
@@ -230,10 +230,13 @@ class AttentionConfig:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def of(cls, preset: str | None = None, tables: bool = False, **options: Any) -> AttentionConfig:
+    def of(
+        cls, preset: str | None = None, operands: Collection[str] = (), **options: Any
+    ) -> AttentionConfig:
         """Options over those of a preset; an option that is None leaves the preset's.
 
-        ``tables`` says that cosines and sines are given, in place of the base of a rotation.
+        ``operands`` are the names of those that are given: a table stands in place of a base, and
+        what a preset says of a norm or a rotation is for those that have one.
 
         >>> AttentionConfig.of("gpt", scale="none", softcap=None).causal
         True
@@ -244,12 +247,13 @@ class AttentionConfig:
             raise UsageError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
         asked = {name: value for name, value in options.items() if value is not None}
         known = PRESETS[preset or "article"]
-        if asked.get("rope") == "none":
-            known = {name: value for name, value in known.items() if not name.startswith("rope")}
-        if tables:
-            if asked.get("rope", "none") != "none":
-                raise UsageError("rope and cos: a table stands in place of a base; keep one")
-            known = {name: value for name, value in known.items() if name != "rope"}
+        if "cos" in operands and asked.get("rope", "none") != "none":
+            raise UsageError("rope and cos: a table stands in place of a base; keep one")
+        turned = "cos" in operands or {**known, **asked}.get("rope", "none") != "none"
+        idle = {"norm", "norm_eps"} if not {"q_norm", "k_norm"} & set(operands) else set[str]()
+        idle |= {"rope", "rope_dim"} if "cos" in operands else set[str]()
+        idle |= set[str]() if turned else {"rope_pairs", "rope_dim"}
+        known = {name: value for name, value in known.items() if name not in idle}
         return cls(**{**known, **asked})
 
     @classmethod

@@ -54,8 +54,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     ready: dict[str, Any] = {}
     turned: dict[str, Positions] = {}
     given, made = list[Step](), list[Step]()
-    rotation = Rotation.of(config, operands.cos, operands.sin)
-    starts = {} if rotation is None else starts_of(config, operands)
+    rotation, starts = turning_of(config, operands)
     for name in PARTS:
         side = getattr(operands, name)
         if side is None:
@@ -77,6 +76,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     problem = Problem(config, result, **ready, given=tuple(given), made=tuple(made), turned=turned)
     _check_follows(problem, operands, until)
     problem = replace(problem, groups=_groups(problem))
+    _check_axis(problem, operands)
     if until == "output":
         problem = replace(problem, output_steps=_output_steps(problem, operands))
     if problem.weights is not None:
@@ -89,13 +89,39 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     return problem
 
 
+def _check_axis(problem: Problem, operands: Operands) -> None:
+    """Raise UsageError where one axis would count batches for one option, heads for another."""
+    lengths, config = problem.config.valid_length, problem.config
+    several = isinstance(lengths, tuple) and len(lengths) > 1
+    of_heads = [name for name in ("alibi",) if config.alibi]
+    of_heads += [name for name in ("sinks",) if operands.sinks is not None]
+    if several and of_heads and len(problem.shape) == 3:
+        count = problem.shape[0]
+        raise UsageError(
+            f"valid length names {count} batches and {of_heads[0]} is for {count} heads, both of "
+            f"axis -3; give batches of one head as ({count}, 1, L, d)"
+        )
+
+
 def _past_of(operands: Operands) -> int:
     """How many keys a cache puts before the others."""
     key = operands.key
     return 0 if key is None or key.past is None or key.past.array.ndim < 2 else key.past.shape[-2]
 
 
-def starts_of(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
+def turning_of(
+    config: AttentionConfig, operands: Operands
+) -> tuple[Rotation | None, dict[str, Array]]:
+    """The rotation that is asked for, and where the first query and key are that it turns."""
+    rotation = Rotation.of(config, operands.cos, operands.sin)
+    if rotation is None:
+        return None, {}
+    sides = (operands.query, operands.key)
+    counts = [n for side in sides if side is not None for n in side.given.shape[-2:-1]]
+    return rotation.read_for(*counts), _starts(config, operands)
+
+
+def _starts(config: AttentionConfig, operands: Operands) -> dict[str, Array]:
     """Where the first query, and the first key after a cache, stand when they are turned.
 
     As many keys as queries are of the same tokens, and go with them wherever those stand.
@@ -224,6 +250,11 @@ def _output_steps(problem: Problem, operands: Operands) -> tuple[OutputStep, ...
     heads = problem.merged_heads
     if operands.gate is not None:
         query = operands.query
+        if problem.scores is not None or problem.weights is not None:
+            raise UsageError(
+                "gate is made of the queries' embeddings, and those come before what "
+                "is given; leave it out"
+            )
         if query is None or query.weight is None:
             raise UsageError("gate is sigmoid(X·Wg): give the embeddings X, and wq, too")
         embeddings, weight = rounded(query.given, result), rounded(operands.gate, result)

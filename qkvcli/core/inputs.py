@@ -104,13 +104,13 @@ def prepared(
     counts = config.head_counts
     heads = None if counts is None else counts[name != "query"]
     making = _Making(replace(rounded(side.given, result), name=name), heads, result, after)
-    side = replace(
-        side,
-        norm=side.norm and vector(side.norm),
-        norm_bias=side.norm_bias and vector(side.norm_bias),
-    )
     with np.errstate(all="ignore"):  # what overflows is shown as inf, not warned of
         _begin(making, side, config)
+        side = replace(
+            side,
+            norm=side.norm and _as_given(side.norm, making),
+            norm_bias=side.norm_bias and _as_given(side.norm_bias, making),
+        )
         whole = _is_whole(side.norm, making)
         if whole:
             _norm(making, side, config)
@@ -159,6 +159,13 @@ def _given(given: Operand, making: _Making) -> Step:
         name, name[0].upper(), (), array.shape, dtype, given.rows, given.columns, alone
     )
     return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
+
+
+def _as_given(part: Operand, making: _Making) -> Operand:
+    """Numbers of a norm: a row or column of text is a vector, unless it is (H, d)."""
+    heads = making.heads or 0
+    own = (heads, making.operand.shape[-1] // heads) if heads and making.operand.shape else ()
+    return part if part.shape == own else vector(part)
 
 
 def _is_whole(norm: Operand | None, making: _Making) -> bool:

@@ -154,6 +154,17 @@ class Rotation(NamedTuple):
     table: Table | None = None
     pairs: Pairs = "half"
     width: int | None = None
+    by_position: bool = False
+
+    def read_for(self, *counts: int) -> "Rotation":
+        """The same, for so many tokens of each side: one table is read in one way for all.
+
+        It has a row for each token of every side, or rows for their positions.
+        """
+        if self.table is None:
+            return self
+        rows = self.table.cos.shape[-2]
+        return self._replace(by_position=any(count != rows for count in counts))
 
     @classmethod
     def of(
@@ -181,6 +192,8 @@ class Rotation(NamedTuple):
         for side in (cos, sin):
             own_dtype(side)  # says what is no number
             _check_once(side)
+        if cos.array.size > 1 and np.array_equal(cos.array, sin.array):
+            raise DataError(f"{cos.described} and {sin.described}: both are the same numbers")
         return cls(None, Table(cos, sin), config.rope_pairs or "half", width)
 
     @property
@@ -215,7 +228,7 @@ class Rotation(NamedTuple):
         turned = np.empty(rows.shape, rows.dtype)
         if self.table is not None:
             cos, sin = (
-                _rows_of(table, side, start, batched).astype(rows.dtype) for table in self.table
+                self._rows(table, side, start, batched).astype(rows.dtype) for table in self.table
             )
             return attention.rotated(rows, cos, sin, interleaved, turned)
         frequencies = _frequencies(self.base or 1.0, width)
@@ -238,6 +251,52 @@ class Rotation(NamedTuple):
             pass
         return turned
 
+    def _rows(self, table: Operand, side: Operand, start: Array, batched: bool) -> Array:
+        """The rows of a table that belong to the tokens, with axes that fit theirs."""
+        array, count, axes = table.array, side.shape[-2], side.array.ndim
+        if self.by_position or array.shape[-2] != count:
+            array = _at_positions(table, side, start)
+        if array.ndim == 3 and axes > 3:  # (B, L, N/2) beside (B, …, H, L, d)
+            array = array.reshape(array.shape[0], *[1] * (axes - 3), *array.shape[1:])
+        elif array.ndim == 3 and array.shape[0] == 1 and axes == 2:
+            array = array[0]
+        alone = array.ndim == axes == 3 and array.shape[0] != 1 and not batched  # axis of heads
+        try:
+            fits = np.broadcast_shapes(array.shape[:-2], side.shape[:-2]) == side.shape[:-2]
+        except ValueError:
+            fits = False
+        if alone or not fits:
+            raise _misfit(table, side)
+        return array
+
+
+def _at_positions(table: Operand, side: Operand, start: Array) -> Array:
+    """The rows of a table at the tokens' positions."""
+    array, count = table.array, side.shape[-2]
+    places = (start + np.arange(count)[:, None])[..., 0]  # (L,), or (B, …, L)
+    if places.size and (places.min() < 0 or places.max() >= array.shape[-2]):
+        first, last = places.min(), places.max()
+        raise ShapeError(
+            f"{table.described}: it needs a row for each of the {count} tokens of "
+            f"{side.described}, and of all that are turned, or rows for their positions, "
+            f"{first} to {last}"
+        )
+    if array.ndim == 2:
+        found: Array = array[places]
+        return found
+    places = places.reshape(-1, count)
+    if len(array) not in (1, len(places)) and len(places) != 1:
+        raise _misfit(table, side)
+    found = array[np.arange(len(array))[:, None], places]
+    return found
+
+
+def _misfit(table: Operand, side: Operand) -> ShapeError:
+    return ShapeError(
+        f"{table.described} and {side.described}: a table is (L, N/2), or (B, L, N/2) with a "
+        "part for each batch"
+    )
+
 
 def _frequencies(base: float, width: int) -> Array:
     """How far each pair turns from one token to the next, (N/2,).
@@ -252,39 +311,6 @@ def _turns(positions: Array, frequencies: Array) -> Array:
     """e^(i·angle) of each position (…, n, 1) and pair: (…, n, N/2), in double precision."""
     turns: Array = np.exp(1j * (positions * frequencies))
     return turns
-
-
-def _rows_of(table: Operand, side: Operand, start: Array, batched: bool) -> Array:
-    """The rows of a table that belong to the tokens, with axes that fit theirs."""
-    array, count = table.array, side.shape[-2]
-    if array.shape[-2] != count:
-        places = (start + np.arange(count)[:, None])[..., 0]  # (L,), or (B, …, L)
-        if places.size and (places.min() < 0 or places.max() >= array.shape[-2]):
-            first, last = places.min(), places.max()
-            raise ShapeError(
-                f"{table.described}: it needs a row for each of the {count} tokens of "
-                f"{side.described}, or rows for their positions, {first} to {last}"
-            )
-        if array.ndim == 2:
-            array = array[places]
-        else:
-            array = array[np.arange(len(array))[:, None], places.reshape(-1, count)]
-    axes = side.array.ndim
-    if array.ndim == 3 and axes > 3:  # (B, L, N/2) beside (B, …, H, L, d)
-        array = array.reshape(array.shape[0], *[1] * (axes - 3), *array.shape[1:])
-    elif array.ndim == 3 and array.shape[0] == 1 and axes == 2:
-        array = array[0]
-    alone = array.ndim == axes == 3 and array.shape[0] != 1 and not batched  # the axis is of heads
-    try:
-        fits = np.broadcast_shapes(array.shape[:-2], side.shape[:-2]) == side.shape[:-2]
-    except ValueError:
-        fits = False
-    if alone or not fits:
-        raise ShapeError(
-            f"{table.described} and {side.described}: a table is (L, N/2), or (B, L, N/2) with a "
-            "part for each batch"
-        )
-    return array
 
 
 def _check_once(table: Operand) -> None:

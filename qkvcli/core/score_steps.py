@@ -41,6 +41,11 @@ class ScoreStep:
         """The shapes of what is added to the scores."""
         return ()
 
+    @property
+    def least(self) -> float:
+        """How large what it adds is at the least, for each key of some query."""
+        return 0.0
+
     def bound(self, largest: Array) -> Array:
         """How large a result can be, if no score is larger than ``largest`` (n,)."""
         return np.full_like(largest, np.inf)
@@ -126,6 +131,12 @@ class Alibi(ScoreStep):
         place = int(self.positions.of_queries(slice(row, row + 1)).flat[0])
         distance = f"{key} {'−' if place >= 0 else '+'} {abs(place)}"
         return f"{{}} + {float(self.slopes.flat[0]):g}·({distance})"
+
+    @property
+    def least(self) -> float:
+        places = self.positions.of_queries(slice(None))
+        away = max(int(places.max(initial=0)) - self.positions.keys + 1, 0)
+        return float(self.slopes.max(initial=0)) * away
 
     def bound_in(self, largest: Array, rows: slice, keys: slice) -> Array:
         farthest = keys.stop - 1 - self.positions.of_queries(rows)[..., 0]

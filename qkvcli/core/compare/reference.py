@@ -14,7 +14,7 @@ import numpy as np
 from qkvcli.core import attention
 from qkvcli.core.config import MADE, ORDER, AttentionConfig, Stage
 from qkvcli.core.dtypes import Float, converted, result_dtype, rounded
-from qkvcli.core.fitting import problem_of, starts_of
+from qkvcli.core.fitting import problem_of, turning_of
 from qkvcli.core.inputs import prepared
 from qkvcli.core.operands import PARTS, Array, Input, Operand, Operands
 from qkvcli.core.positions import Rotation
@@ -140,8 +140,7 @@ class Reference:
     @cached_property
     def written(self) -> Recipe:
         """How Q, K and V are made of what was given."""
-        rotation = Rotation.of(self.config, self.operands.cos, self.operands.sin)
-        starts = {} if rotation is None else starts_of(self.config, self.operands)
+        rotation, starts = turning_of(self.config, self.operands)
         sides = {name: getattr(self.operands, name) for name in PARTS}
         return Recipe(
             self.config,
