@@ -1064,11 +1064,12 @@ def test_a_sink_alone_leaves_nothing() -> None:
     assert (nobody.sink_weight, nobody.equal_share) == (1.0, 0.0)
     assert explained(nobody)["denominator"] == pytest.approx(math.e**0.5)
     assert sunk(1, 2, sink=-math.inf).weight == pytest.approx(1 / (1 + math.exp(-1)))
-    lost = [str(sunk(1, 2, sink=sink)).splitlines()[0] for sink in (math.nan, math.inf)]
-    assert lost == [
-        "0 → 0: weight nan, since there is a NaN among the scores",
-        "0 → 0: weight nan, since an infinite score has no share",
-    ]
+    lost = str(sunk(1, 2, sink=math.nan)).splitlines()[0]
+    assert lost == "0 → 0: weight nan, since there is a NaN among the scores"
+    for sink in (math.inf, 1e5):
+        told = " ".join(str(sunk(1, 2, sink=sink)).split())
+        assert told.startswith("0 → 0: weight 0.0000, as large as any of 2;"), told
+        assert "sink 1.0000" in told
 
 
 @pytest.mark.parametrize("sink", [None, 18.003])

@@ -185,6 +185,8 @@ class Explanation:
         """The share that no key gets; None where there is no sink."""
         if self.sink is None:
             return None
+        if self.sink == np.inf:
+            return 1.0
         with np.errstate(all="ignore"):
             return float(self._sink_power / self.total) if self.total else 0.0
 

@@ -64,7 +64,7 @@ def _ranked(found: Explanation, rank: int) -> str:
     if rank > 1:
         return "the smallest" if rank == found.seen else f"the {ordinal(rank)} largest"
     alike = largest(found.weights).size
-    if alike == found.seen:
+    if alike in (0, found.seen):  # 0: a sink takes all
         return "as large as any"
     return "the largest" if alike == 1 else f"one of the {alike} largest"
 
@@ -301,7 +301,7 @@ def _output(found: Explanation, room: Room) -> Iterator[Part]:
         for j in picked
     ]
     more = len(np.flatnonzero(found.weights)) - len(picked)
-    written = " + ".join([*terms[:2], *(["…"] if more or len(terms) > 2 else [])])
+    written = " + ".join([*terms[:2], *(["…"] if more or len(terms) > 2 else [])]) or "0"
     made = ""
     if "value" in found.made_by:
         made = f", v = {found.made_by['value']}" + (" after the cache" if found.past else "")

@@ -755,7 +755,7 @@ function lesson() {
     found.powers = found.scores.map((s, j) => (found.visible[j] ? Math.exp(s - found.shift) : 0));
     found.sink = sink === null ? null : sink - found.shift;
     found.total = found.powers.reduce((a, b) => a + b, sink === null ? 0 : Math.exp(found.sink));
-    found.sunk = sink === null ? 0 : Math.exp(found.sink) / found.total;
+    found.sunk = sink === null ? 0 : sink === Infinity ? 1 : Math.exp(found.sink) / found.total;
   }
 
   // The masks that hide a key.
@@ -815,7 +815,7 @@ function lesson() {
     if (found.rank > 1)
       return found.rank === found.seen ? "the smallest" : `the ${ordinal(found.rank)} largest`;
     const alike = largest(found.weights).length;
-    if (alike === found.seen) return "as large as any";
+    if (!alike || alike === found.seen) return "as large as any"; // 0: a sink takes all
     return alike === 1 ? "the largest" : `one of the ${alike} largest`;
   }
 
@@ -1165,7 +1165,7 @@ function lesson() {
         " output(",
         query(found),
         ") = ",
-        sum,
+        sum.length ? sum : "0",
         dots,
         "value" in data.madeBy
           ? `, ${madeBy("value")}${data.past ? " after the cache" : ""}`
