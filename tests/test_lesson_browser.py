@@ -474,6 +474,11 @@ def test_what_a_sink_takes_stands_at_the_end_of_a_row(page: Page, tmp_path: Path
             peak = int(row.argmax())
             assert end == f"→ {peak} {percent(row[peak])}, sink {percent(1 - row.sum())}"
     assert page.text("#about").endswith("The sink takes the rest of 1.")
+    page.size(920)  # with the explanation below there is room
+    page.waited(lambda: any(box["width"] for box in boxes(page, "#heat .end .sink")))
+    page.size(700)  # it gives way first
+    page.waited(lambda: not any(box["width"] for box in boxes(page, "#heat .end .sink")))
+    assert any(box["width"] for box in boxes(page, "#heat tbody .end"))
     go(page, "#b=0&h=3&s=weights")  # which no key outweighs
     assert {end[-9:] for end in page.texts("#heat tbody .end")} == {"sink 100%"}
 

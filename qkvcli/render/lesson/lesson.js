@@ -1457,6 +1457,9 @@ function lesson() {
   const leftToSink = (weights) =>
     percent(Math.max(1 - weights.reduce((sum, weight) => sum + weight, 0), 0));
 
+  const sinkEnd = (weights, before) =>
+    element("span", { class: "sink" }, `${before}sink ${leftToSink(weights)}`);
+
   const columnLabel = (step, c) =>
     isMixed(step) ? mixedColumn(step, c) : labelOf(data.keys, c);
 
@@ -1535,7 +1538,7 @@ function lesson() {
             peaks.length === 1
               ? ["→ ", bdi(labelOf(data.keys, peaks[0])), ` ${percent(line[peaks[0]])}`]
               : "",
-            sinks === null ? "" : [peaks.length === 1 ? ", " : "→ ", `sink ${leftToSink(line)}`],
+            sinks === null ? null : sinkEnd(line, peaks.length === 1 ? ", " : "→ "),
           );
       return element(
         "tr",
@@ -1800,13 +1803,15 @@ function lesson() {
   const wantsRoom = () =>
     KEYS > 10 && KEYS <= GRID.numbers && fitsGrid({ rows: QUERIES, columns: KEYS });
 
-  // Where a table does not fit, its last column gives way first, then the room within its cells.
+  // Where a table does not fit, what a sink takes gives way first (the explanation has it too),
+  // then its last column, then the room within its cells.
   function fit() {
     const frame = part("heat").querySelector(".scroll");
     if (frame === null) return;
     const table = frame.firstElementChild;
     const overflows = () => frame.scrollWidth > frame.clientWidth;
     table.classList.add("roomy");
+    if (overflows()) table.classList.add("brief");
     if (overflows()) table.classList.remove("roomy");
     for (const name of ["endless", "tight", "tiny"]) if (overflows()) table.classList.add(name);
   }
