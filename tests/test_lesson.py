@@ -7,6 +7,7 @@ import sys
 from base64 import b64decode
 from hashlib import sha256
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import pytest
 
 import qkvcli
 from qkvcli.cli.examples import EXAMPLES
+from qkvcli.render.text import percent
 from tests.conftest import ROOT, Program
 
 HOSTILE = (
@@ -317,6 +319,61 @@ def test_it_goes_through_the_steps_that_the_command_shows(
     held = Parsed((folder / "lesson.html").read_text("utf-8")).held
     assert (held["steps"], held["until"]) == (steps, until)
     assert (held["value"] is None) == (until != "output")
+
+
+SCORED = ["scores", "scaled", "biased", "masked", "weights"]
+
+
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (["run"], [*SCORED, "output", "gated", "projected"]),
+        (["run", "--show", "projected"], ["projected"]),
+        (["run", "--show", "gated"], ["gated"]),
+        (["run", "--show", "biased"], ["biased"]),
+        (["run", "--show", "query_rotated,weights"], ["weights"]),
+    ],
+)
+def test_it_goes_through_the_steps_of_a_layer(
+    qkv: Program, folder: Path, layer: list[str], words: list[str], steps: list[str]
+) -> None:
+    command, *shown = words
+    qkv(command, *layer, "--scale", "sqrt", *shown, "--quiet", "-o", "lesson.html")
+    parsed = Parsed((folder / "lesson.html").read_text("utf-8"))
+    assert parsed.held["steps"] == steps
+    assert len(parsed.tables) == len(steps)
+
+
+@pytest.mark.parametrize("step", ["query_rotated", "key_normed"])
+def test_how_vectors_are_made_is_no_page_alone(
+    qkv: Program, folder: Path, layer: list[str], step: str
+) -> None:
+    ended = qkv("run", *layer, "--show", step, "--quiet", "-o", "lesson.html")
+    assert ended.code == 2
+    assert f"gated, projected, and not {step} alone" in ended.err
+    assert not (folder / "lesson.html").exists()
+
+
+def test_a_layer_is_read_without_a_script(qkv: Program, folder: Path, layer: list[str]) -> None:
+    qkv("run", *layer, "--head", "1", "--quiet", "-o", "lesson.html")
+    page = (folder / "lesson.html").read_text("utf-8")
+    _, _, _, weights, output, gated, projected = Parsed(page).tables
+    steps = np.load(BytesIO(qkv("run", *layer, "--head", "1", "-f", "npz").data))
+    for table, name in ((output, "output"), (gated, "gated"), (projected, "projected")):
+        numbers = np.array([row[1:] for row in table[1:]], float)
+        assert numbers == pytest.approx(steps[name][0], abs=5e-5)
+    for row, own in zip(weights[1:], steps["weights"][0], strict=True):
+        assert row[-1] == f"sink {percent(float(1 - own.sum()))}"
+    assert "The sink takes the rest of 1." in page
+
+
+def test_a_projection_counts_in_what_a_page_holds() -> None:
+    x, wo = np.ones((3, 4)), np.ones((4, 600_000))
+    said = r"up to 16 MB of numbers, and these are 18; choose some with --head 0$"
+    with pytest.raises(qkvcli.UsageError, match=said):
+        qkvcli.attend(x, x, x, heads=2, wo=wo).page()
+    with pytest.raises(qkvcli.UsageError, match=r"these are 18; give fewer$"):
+        qkvcli.attend(x, x, x, wo=wo).page()
 
 
 def test_where_queries_stand_is_known_without_a_mask() -> None:

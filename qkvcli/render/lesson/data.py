@@ -138,8 +138,8 @@ def _check_size(problem: Problem) -> None:
     size = sum(array.nbytes for array in _held(problem))
     if size > MEGABYTES * 2**20:
         heads = " --head 0" if len(problem.leading) and problem.leading[-1] > 1 else ""
-        of_keys = sum(side.array.nbytes for side in (problem.key, problem.value) if side)
-        rows = " --rows 0:300" if of_keys < MEGABYTES * 2**20 else ""
+        others = sum(array.nbytes for array in _held(problem.with_rows(np.array([], np.intp))))
+        rows = " --rows 0:300" if others < MEGABYTES * 2**20 else ""
         advice = " or".join(filter(None, (rows, heads)))
         raise UsageError(
             f"a page holds up to {MEGABYTES} MB of numbers, and these are {size / 2**20:.0f}"

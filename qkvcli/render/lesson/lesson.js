@@ -177,7 +177,8 @@ function lesson() {
     for (const step of scoreSteps()) inner = step.formula(inner);
     if (givenWeights !== null) inner = "weights";
     else if (hasWeights) inner = `softmax(${inner}${andSinks})`;
-    if (hasOutput) return `output = ${inner}·V`;
+    const finish = after.map((step) => ` → ${step.name} = ${step.formula}`).join("");
+    if (hasOutput) return `output = ${inner}·V${finish}`;
     return hasWeights ? `weights = ${inner}` : `scores = ${inner}`;
   }
 
@@ -359,6 +360,19 @@ function lesson() {
 
   const biasOf = (column) => after.at(-1).bias?.numbers[column] ?? 0;
 
+  // A row of the projection: numbers times Wo, and bo.
+  function projectedRow(place, numbers) {
+    const { weight } = after.at(-1);
+    const wide = weight.shape.at(-1),
+      first = begin(weight, place);
+    const sums = Float64Array.from({ length: wide }, (_, c) => biasOf(c));
+    numbers.forEach((x, i) => {
+      const own = weight.numbers.subarray(first + i * wide, first + (i + 1) * wide);
+      for (let c = 0; c < wide; c++) sums[c] += x * own[c];
+    });
+    return sums;
+  }
+
   // A query's numbers of the output, or of a step after it.
   function mixedRow(place, query, weights, name) {
     if (name === "output") return mixed(place, weights, ALL_KEYS);
@@ -367,9 +381,7 @@ function lesson() {
       const gate = gateOf(place, query);
       return numbers.map((x, c) => x * gate[c]);
     }
-    return Float64Array.from({ length: widthOf(name) }, (_, c) =>
-      productsOf(place, numbers, c).each.reduce((a, b) => a + b, biasOf(c)),
-    );
+    return projectedRow(place, numbers);
   }
 
   const ALL_KEYS = Array.from({ length: KEYS }, (_, j) => j);
@@ -430,25 +442,25 @@ function lesson() {
     };
   }
 
-  // The sums of the sizes of all that the numbers of a step are sums of.
-  function sizesOf(place, query, weights, name) {
+  // The sums of the sizes of all that some numbers of a step are sums of.
+  function sizesOf(place, query, weights, name, columns) {
     const size = (x) => (Number.isFinite(x) ? Math.abs(x) : 0);
     if (name === "output") {
-      const sizes = new Float64Array(valueWidth),
+      const v = made.value.numbers,
         first = valueBegin(place);
-      for (let j = 0; j < KEYS; j++) {
-        for (let c = 0; c < valueWidth; c++)
-          sizes[c] += size(weights[j] * made.value.numbers[first + j * valueWidth + c]);
-      }
-      return sizes;
+      return columns.map((c) =>
+        weights.reduce((sum, weight, j) => sum + size(weight * v[first + j * valueWidth + c]), 0),
+      );
     }
-    const sizes = sizesOf(place, query, weights, stepBefore(name));
+    const before = stepBefore(name);
     if (name === "gated") {
       const gate = gateOf(place, query);
-      return sizes.map((x, c) => x * size(gate[c]));
+      return sizesOf(place, query, weights, before, columns).map((x, n) => x * size(gate[columns[n]]));
     }
-    return Float64Array.from({ length: widthOf(name) }, (_, c) =>
-      productsOf(place, sizes, c).each.reduce((a, b) => a + size(b), size(biasOf(c))),
+    const all = Array.from({ length: valueWidth }, (_, c) => c);
+    const sizes = sizesOf(place, query, weights, before, all);
+    return columns.map((c) =>
+      productsOf(place, sizes, c).each.reduce((sum, x) => sum + size(x), size(biasOf(c))),
     );
   }
 
@@ -491,14 +503,14 @@ function lesson() {
       });
       for (const [name, { columns, numbers }] of Object.entries(check.mixed)) {
         const own = mixedRow(place, query, parts.weights, name);
-        const sizes = sizesOf(place, query, parts.weights, name);
+        const sizes = sizesOf(place, query, parts.weights, name, columns);
         columns.forEach((c, n) => {
           const what = `${name} of ${titled(place, ": ")}${nameOf("query", query)}, column ${mixedColumn(name, c)}`;
           pairs.push([
             what,
             own[c],
             numbers[n],
-            sizes[c] * allowed.power + tiny * (1 + sizes[c]),
+            sizes[n] * allowed.power + tiny * (1 + sizes[n]),
           ]);
         });
       }
@@ -1110,7 +1122,8 @@ function lesson() {
   const sumOf = (numbers, at) => at.reduce((sum, j) => sum + numbers[j], 0);
 
   function ofOutput(found, keys) {
-    if (found.shares === null || !keys.length || keys.some((j) => !Number.isFinite(found.shares[j]))) return "";
+    if (found.shares === null || !keys.length) return ""; // the sink adds nothing
+    if (keys.some((j) => !Number.isFinite(found.shares[j]))) return "";
     return `${percent(sumOf(found.shares, keys))} of output`;
   }
 
@@ -1186,9 +1199,12 @@ function lesson() {
     return column === null ? kept : [column, ...kept.filter((c) => c !== column)];
   }
 
-  // Some columns of a table of several rows, and how many there are besides.
-  function someColumns(name, rows, columns, column) {
+  // Some columns of a table of several rows, and how many there are besides; where its last row
+  // is summed, those have their sum there.
+  function someColumns(name, rows, columns, column, isSummed = false) {
     const more = rows[0][1].length - columns.length;
+    const last = rows.at(-1)[1];
+    const rest = Array.from(last).reduce((sum, x, c) => (columns.includes(c) ? sum : sum + x), 0);
     const write = texts(
       rows.flatMap(([, numbers]) => [...numbers]),
       DIGITS,
@@ -1198,11 +1214,11 @@ function lesson() {
       rows.map(([said, numbers]) => [
         said,
         ...columns.map((c) => write(numbers[c])),
-        ...(more ? [""] : []),
+        ...(more ? [isSummed && numbers === last ? number(rest, DIGITS) : ""] : []),
       ]),
       column === null ? -1 : columns.indexOf(column) + 1,
     );
-    table.querySelector("tbody tr:last-child").classList.add("total");
+    if (!isSummed) table.querySelector("tbody tr:last-child").classList.add("total");
     return table;
   }
 
@@ -1240,6 +1256,11 @@ function lesson() {
     const told = [element("h3", {}, [...title, ` = ${name}(`, query(found), `)·Wo${how}`])];
     if (column === null) {
       const rows = [[["projected(", query(found), ")"], whole]];
+      if (bias !== null) {
+        const before = [`${name}(`, query(found), ")·Wo"];
+        rows.unshift([before, projectedRow(found.place, numbers).map((x, c) => x - biasOf(c))]);
+        rows.splice(1, 0, ["bo", bias.numbers]);
+      }
       told.push(someColumns("projected", rows, columnsOf("projected", whole, null), null));
     } else {
       const { own, each } = productsOf(found.place, numbers, column);
@@ -1250,7 +1271,7 @@ function lesson() {
       ];
       const sum = bias === null ? "sum " : `sum, and bo ${number(biasOf(column), DIGITS)}: `;
       told.push(
-        someColumns("gated", rows, columnsOf("projected", each, null), null),
+        someColumns("output", rows, columnsOf("projected", each, null), null, true),
         line(sum, strong(number(whole[column], DIGITS, false))),
       );
     }
@@ -1301,6 +1322,10 @@ function lesson() {
           parts.push(told(found, title, name === "gated" ? own("output", "gated") : own(name)));
         });
       }
+    } else if (own("projected") !== null) {
+      // what sees no key has bo all the same
+      const title = [element("b", {}, String(3 + after.length)), " projected(", query(found), ")"];
+      parts.push(tellProjected(found, title, column));
     }
     return parts;
   }
@@ -1428,6 +1453,13 @@ function lesson() {
     return (fitsGrid(found) ? grid : canvas)(step, place, found, heat);
   }
 
+  // What the keys of a row of weights leave to the sink.
+  const leftToSink = (weights) =>
+    percent(Math.max(1 - weights.reduce((sum, weight) => sum + weight, 0), 0));
+
+  const sinkEnd = (weights, before) =>
+    element("span", { class: "sink" }, `${before}sink ${leftToSink(weights)}`);
+
   const columnLabel = (step, c) =>
     isMixed(step) ? mixedColumn(step, c) : labelOf(data.keys, c);
 
@@ -1506,6 +1538,7 @@ function lesson() {
             peaks.length === 1
               ? ["→ ", bdi(labelOf(data.keys, peaks[0])), ` ${percent(line[peaks[0]])}`]
               : "",
+            sinks === null ? null : sinkEnd(line, peaks.length === 1 ? ", " : "→ "),
           );
       return element(
         "tr",
@@ -1770,13 +1803,15 @@ function lesson() {
   const wantsRoom = () =>
     KEYS > 10 && KEYS <= GRID.numbers && fitsGrid({ rows: QUERIES, columns: KEYS });
 
-  // Where a table does not fit, its last column gives way first, then the room within its cells.
+  // Where a table does not fit, what a sink takes gives way first (the explanation has it too),
+  // then its last column, then the room within its cells.
   function fit() {
     const frame = part("heat").querySelector(".scroll");
     if (frame === null) return;
     const table = frame.firstElementChild;
     const overflows = () => frame.scrollWidth > frame.clientWidth;
     table.classList.add("roomy");
+    if (overflows()) table.classList.add("brief");
     if (overflows()) table.classList.remove("roomy");
     for (const name of ["endless", "tight", "tiny"]) if (overflows()) table.classList.add(name);
   }
@@ -2180,9 +2215,9 @@ function lesson() {
 
   // ---- Q, K and V, to be edited where they are small -------------------------------------------
 
-  // Numbers that were normed or turned are those that enter the dot product.
+  // Q and K that were normed or turned are edited as they are after that.
   const entering = Object.values(data.madeBy).some((told) => told.includes("→"))
-    ? ", as they enter the dot product"
+    ? " (Q and K as they enter the dot product)"
     : "";
   const SMALL = { tokens: 12, width: 16 };
   const SIDES = [

@@ -107,5 +107,8 @@ def _formula(problem: Problem, held: dict[str, Any]) -> str:
             told = step.formula(told)
         if held["until"] == "scores":
             return f"scores = {told}"
-        told = f"softmax({told})"
-    return f"output = {told}·V" if held["value"] else f"weights = {told}"
+        told = f"softmax({told}{' and sinks' if held['sinks'] else ''})"
+    if not held["value"]:
+        return f"weights = {told}"
+    steps = (f"{step['name']} = {step['formula']}" for step in held["after"])
+    return " → ".join([f"output = {told}·V", *steps])

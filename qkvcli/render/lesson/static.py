@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qkvcli.core.config import MIXED, SCORES
+from qkvcli.core.facts import left_to_sink
 from qkvcli.core.operands import Array
 from qkvcli.core.patches import Fit, patches
 from qkvcli.core.problem import Problem
@@ -16,7 +17,7 @@ from qkvcli.core.views import Matrix, Selection, View, edges, views
 from qkvcli.render.drawing import THEMES, escaped, heat_png
 from qkvcli.render.heat import Heat
 from qkvcli.render.summary import summary
-from qkvcli.render.text import formatted, matrix_title, title
+from qkvcli.render.text import formatted, matrix_title, percent, title
 
 _EDGE = 12
 """How many rows and columns of a table are shown."""
@@ -149,6 +150,8 @@ def _step(
         if i and number != rows[i - 1] + 1:
             yield f"<tr><th>…</th>{'<td>…</td>' * len(columns)}</tr>\n"
         cells = "".join(_cell(matrix, heat, texts, i, c) for c in columns)
+        if step.sinks:
+            cells += f"<td>sink {percent(left_to_sink(numbers[i]))}</td>"
         yield f'<tr><th scope="row">{label(step.row_names[number])}</th>{cells}</tr>\n'
     yield "</tbody></table></div>\n</section>\n"
 
