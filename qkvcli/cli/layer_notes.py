@@ -88,6 +88,8 @@ def _needed(asked: _Asked) -> Iterator[str]:
         typed(name)
         for name in NEEDS.get(asked.preset, ())
         if name not in asked.named
+        and (name != "rope" or not asked.turns)  # by a table
+        and (name != "rope_dim" or asked.config.base is not None)
         and _WEIGHT_OF.get(name, name) in {name, *asked.named}
         and set(steps) & set(acts_on[name])
     ]

@@ -331,7 +331,8 @@ def slopes(heads: int) -> Array:
     """ALiBi's slope of each head, (H,): 2^(−8h/H) for h = 1, …, H.
 
     Where H is no power of 2, those of the next smaller one, and then every second of twice as
-    many. Source: Press et al., "Train Short, Test Long" (2022), section 3, and its footnote.
+    many, as the authors' own code has it. Source: Press et al., "Train Short, Test Long" (2022),
+    section 3.
 
     >>> slopes(4).tolist(), slopes(3).tolist()
     ([0.25, 0.0625, 0.015625, 0.00390625], [0.0625, 0.00390625, 0.25])
