@@ -27,7 +27,7 @@ from qkvcli.formats.files import (
     read_document,
     read_matrix,
 )
-from qkvcli.formats.source import Source
+from qkvcli.formats.source import Document, Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _LEFT = tuple(
@@ -144,6 +144,7 @@ class _Reading:
     def __init__(self, line: Line, environment: Environment) -> None:
         self.line, self.environment = line, environment
         self.sources, self.config = line.sources, line.attention.config
+        self.documents: dict[Path, Document] = {}
         self.typed = given(line.sources)
         self.files = line.attention.files
         example = self.sources.example
@@ -181,13 +182,14 @@ class _Reading:
         named, left = {*self.typed, *self.files, *self.paths}, dict[str, list[str]]()
         weights = {"wo", *(parts["weight"] for parts in PARTS.values())}
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
-        known |= set() if "wo" in named else {"bo"}
+        if "wo" not in named:  # its bias is none of a layer that is not projected
+            known.add("bo")
         for path in dict.fromkeys(
             {**self.paths, **self.files}[name] for name in sorted(weights & named)
         ):
             if str(path) == "-" or not path.is_file():
                 continue
-            document = read_document(self._source(path))
+            document = self._document(path)
             parts = [part for part in _LEFT if part not in known and has(document, part)]
             if parts:
                 left[path.name] = parts
@@ -327,7 +329,16 @@ class _Reading:
         return Operands.of(find)
 
     def _matrix(self, path: Path, role: str) -> Operand:
-        return self._told(read_matrix(self._source(path), role))
+        source = self._source(path)
+        if source.path is None:  # a pipe is read once
+            return self._told(read_matrix(source, role))
+        return self._told(choose(self._document(path), role, source.name))
+
+    def _document(self, path: Path) -> Document:
+        """What a file holds, opened once for all that is taken from it."""
+        if path not in self.documents:
+            self.documents[path] = read_document(self._source(path))
+        return self.documents[path]
 
     def _told(self, operand: Operand) -> Operand:
         """The operand, once a person knows how it was read."""

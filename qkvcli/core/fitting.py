@@ -91,14 +91,13 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
 
 def _check_axis(problem: Problem, operands: Operands) -> None:
     """Raise UsageError where one axis would count batches for one option, heads for another."""
-    lengths, config = problem.config.valid_length, problem.config
+    lengths = problem.config.valid_length
     several = isinstance(lengths, tuple) and len(lengths) > 1
-    of_heads = [name for name in ("alibi",) if config.alibi]
-    of_heads += [name for name in ("sinks",) if operands.sinks is not None]
+    of_heads = "alibi" if problem.config.alibi else "sinks" if operands.sinks is not None else None
     if several and of_heads and len(problem.shape) == 3:
         count = problem.shape[0]
         raise UsageError(
-            f"valid length names {count} batches and {of_heads[0]} is for {count} heads, both of "
+            f"valid length names {count} batches and {of_heads} is for {count} heads, both of "
             f"axis -3; give batches of one head as ({count}, 1, L, d)"
         )
 

@@ -81,14 +81,13 @@ class Input:
 
     def parts(self) -> Iterator[Operand]:
         """All that it is made of."""
-        parts = (self.given, self.weight, self.bias, self.norm, self.norm_bias, self.past)
+        parts = (getattr(self, known.name) for known in fields(self))
         yield from (part for part in parts if part is not None)
 
     def changed(self, change: Callable[[Operand], Operand]) -> "Input":
         """The same with each part changed."""
-        names = ("weight", "bias", "norm", "norm_bias", "past")
-        parts = {name: part and change(part) for name in names for part in (getattr(self, name),)}
-        return Input(change(self.given), **parts)
+        parts = {known.name: getattr(self, known.name) for known in fields(self)}
+        return Input(**{name: part and change(part) for name, part in parts.items()})
 
 
 PARTS = {

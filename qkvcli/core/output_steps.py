@@ -4,7 +4,10 @@ Heads are apart where some of them are chosen, or computed one by one. A gate ac
 number alone, and a projection of joined heads is the sum of what each head adds to it.
 """
 
+from __future__ import annotations  # a step gives others of its own kind
+
 from collections.abc import Callable
+from copy import copy
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +21,10 @@ class OutputStep:
     """One step after the output."""
 
     name: ClassVar[str]
+    of_rows: ClassVar[tuple[str, ...]] = ()
+    """Its attributes that are arrays with a row for each query, (…, L_q, ·)."""
+    of_heads: ClassVar[tuple[str, ...]] = ()
+    """Those with leading axes, once it is apart."""
 
     def formula(self, before: str) -> str:
         """What is computed from the step ``before``, as a title has it."""
@@ -36,7 +43,7 @@ class OutputStep:
         """Whether it joins heads that are still apart."""
         return False
 
-    def apart(self) -> "OutputStep":
+    def apart(self) -> OutputStep:
         """The same for heads that are not joined."""
         return self
 
@@ -48,19 +55,25 @@ class OutputStep:
         """Multiply-adds for a row of a head of this width."""
         return width
 
-    def for_rows(self, rows: Array) -> "OutputStep":
+    def for_rows(self, rows: Array) -> OutputStep:
         """The step for some of the queries alone."""
-        return self
+        return self._with(self.of_rows, lambda array: array[..., rows, :])
 
-    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "OutputStep":
+    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> OutputStep:
         """The step, apart, for some indexes of a leading axis, which is counted from the end."""
-        return self
+        return self._with(self.of_heads, lambda array: along(array, axis, numbers))
 
-    def for_matrix(self, index: tuple[int, ...]) -> "OutputStep":
+    def for_matrix(self, index: tuple[int, ...]) -> OutputStep:
         """The step, apart, for one matrix among the leading axes."""
-        return self
+        return self._with(self.of_heads, lambda array: matrix_at(array, index))
 
-    def changed(self, change: Callable[[Array], Array]) -> "OutputStep":
+    def _with(self, names: tuple[str, ...], change: Callable[[Array], Array]) -> OutputStep:
+        other = copy(self)
+        for name in names:
+            setattr(other, name, change(getattr(self, name)))
+        return other
+
+    def changed(self, change: Callable[[Array], Array]) -> OutputStep:
         """The step with other numbers."""
         return self
 
@@ -77,6 +90,8 @@ class Gate(OutputStep):
     """
 
     name = "gated"
+    of_rows: ClassVar[tuple[str, ...]] = ("held",)
+    of_heads: ClassVar[tuple[str, ...]] = ("held",)
 
     def __init__(self, gate: Array, merged: bool) -> None:
         self.held, self.merged = gate, merged
@@ -100,20 +115,13 @@ class Gate(OutputStep):
             return (before, " × ", (*leading[:-1], rows, leading[-1] * columns))
         return (before, " × ", self.opening)
 
-    def changed(self, change: Callable[[Array], Array]) -> "Gate":
+    def changed(self, change: Callable[[Array], Array]) -> Gate:
         return Gate(change(self.gate), self.merged)
 
-    def apart(self) -> "Gate":
-        return Gate(self.held, False)
-
-    def for_rows(self, rows: Array) -> "Gate":
-        return Gate(self.held[..., rows, :], self.merged)
-
-    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Gate":
-        return Gate(along(self.held, axis, numbers), self.merged)
-
-    def for_matrix(self, index: tuple[int, ...]) -> "Gate":
-        return Gate(matrix_at(self.held, index), self.merged)
+    def apart(self) -> Gate:
+        other = copy(self)
+        other.merged = False
+        return other
 
     def __call__(self, output: Array) -> Array:
         gate = self.gate
@@ -130,6 +138,9 @@ class GateOf(Gate):
     without heads they are (…, L_q, m) and (m, d_v or 1).
     """
 
+    of_rows = ("embeddings",)
+    of_heads = ("embeddings", "weight")
+
     def __init__(self, embeddings: Array, weight: Array, merged: bool) -> None:
         self.embeddings, self.weight, self.merged = embeddings, weight, merged
 
@@ -145,20 +156,6 @@ class GateOf(Gate):
 
     def work(self, width: int) -> int:
         return width + self.weight.shape[-2] * self.weight.shape[-1]
-
-    def apart(self) -> "GateOf":
-        return GateOf(self.embeddings, self.weight, False)
-
-    def for_rows(self, rows: Array) -> "GateOf":
-        return GateOf(self.embeddings[..., rows, :], self.weight, self.merged)
-
-    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "GateOf":
-        rows, weight = (along(part, axis, numbers) for part in (self.embeddings, self.weight))
-        return GateOf(rows, weight, self.merged)
-
-    def for_matrix(self, index: tuple[int, ...]) -> "GateOf":
-        rows, weight = (matrix_at(part, index) for part in (self.embeddings, self.weight))
-        return GateOf(rows, weight, self.merged)
 
 
 class Projection(OutputStep):
@@ -191,7 +188,7 @@ class Projection(OutputStep):
         *leading, rows, _ = before
         return (*(leading[:-1] if self.join else leading), rows, self.weight.shape[-1])
 
-    def changed(self, change: Callable[[Array], Array]) -> "Projection":
+    def changed(self, change: Callable[[Array], Array]) -> Projection:
         bias = None if self.bias is None else change(self.bias)
         return Projection(change(self.weight), bias, self.heads, self.join)
 
@@ -221,6 +218,7 @@ class HeadProjection(OutputStep):
     """
 
     name = "projected"
+    of_heads = ("weight",)
 
     def __init__(self, weight: Array) -> None:
         self.weight = weight
@@ -237,14 +235,8 @@ class HeadProjection(OutputStep):
     def work(self, width: int) -> int:
         return width * self.weight.shape[-1]
 
-    def changed(self, change: Callable[[Array], Array]) -> "HeadProjection":
+    def changed(self, change: Callable[[Array], Array]) -> HeadProjection:
         return HeadProjection(change(self.weight))
-
-    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "HeadProjection":
-        return HeadProjection(along(self.weight, axis, numbers))
-
-    def for_matrix(self, index: tuple[int, ...]) -> "HeadProjection":
-        return HeadProjection(matrix_at(self.weight, index))
 
     def __call__(self, output: Array) -> Array:
         return attention.projected(output, self.weight)
@@ -257,6 +249,7 @@ class Taken(OutputStep):
     """
 
     name = "output"
+    of_rows = of_heads = ("array",)
 
     def __init__(self, array: Array, merged: bool) -> None:
         self.array, self.merged = array, merged
@@ -267,17 +260,8 @@ class Taken(OutputStep):
     def terms(self, before: Shape) -> tuple[Shape | str, ...]:
         return ()
 
-    def apart(self) -> "Taken":
+    def apart(self) -> Taken:
         return Taken(self.array, False)
-
-    def for_rows(self, rows: Array) -> "Taken":
-        return Taken(self.array[..., rows, :], self.merged)
-
-    def for_axis(self, axis: int, numbers: tuple[int, ...]) -> "Taken":
-        return Taken(along(self.array, axis, numbers), self.merged)
-
-    def for_matrix(self, index: tuple[int, ...]) -> "Taken":
-        return Taken(matrix_at(self.array, index), self.merged)
 
     def __call__(self, output: Array) -> Array:
         return attention.merge_heads(self.array) if self.merged else self.array

@@ -147,7 +147,8 @@ class Table(NamedTuple):
 class Rotation(NamedTuple):
     """A rotation by position: by the angles of a ``base``, or by a ``table`` in place of them.
 
-    ``width`` is N, how many columns of each head are turned; None for all.
+    ``width`` is N, how many columns of each head are turned; None for all. A table is read
+    ``by_position``, or has a row for each token (`read_for`).
     """
 
     base: float | None
@@ -211,8 +212,7 @@ class Rotation(NamedTuple):
     def turned(self, side: Operand, start: Array, batched: bool = True) -> Array:
         """Rows (…, L, d) turned, the first of them standing at ``start`` (1, 1), (B, 1, …, 1).
 
-        Of a table with a row for each token those rows are taken, of one with more those at
-        the tokens' positions. ``batched`` says that the first axis of three or more counts
+        ``batched`` says that the first axis of three or more counts
         batches. Raises ShapeError where the widths or lengths do not fit.
         """
         rows = side.array

@@ -159,8 +159,7 @@ def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None)
         turned = weight.array.ndim == 2 and embeddings.shape[-1] == weight.shape[1]
         hint = "; its transpose fits, and nn.Linear keeps that: save weight.T" if turned else ""
         raise ShapeError(f"{_pair(embeddings, weight)}: {rule}{hint}")
-    if bias is not None and bias.array.size != weight.shape[1]:
-        raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
+    _check_bias(weight, bias)
 
 
 def vector(operand: Operand) -> Operand:
@@ -172,6 +171,11 @@ def vector(operand: Operand) -> Operand:
     if operand.array.ndim == 2 and 1 in operand.shape:
         return replace(operand, array=operand.array.reshape(-1))
     return operand
+
+
+def _check_bias(weight: Operand, bias: Operand | None) -> None:
+    if bias is not None and bias.array.size != weight.shape[1]:
+        raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
 
 
 def check_norm(weight: Operand, side: Operand, bias: Operand | None) -> None:
@@ -230,8 +234,7 @@ def check_output(weight: Operand, bias: Operand | None, output: Shape, merged: b
             f"{weight.described}: there must be a row for each of the output's columns, {columns}"
             + ("; nn.Linear keeps the transpose" if weight.shape[-1:] == (joined,) else "")
         )
-    if bias is not None and bias.array.size != weight.shape[1]:
-        raise ShapeError(f"{_pair(weight, bias)}: there must be one number for each column")
+    _check_bias(weight, bias)
     return merged or rows != width
 
 
