@@ -255,8 +255,8 @@ class Steps:
         Raises WriteError where the system refuses, UsageError for an ending or a theme that
         does not exist.
         """
-        from qkvcli.formats.files import saved
         from qkvcli.formats.registry import FORMATS, name_by_ending
+        from qkvcli.formats.saving import saved
         from qkvcli.render.markdown import write_markdown
 
         if not self._steps:
@@ -356,7 +356,7 @@ class Page:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page, whole or not at all. Raises WriteError where the system refuses."""
-        from qkvcli.formats.files import saved
+        from qkvcli.formats.saving import saved
 
         with saved(Path(path)) as stream:
             stream.write(self._text.encode())

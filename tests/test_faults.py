@@ -28,7 +28,7 @@ from qkvcli import cli
 from qkvcli.cli.environment import Environment
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats import files
+from qkvcli.formats import saving
 from qkvcli.formats.registry import FORMATS
 from tests.conftest import Program, environment
 
@@ -129,7 +129,7 @@ READING = {
     "an .npz": Fault(put_npz("q.npy", ("q.npy", GOOD)), "q.npy", "q.npy: is an .npz archive"),
     # .npz
     "an .npy": Fault(put("q.npz", GOOD), "q.npz", "q.npz: is an .npy array"),
-    "no member": Fault(put_npz("q.npz"), "q.npz", "q.npz: holds nothing"),
+    "no member": Fault(put_npz("q.npz"), "q.npz", "there is no query or q in it; it holds nothing"),
     "a member that is no array": Fault(
         put_npz("q.npz", ("q", b"1,2")), "q.npz", "not a whole .npz"
     ),
@@ -339,7 +339,7 @@ def test_a_fault_of_the_work_is_no_fault_of_writing(
     folder: Path, path: str, fault: Exception
 ) -> None:
     def failing() -> None:
-        with files.saved(Path(path)) as stream:
+        with saving.saved(Path(path)) as stream:
             stream.write(b"half")
             raise fault
 
@@ -572,12 +572,12 @@ def test_a_folder_that_is_gone(folder: Path) -> None:
 
 INTERRUPTED = """
 import os, signal, sys
-from qkvcli.formats import files
+from qkvcli.formats import saving
 from qkvcli import cli
 
 n, numbers = int(sys.argv[1]), [getattr(signal, name) for name in sys.argv[2].split(",")]
 sys.argv[1:] = sys.argv[3:]
-write = files._Guarded.write
+write = saving._Guarded.write
 
 def signalled(self, data):
     global n
@@ -587,7 +587,7 @@ def signalled(self, data):
             os.kill(os.getpid(), number)
     return write(self, data)
 
-files._Guarded.write = signalled
+saving._Guarded.write = signalled
 cli.main()
 """
 
@@ -630,25 +630,25 @@ def test_saving_removes_what_is_not_whole(folder: Path) -> None:
     with pytest.raises(WriteError, match=r"o\.csv: cannot be written: No such file"):
         _removed_meanwhile(folder)
     assert not list(folder.iterdir())
-    assert not files._unfinished
+    assert not saving._unfinished
 
 
 def test_the_program_removes_what_is_left(folder: Path) -> None:
     """At its end, and at a second signal, whatever was cut short on the way."""
     part = folder / ".o.csv.part"
     part.touch()
-    files._unfinished.add(part)
+    saving._unfinished.add(part)
     cli._clean()
     assert not list(folder.iterdir())
-    assert not files._unfinished
+    assert not saving._unfinished
 
 
 def _removed_meanwhile(folder: Path) -> None:
-    with files.saved(folder / "o.csv") as stream:
+    with saving.saved(folder / "o.csv") as stream:
         stream.write(b"half")
-        [part] = files._unfinished
+        [part] = saving._unfinished
         assert part.exists()
-        files.remove_unfinished()
+        saving.remove_unfinished()
         assert not part.exists()
 
 

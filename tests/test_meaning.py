@@ -126,7 +126,10 @@ def test_a_csv_as_people_and_pandas_write_it(
         (",a,infant\nx,1,1e400\n", "x: line 2, cell 3: 1e400 is too large"),
         ("[[true, false], [0, 0]]", "x: the matrix: true and false among numbers"),
         ("[[true, 0]]", "x: the matrix, row 1, cell 1: true is not a number"),
-        ('{"q": [[1]], "query": [[2]]}', "x: holds query and q, and each may be query; keep one"),
+        (
+            '{"q": [[1]], "query": [[2]]}',
+            "x: holds query and q, and each may be query; name",
+        ),
         ('{"q": [[1]], "q": [[2]]}', "x: 'q' stands there twice; keep one"),
     ],
 )
@@ -323,7 +326,7 @@ def arrays(folder: Path) -> Path:
 
 
 REFUSED = {
-    "run --qkv one.npz": "one.npz: holds a; there is no query or q in it",
+    "run --qkv one.npz": "one.npz: there is no query or q in it; it holds a (5, 8)",
     "scores -q 2x4x6x8.npy -k 2x4x6x8.npy --heads 4": (
         "query (2, 4, 6, 8) from 2x4x6x8.npy: axis -3 already counts 4; if those are the heads, "
         "(…, H, L, d), leave heads out; if the last axis holds them, (…, L, H·d), "

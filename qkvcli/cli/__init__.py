@@ -30,9 +30,9 @@ def main() -> None:
 
 def _clean() -> None:
     """Remove the files that are not whole."""
-    files = sys.modules.get("qkvcli.formats.files")
-    if files is not None:
-        files.remove_unfinished()
+    saving = sys.modules.get("qkvcli.formats.saving")
+    if saving is not None:
+        saving.remove_unfinished()
 
 
 def run(words: list[str], environment: Environment, by_typer: bool = False) -> int:

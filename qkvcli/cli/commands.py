@@ -1,10 +1,9 @@
 """The commands, a row of a table each; their options; and a command line that was read."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from qkvcli.cli.declare import ENDINGS, Option, chosen, declared, given
+from qkvcli.cli.declare import ENDINGS, FileName, Option, chosen, declared, given
 from qkvcli.cli.options import AttentionOptions, Comparing, Display, Sources
 from qkvcli.cli.pages import pages
 from qkvcli.core.config import MIXED, SCORES, Stage
@@ -284,6 +283,6 @@ class Line(NamedTuple):
         return self.operand is not None or not (known or any(name in named for name in BUNDLES))
 
     @property
-    def operand(self) -> Path | None:
+    def operand(self) -> FileName | None:
         """The file of the step that the command takes, where it is named."""
-        return Path(self.words[0]) if self.command.takes and self.words else None
+        return FileName(self.words[0]) if self.command.takes and self.words else None

@@ -106,7 +106,7 @@ def _rules(asked: Comparing, inputs: Kind) -> Rules:
 
 def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | None]:
     """Where somebody's numbers are, and the step that is named after it."""
-    path, step = _named(asked.expect or Path("-"))
+    path, step = _named(Path(asked.expect or "-"))
     if str(path) == "-":
         return Source("standard input", data=environment.take_input()), step
     return Source.file(path), step
@@ -114,7 +114,7 @@ def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | N
 
 def _check_kept(line: Line) -> None:
     """Raise UsageError where what is computed would be saved over what it is compared with."""
-    kept, (path, _) = line.display.output, _named(line.comparing.expect or Path("-"))
+    kept, (path, _) = line.display.output, _named(Path(line.comparing.expect or "-"))
     there = kept is not None and kept.is_file() and path.is_file()
     if kept is not None and there and kept.samefile(path):
         raise UsageError(f"-o {kept} would write over what --expect reads; name another file")

@@ -75,7 +75,12 @@ def flag(panel: str, *names: str, help: str) -> Any:
 
 
 def file(panel: str, *names: str, help: str, endings: tuple[str, ...] = ENDINGS) -> Any:
-    """A field that is an option with a file, or ``-`` for standard input."""
+    """A field that is an option with a file to read, or ``-`` for standard input."""
+    return _field(Option(names, panel, help, "FILE", file_name, endings=endings), None)
+
+
+def written(panel: str, *names: str, help: str, endings: tuple[str, ...]) -> Any:
+    """A field that is an option with a file to write."""
     return _field(Option(names, panel, help, "FILE", path, endings=endings), None)
 
 
@@ -111,11 +116,20 @@ def typed(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def path(text: str) -> Path:
-    """Read the name of a file."""
+class FileName(str):
+    """A file, and perhaps a member and a part of it, as a person typed it."""
+
+
+def file_name(text: str) -> FileName:
+    """Read what a person typed for a matrix: ``PATH[:MEMBER][SLICE]``."""
     if not text:
         raise ValueError("the name of the file is empty")
-    return Path(text)
+    return FileName(text)
+
+
+def path(text: str) -> Path:
+    """Read the name of a file to write."""
+    return Path(file_name(text))
 
 
 def whole(least: int, most: int = ANY) -> Callable[[str], int]:

@@ -121,7 +121,7 @@ def kept_as(path: Path, shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
     told = path.suffix.lower() in PAGES or format_by_ending(path) is not None
     if not told:
-        from qkvcli.formats.files import is_special
+        from qkvcli.formats.saving import is_special
 
         if is_special(path):
             return shown
@@ -140,7 +140,7 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
     if plan.kept is not None and plan.display.output is not None:
-        from qkvcli.formats.files import saved
+        from qkvcli.formats.saving import saved
 
         with saved(plan.display.output) as stream:
             kept = problem if plan.kept in FORMATS else named

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qkvcli.cli.declare import FileName
+
 
 class Example(NamedTuple):
     """An example: what it is, and the options that it stands for, by their fields.
@@ -15,10 +17,10 @@ class Example(NamedTuple):
     options: dict[str, Any]
 
     @property
-    def paths(self) -> dict[str, Path]:
+    def paths(self) -> dict[str, FileName]:
         """Where its files are, by the options that they stand for."""
         folder = samples()
-        return {field: folder / name for field, name in self.files.items()}
+        return {field: FileName(folder / name) for field, name in self.files.items()}
 
 
 def _three(folder: str, ending: str) -> dict[str, str]:

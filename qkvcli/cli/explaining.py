@@ -32,7 +32,7 @@ def perform(line: Line, environment: Environment) -> None:
     key = problem.key_names.find(answers[0], "key") if answers else None
     found = [explain(problem, query, key, place) for place in places]
     if kept is not None and display.output is not None:
-        from qkvcli.formats.files import saved
+        from qkvcli.formats.saving import saved
 
         with saved(display.output) as stream:
             _write(kept, found, display, stream, environment)

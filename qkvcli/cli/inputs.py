@@ -3,31 +3,24 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from os.path import exists
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from qkvcli.cli.commands import BUNDLES, Line
-from qkvcli.cli.declare import declared, given, typed
+from qkvcli.cli.declare import FileName, declared, given, typed
 from qkvcli.cli.environment import Environment
-from qkvcli.cli.examples import EXAMPLES, samples
+from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
+from qkvcli.cli.opened import Opened
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
 from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
 from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
-from qkvcli.errors import DataError, UsageError
-from qkvcli.formats.files import (
-    choose,
-    has,
-    in_folder,
-    missing_from,
-    read_document,
-    read_matrix,
-)
-from qkvcli.formats.source import Document, Source
+from qkvcli.errors import UsageError
+from qkvcli.formats.files import address_of
+from qkvcli.formats.members import has
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _LEFT = tuple(
@@ -144,7 +137,7 @@ class _Reading:
     def __init__(self, line: Line, environment: Environment) -> None:
         self.line, self.environment = line, environment
         self.sources, self.config = line.sources, line.attention.config
-        self.documents: dict[Path, Document] = {}
+        self.opened = Opened(environment, line.sources.example)
         self.typed = given(line.sources)
         self.files = line.attention.files
         example = self.sources.example
@@ -184,15 +177,13 @@ class _Reading:
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
         if "wo" not in named:  # its bias is none of a layer that is not projected
             known.add("bo")
-        for path in dict.fromkeys(
+        for said in dict.fromkeys(
             {**self.paths, **self.files}[name] for name in sorted(weights & named)
         ):
-            if str(path) == "-" or not path.is_file():
-                continue
-            document = self._document(path)
+            document = self.opened.beside(said)
             parts = [part for part in _LEFT if part not in known and has(document, part)]
             if parts:
-                left[path.name] = parts
+                left[address_of(said).path.name] = parts
         for name, parts in left.items():
             options = ", ".join(map(typed, parts))
             self.environment.note(f"{name} also has {', '.join(parts)}; {options} would take them")
@@ -231,7 +222,7 @@ class _Reading:
         beside = [name for name in command.inputs_beside if self._wants(name)]
         needs = (*beside, *width)
         found = self._inputs(self._given(needs), needs)
-        step = self._matrix(operand or Path("-"), self.takes)
+        step = self._matrix(operand or FileName("-"), self.takes)
         if self.takes == "scores":
             return replace(found, scores=step)
         return replace(found, weights=step)
@@ -265,32 +256,13 @@ class _Reading:
         if self.sources.seed is not None:
             return self._drawn(needs)
         if "qkv" in self.paths:
-            return self._bundled(self.paths["qkv"], needs)
+            return self.opened.bundle(self.paths["qkv"], needs, self.line.command.optional)
         if "embeddings" in self.paths:
             self._check_named([PARTS[name]["weight"] for name in needs])
             embeddings = self._matrix(self.paths["embeddings"], "embeddings")
             return dict.fromkeys(needs, embeddings)
         self._check_named(needs)
         return {name: self._matrix(self.paths[name], name) for name in needs}
-
-    def _bundled(self, path: Path, needs: tuple[str, ...]) -> dict[str, Operand]:
-        """Q, K and V from one file that holds them, or by their names from a folder."""
-        optional = self.line.command.optional
-        if path.is_dir():
-            found = {name: in_folder(path, name) for name in needs}
-            missing = (name for name, operand in found.items() if operand is None)
-            for name in (name for name in missing if name not in optional):
-                raise missing_from(path, name)
-            return {name: self._told(operand) for name, operand in found.items() if operand}
-        source = self._source(path)
-        document = read_document(source)
-        if "" in document:
-            what = "holds one matrix; --qkv takes an .npz or JSON of three"
-            raise DataError(f"{source.name}: {what}")
-        needs = tuple(name for name in needs if name not in optional or has(document, name))
-        return {
-            name: self._told(choose(document, name, source.name, several=True)) for name in needs
-        }
 
     def _drawn(self, needs: tuple[str, ...]) -> dict[str, Operand]:
         drawn = {name: value for name, value in self.typed.items() if name in _DRAWN}
@@ -313,9 +285,10 @@ class _Reading:
     def _check_there(self, *names: str) -> None:
         """Raise DataError for a file that was named and does not exist: a likelier slip."""
         for name in names:
-            path = self.typed.get(name, "-")
+            said = self.typed.get(name, FileName("-"))
+            path = address_of(said).path
             if str(path) != "-" and not exists(path):  # noqa: PTH110 -- raises nothing
-                self._matrix(path, name)  # says that it is not there
+                self._matrix(said, name)  # says that it is not there
 
     def _inputs(self, found: dict[str, Operand], needs: Iterable[str]) -> Operands:
         """Q, K and V with the projections and caches that the options name for them."""
@@ -328,27 +301,5 @@ class _Reading:
 
         return Operands.of(find)
 
-    def _matrix(self, path: Path, role: str) -> Operand:
-        source = self._source(path)
-        if source.path is None:  # a pipe is read once
-            return self._told(read_matrix(source, role))
-        return self._told(choose(self._document(path), role, source.name))
-
-    def _document(self, path: Path) -> Document:
-        """What a file holds, opened once for all that is taken from it."""
-        if path not in self.documents:
-            self.documents[path] = read_document(self._source(path))
-        return self.documents[path]
-
-    def _told(self, operand: Operand) -> Operand:
-        """The operand, once a person knows how it was read."""
-        if operand.reading:
-            self.environment.note(f"{operand.origin}: {operand.reading}")
-        return operand
-
-    def _source(self, path: Path) -> Source:
-        if str(path) == "-":
-            return Source("standard input", data=self.environment.take_input())
-        if path.is_relative_to(samples()) and self.sources.example:
-            return Source(f"example {self.sources.example}", path=path)
-        return Source.file(path)
+    def _matrix(self, name: FileName, role: str) -> Operand:
+        return self.opened.matrix(name, role)

@@ -7,6 +7,7 @@ from typing import Any
 from qkvcli.cli import declare
 from qkvcli.cli.declare import (
     ENDINGS,
+    FileName,
     Option,
     choice,
     choices,
@@ -18,6 +19,7 @@ from qkvcli.cli.declare import (
     option,
     typed,
     whole,
+    written,
 )
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.core.config import (
@@ -103,22 +105,22 @@ SHOW = Option(("--show-completion",), _HELP, "Show what --install-completion wou
 class Sources:
     """Where the matrices come from, and what their tokens are called."""
 
-    query: Path | None = file(
+    query: FileName | None = file(
         _FROM,
         "-q",
         "--query",
         help="The queries Q: a row for each token, (…, L_q, d); - is standard input.",
     )
-    key: Path | None = file(
+    key: FileName | None = file(
         _FROM, "-k", "--key", help="The keys K: a row for each token, (…, L_k, d)."
     )
-    value: Path | None = file(
+    value: FileName | None = file(
         _FROM, "-v", "--value", help="The values V: a row for each key, (…, L_k, d_v)."
     )
-    qkv: Path | None = file(
+    qkv: FileName | None = file(
         _FROM, "--qkv", help="All three: an .npz, a JSON or a folder with q, k and v in it."
     )
-    scores: Path | None = file(
+    scores: FileName | None = file(
         _FROM, "--scores", help="The scores themselves, in place of Q and K, (…, L_q, L_k)."
     )
     example: str | None = choice(
@@ -152,17 +154,19 @@ class Sources:
         read=declare.words,
         help="Names of the keys, where they differ from the queries.",
     )
-    embeddings: Path | None = file(
+    embeddings: FileName | None = file(
         _MADE, "--embeddings", help="The embeddings X of Q = X·Wq + bq, (…, L, m)."
     )
-    wq: Path | None = file(_MADE, "--wq", help="Projection to queries, (m, d).")
-    wk: Path | None = file(_MADE, "--wk", help="Projection to keys, (m, d).")
-    wv: Path | None = file(_MADE, "--wv", help="Projection to values, (m, d_v).")
-    bq: Path | None = file(_MADE, "--bq", help="Bias of the queries, (d,).")
-    bk: Path | None = file(_MADE, "--bk", help="Bias of the keys, (d,).")
-    bv: Path | None = file(_MADE, "--bv", help="Bias of the values, (d_v,).")
-    past_key: Path | None = file(_MADE, "--past-key", help="A cache of keys, to go before K.")
-    past_value: Path | None = file(_MADE, "--past-value", help="A cache of values, to go before V.")
+    wq: FileName | None = file(_MADE, "--wq", help="Projection to queries, (m, d).")
+    wk: FileName | None = file(_MADE, "--wk", help="Projection to keys, (m, d).")
+    wv: FileName | None = file(_MADE, "--wv", help="Projection to values, (m, d_v).")
+    bq: FileName | None = file(_MADE, "--bq", help="Bias of the queries, (d,).")
+    bk: FileName | None = file(_MADE, "--bk", help="Bias of the keys, (d,).")
+    bv: FileName | None = file(_MADE, "--bv", help="Bias of the values, (d_v,).")
+    past_key: FileName | None = file(_MADE, "--past-key", help="A cache of keys, to go before K.")
+    past_value: FileName | None = file(
+        _MADE, "--past-value", help="A cache of values, to go before V."
+    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class AttentionOptions:
         read=declare.above_zero_or_none,
         help="Bend the scores into ±C: C·tanh(scores / C).",
     )
-    mask: Path | None = file(
+    mask: FileName | None = file(
         _ATTENTION, "--mask", help="true/false: what may be seen; numbers: added to the scores."
     )
     causal: bool | None = flag(
@@ -248,10 +252,12 @@ class AttentionOptions:
         read=declare.above_zero_or_none,
         help="Bring q, k and v into ±C, once they are projected.",
     )
-    q_norm: Path | None = file(
+    q_norm: FileName | None = file(
         _LAYER, "--q-norm", help="Weights of a norm of the queries: (d,), (H, d) or (H·d,)."
     )
-    k_norm: Path | None = file(_LAYER, "--k-norm", help="Weights of a norm of the keys, likewise.")
+    k_norm: FileName | None = file(
+        _LAYER, "--k-norm", help="Weights of a norm of the keys, likewise."
+    )
     norm: Any = choice(
         _LAYER,
         "--norm",
@@ -266,10 +272,10 @@ class AttentionOptions:
         read=declare.above_zero,
         help=f"E of the norm ({EPSILON:g}).",
     )
-    q_norm_bias: Path | None = file(
+    q_norm_bias: FileName | None = file(
         _LAYER, "--q-norm-bias", help="What a layer norm of the queries adds."
     )
-    k_norm_bias: Path | None = file(
+    k_norm_bias: FileName | None = file(
         _LAYER, "--k-norm-bias", help="What a layer norm of the keys adds."
     )
     rope: Any = option(
@@ -290,24 +296,24 @@ class AttentionOptions:
     rope_dim: int | None = count(
         _LAYER, "--rope-dim", "Turn the first N columns of each head (all).", 2
     )
-    cos: Path | None = file(
+    cos: FileName | None = file(
         _LAYER, "--cos", help="Cosines in place of a base, (L, N/2) or (B, L, N/2)."
     )
-    sin: Path | None = file(_LAYER, "--sin", help="The sines, likewise.")
+    sin: FileName | None = file(_LAYER, "--sin", help="The sines, likewise.")
     alibi: bool | None = flag(
         _LAYER,
         "--alibi",
         "--no-alibi",
         help="Add slope·(j - i) to the scores, a slope for each head.",
     )
-    sinks: Path | None = file(
+    sinks: FileName | None = file(
         _LAYER, "--sinks", help="One more score for each head, (H,), that no key has."
     )
-    gate: Path | None = file(
+    gate: FileName | None = file(
         _LAYER, "--gate", help="Wg of output × sigmoid(X·Wg), (m, H·d_v) or (m, H)."
     )
-    wo: Path | None = file(_LAYER, "--wo", help="Projection of the output, (H·d_v, m).")
-    bo: Path | None = file(_LAYER, "--bo", help="Bias of that projection, (m,).")
+    wo: FileName | None = file(_LAYER, "--wo", help="Projection of the output, (H·d_v, m).")
+    bo: FileName | None = file(_LAYER, "--bo", help="Bias of that projection, (m,).")
 
     @property
     def config(self) -> AttentionConfig:
@@ -316,9 +322,9 @@ class AttentionOptions:
         return AttentionConfig.of(operands=self.files, **asked)
 
     @property
-    def files(self) -> dict[str, Path]:
+    def files(self) -> dict[str, FileName]:
         """The operands among the options, such as the mask, by name."""
-        return {name: path for name, path in given(self).items() if isinstance(path, Path)}
+        return {name: path for name, path in given(self).items() if isinstance(path, FileName)}
 
 
 @dataclass(frozen=True)
@@ -345,7 +351,7 @@ class Display:
     top: int | None = count(
         _SHOWN, "--top", "For each query, the N keys that weigh most, in place of the matrix."
     )
-    output: Path | None = file(
+    output: Path | None = written(
         _SHOWN,
         "-o",
         "--output",
@@ -405,7 +411,7 @@ class Display:
 class Comparing:
     """Somebody else's numbers to compare with, and what counts as the same."""
 
-    expect: Path | None = file(
+    expect: FileName | None = file(
         _COMPARED,
         "--expect",
         help="Compare with FILE (or one step of it, FILE:weights); exit code 1 where it differs.",

@@ -23,7 +23,8 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.cells import DEEPEST, SPACE, checked_labels, lines_of
 from qkvcli.formats.labels import Labelled, named, sure_labels, without_counts
-from qkvcli.formats.source import Document, Source, decoded
+from qkvcli.formats.members import Document, Member
+from qkvcli.formats.source import Source, decoded
 
 if TYPE_CHECKING:
     from qkvcli.formats.lines import Line
@@ -36,7 +37,7 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".lzma")
 def read_delimited(source: Source, delimiter: str) -> Document:
     """The one matrix of a text file, cells separated by ``delimiter`` (SPACE: any white space)."""
     matrix = _read(source, delimiter)
-    return {"": lambda: matrix}
+    return {"": Member(lambda: matrix, matrix.shape)}
 
 
 def _read(source: Source, delimiter: str) -> Operand:

@@ -27,8 +27,9 @@ from qkvcli.core.operands import ACTS_ON, Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import DEEPEST, SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
-from qkvcli.formats.files import NAMES, format_of, listed, read_document, told_apart
+from qkvcli.formats.files import format_of, read_document
 from qkvcli.formats.json_text import entries, matrix_of
+from qkvcli.formats.members import NAMES, Member, listed, told_apart
 from qkvcli.formats.registry import JSON
 from qkvcli.formats.source import Source
 
@@ -195,14 +196,14 @@ def _document(source: Source) -> dict[str, Read]:
     """The matrices of a source by name, each with its texts."""
     known = format_of(source)
     if known.binary:
-        return {name: partial(_held, read) for name, read in read_document(source).items()}
+        return {name: partial(_held, member) for name, member in read_document(source).items()}
     if known is JSON:
         return _of_json(source)
     return {"": partial(_delimited, source, known.delimiter or SPACE)}
 
 
-def _held(read: Callable[[], Operand]) -> Held:
-    return Held(read())
+def _held(member: Member) -> Held:
+    return Held(member.read())
 
 
 def _delimited(source: Source, delimiter: str) -> Held:
@@ -212,7 +213,7 @@ def _delimited(source: Source, delimiter: str) -> Held:
     whole = source
     if filled != lines:
         whole = Source(source.name, data=head.encode() + _written(filled, delimiter))
-    operand = read_delimited(whole, delimiter)[""]()
+    operand = read_delimited(whole, delimiter)[""].read()
     rows, width = math.prod(operand.shape[:-1]), operand.shape[-1]
     texts = [cell.strip() for cells in lines[len(lines) - rows :] for cell in cells[-width:]]
     if operand.array.dtype.kind == "b" or len(texts) != operand.array.size:

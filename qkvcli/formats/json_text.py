@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from qkvcli.core.operands import Array, Labels, Operand
+from qkvcli.core.operands import Array, Labels, Operand, Shape
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.cells import DEEPEST, PRINTED, checked_labels, lines_of, number
-from qkvcli.formats.source import Document, Source
+from qkvcli.formats.members import Document, Member
+from qkvcli.formats.source import Source
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
@@ -50,7 +51,7 @@ def read_json(source: Source) -> Document:
     except ValueError:  # Python reads no whole number of more than 4300 digits
         raise DataError(f"{source.name}: a number is too large for a float") from None
     return {
-        name: partial(matrix_of, entry, name, source)
+        name: Member(partial(matrix_of, entry, name, source), _shape_of(entry))
         for name, entry in entries(held, source).items()
     }
 
@@ -62,6 +63,16 @@ def entries(held: Any, source: Source) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
     return held
+
+
+def _shape_of(entry: Any) -> Shape | None:
+    """The shape of an entry, as far as its first lists tell it; None where it is no matrix."""
+    data = entry.get("data") if isinstance(entry, dict) else entry
+    shape: list[int] = []
+    while isinstance(data, list) and len(shape) <= DEEPEST:
+        shape.append(len(data))
+        data = data[0] if data else None
+    return tuple(shape) or None
 
 
 def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

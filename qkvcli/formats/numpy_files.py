@@ -4,8 +4,9 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, BinaryIO
 
@@ -14,10 +15,10 @@ import numpy as np
 from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.source import Document, Source
+from qkvcli.formats.members import Document, Member
+from qkvcli.formats.source import SMALL, Source
+from qkvcli.formats.stored import BFLOAT16, Stored
 
-_SMALL = 2**22
-"""Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
 _OBJECTS = "it holds Python objects, which are never loaded; save numbers"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
@@ -30,33 +31,66 @@ def read_npy(source: Source) -> Document:
                 f"{source.name}: is an .npz archive; rename it so that its ending says so"
             )
         with _stream(source) as stream:
-            shape, _, kind = _header(stream)
-            said = stream.tell() + math.prod(shape) * kind.itemsize
-        held = (
-            source.path.stat().st_size if source.mappable and source.path else len(source.content)
-        )
-        if kind.hasobject:
-            raise ValueError(_OBJECTS)
-        if said != held:
-            more = " (np.save twice? Save each array to its own file)" if held > said else ""
-            raise ValueError(f"its header says {said} bytes, and there are {held}{more}")
-        if source.mappable and source.path and held > _SMALL:
-            array = np.load(source.path, mmap_mode="r", allow_pickle=False)
-        else:
-            array = np.load(io.BytesIO(source.content), allow_pickle=False)
-    return {"": lambda: Operand(array, origin=source.name)}
+            found = _Found.of(stream)
+        said = found.start + found.count
+        if said != source.size:
+            more = " (np.save twice? Save each array to its own file)" if source.size > said else ""
+            raise ValueError(f"its header says {said} bytes, and there are {source.size}{more}")
+    return {"": Member(partial(_at, source, found, found.start), found.shape, found.stored)}
 
 
 def read_npz(source: Source) -> Document:
     """The archive's arrays by name; each is read when it is asked for."""
     with _archive(source) as archive:
-        found: dict[str, Callable[[], Operand]] = {}
+        found: dict[str, Member] = {}
         for i, info in enumerate(archive.infolist()):
             name = info.filename.removesuffix(".npy")
             if name in found:
                 raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
-            found[name] = partial(_member, source, i)
+            held = partial(_member, source, i)
+            try:
+                with archive.open(info) as stream:
+                    known = _Found.of(stream)
+                found[name] = Member(held, known.shape, known.stored)
+            except Exception:  # reading it says what is wrong with it; others may be right
+                found[name] = Member(held)
         return found
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the header of an array says: where its numbers start, and how they lie there."""
+
+    start: int
+    shape: tuple[int, ...]
+    fortran: bool
+    stored: Stored
+
+    @classmethod
+    def of(cls, stream: IO[bytes]) -> "_Found":
+        """Read a header. Raises ValueError, as NumPy does."""
+        shape, fortran, kind = _header(stream)
+        if kind.hasobject:
+            raise ValueError(_OBJECTS)
+        stored = Stored.plain(kind)
+        if kind == np.dtype("V2"):  # as NumPy keeps ml_dtypes' bfloat16
+            stored = BFLOAT16
+        elif kind == np.dtype("V1"):
+            raise ValueError("it holds one of several types of 8 bits, and does not say which")
+        return cls(stream.tell(), shape, fortran, stored)
+
+    @property
+    def count(self) -> int:
+        """How many bytes of numbers there are."""
+        return math.prod(self.shape) * self.stored.dtype.itemsize
+
+
+def _at(source: Source, found: _Found, offset: int) -> Operand:
+    """The array whose numbers begin at an offset in a source."""
+    shape = found.shape[::-1] if found.fortran else found.shape
+    with _faults(source, ".npy"):
+        array = source.array_at(offset, found.count, found.stored.dtype, shape)
+    return Operand(array.T if found.fortran else array, origin=source.name)
 
 
 def _member(source: Source, number: int) -> Operand:
@@ -65,14 +99,28 @@ def _member(source: Source, number: int) -> Operand:
         if info.compress_type not in _METHODS:
             raise ValueError(f"{info.filename} is compressed in a way that NumPy does not write")
         with archive.open(info) as stream:
-            shape, _, kind = _header(stream)
-            if kind.hasobject:
-                raise ValueError(_OBJECTS)
-            if math.prod(shape) * kind.itemsize != info.file_size - stream.tell():
-                raise ValueError(f"{info.filename} does not hold what its header says")
+            found = _Found.of(stream)
+        if found.count != info.file_size - found.start:
+            raise ValueError(f"{info.filename} does not hold what its header says")
+        place = _place(source, info) if found.count > SMALL else None
+        if place is not None:
+            return _at(source, found, place + found.start)
         with archive.open(info) as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
+    if found.stored.decode is not None:
+        array = array.view(found.stored.dtype)
     return Operand(array, origin=source.name)
+
+
+def _place(source: Source, info: zipfile.ZipInfo) -> int | None:
+    """Where a member begins that lies in a file as it is, and so can be mapped; else None."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or not source.mappable:
+        return None
+    head = source.bytes_at(info.header_offset, 30)
+    if len(head) < 30 or not head.startswith(b"PK\x03\x04"):
+        return None
+    name, extra = (int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
+    return info.header_offset + 30 + name + extra
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

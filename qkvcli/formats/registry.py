@@ -9,7 +9,8 @@ from typing import BinaryIO, NamedTuple
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_number
-from qkvcli.formats.source import Document, Source, decoded
+from qkvcli.formats.members import Document
+from qkvcli.formats.source import Source, decoded
 
 
 class Format(NamedTuple):

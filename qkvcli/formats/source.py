@@ -1,18 +1,21 @@
-"""Where bytes come from: a file, or standard input that has been read once; what they hold."""
+"""Where bytes come from: a file, or standard input that has been read once."""
 
-from collections.abc import Callable, Mapping
+import math
+import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
-from qkvcli.core.operands import Operand
+import numpy as np
+
+from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import check_ours
 
-Document: TypeAlias = Mapping[str, Callable[[], Operand]]
-"""What a source holds: a name to a reader of each matrix; one without a name has ""."""
-
+SMALL = 2**22
+"""Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
 _START = 65536
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -84,6 +87,60 @@ class Source:
             with self.path.open("rb") as stream:
                 return stream.read(_START)
         except OSError as fault:
+            raise self.unreadable(fault) from None
+
+    @cached_property
+    def size(self) -> int:
+        """How many bytes there are."""
+        if not self.mappable or self.path is None:
+            return len(self.content)
+        try:
+            return self.path.stat().st_size
+        except OSError as fault:
+            raise self.unreadable(fault) from None
+
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """Some of the bytes; of a regular file, no others are read."""
+        if not self.mappable or self.path is None:
+            return self.content[offset : offset + count]
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(offset)
+                return stream.read(count)
+        except OSError as fault:
+            raise self.unreadable(fault) from None
+
+    def array_at(
+        self,
+        offset: int,
+        count: int,
+        dtype: "np.dtype[Any]",
+        shape: Shape,
+        strides: Sequence[int] | None = None,
+    ) -> Array:
+        """The array that lies in ``count`` bytes; of a regular file, a large one is mapped.
+
+        ``strides`` are in bytes. Raises DataError where the bytes are not there, ValueError where
+        the array is beyond them.
+        """
+        if not 0 <= offset <= offset + count <= self.size:
+            raise DataError(f"{self.name}: not whole: it ends before its numbers do")
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        mapped = self.mappable and count > SMALL
+        held = self._map if mapped else self.bytes_at(offset, count)
+        start = offset if mapped else 0
+        if strides is None and math.prod(shape) * dtype.itemsize != count:
+            raise ValueError("its shape says another number of bytes")
+        return np.ndarray(shape, dtype, buffer=held, offset=start, strides=strides)
+
+    @cached_property
+    def _map(self) -> mmap.mmap:
+        assert self.path is not None
+        try:
+            with self.path.open("rb") as stream:
+                return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as fault:
             raise self.unreadable(fault) from None
 
     def text(self) -> str:

@@ -136,9 +136,9 @@ class Readers:
         except QkvError as fault:
             return refused(fault, source)
         outcomes = set()
-        for read in document.values():
+        for member in document.values():
             try:
-                operand = read()
+                operand = member.read()
             except QkvError as fault:
                 outcomes.add(refused(fault, source))
             else:
@@ -178,7 +178,7 @@ def again(operand: Operand, kind: str) -> str:
             data = written(name, step)
         except WriteError:
             return "read, cannot be written"
-        [found] = (read() for read in read_document(Source("again", data=data)).values())
+        [found] = (member.read() for member in read_document(Source("again", data=data)).values())
         assert found.shape == array.shape, f"{name}: written and read again, the shape is another"
         back = found.array.astype(array.dtype).ravel()
         alike = repr(back.tolist()) == repr(array.ravel().tolist())  # −0 is not 0, NaN is NaN

@@ -1,0 +1,115 @@
+"""The files that a command line names, each opened once for all that is taken from it."""
+
+from pathlib import Path
+
+from qkvcli.cli.environment import Environment
+from qkvcli.cli.examples import samples
+from qkvcli.core.operands import Operand
+from qkvcli.errors import DataError
+from qkvcli.formats.address import Address
+from qkvcli.formats.files import (
+    address_of,
+    among,
+    each,
+    in_folder,
+    missing_from,
+    read_document,
+    taken,
+)
+from qkvcli.formats.members import Document, choose, fitting, named
+from qkvcli.formats.source import Source
+
+
+class Opened:
+    """Files and standard input, as a command line names them: ``PATH[:MEMBER][SLICE]``.
+
+    How a person should know that text was read is noted. ``example`` names the one that files
+    among the samples belong to.
+    """
+
+    def __init__(self, environment: Environment, example: str | None = None) -> None:
+        self.environment, self.example = environment, example
+        self._sources: dict[Path, Source] = {}
+        self._documents: dict[Path, Document] = {}
+
+    def source(self, path: Path) -> Source:
+        """A file or, where the path is ``-``, standard input, which is read once."""
+        if str(path) == "-":
+            return Source("standard input", data=self.environment.take_input())
+        if path not in self._sources:
+            sample = self.example is not None and path.is_relative_to(samples())
+            name = f"example {self.example}" if sample else str(path)
+            self._sources[path] = Source(name, path=path)
+        return self._sources[path]
+
+    def document(self, path: Path) -> tuple[Document, str]:
+        """What a file holds, and its name in an error."""
+        if str(path) == "-":
+            source = self.source(path)
+            return read_document(source), source.name
+        if path not in self._documents:
+            self._documents[path] = read_document(self.source(path))
+        return self._documents[path], self.source(path).name
+
+    def matrix(self, text: str, role: str) -> Operand:
+        """The matrix at an address, for a role ("query", "wq", …). Raises DataError."""
+        address = address_of(text)
+        document, where = self.document(address.path)
+        return self._told(taken(document, address, role, where))
+
+    def bundle(
+        self, text: str, roles: tuple[str, ...], optional: frozenset[str]
+    ) -> dict[str, Operand]:
+        """The matrices of several roles, from one file or folder; those optional that are there.
+
+        The member may name them all, ``{query,key,value}_states``, or be a pattern that each
+        is found among. Raises DataError.
+        """
+        address = address_of(text)
+        if address.path.is_dir():
+            return self._in_folder(address, roles, optional)
+        document, where = self.document(address.path)
+        if "" in document:
+            what = "holds one matrix; --qkv takes a file of three"
+            raise DataError(f"{where}: {what}, or one of a fused layout: --layout l3hd or 3hld")
+        if address.member is not None and "{" in address.member:
+            return {
+                role: self._told(taken(document, each(address, role), role, where))
+                for role in roles
+            }
+        document, part = among(document, address, where)
+        roles = tuple(role for role in roles if role not in optional or fitting(document, role))
+        return {
+            role: self._told(choose(document, role, where, several=True, part=part))
+            for role in roles
+        }
+
+    def _in_folder(
+        self, address: Address, roles: tuple[str, ...], optional: frozenset[str]
+    ) -> dict[str, Operand]:
+        found = {role: in_folder(address.path, role, address.part) for role in roles}
+        for role, operand in found.items():
+            if operand is None and role not in optional:
+                raise missing_from(address.path, role)
+        return {role: self._told(operand) for role, operand in found.items() if operand}
+
+    def beside(self, text: str) -> Document:
+        """What else the file of an address has of the same layer; nothing for a pipe.
+
+        That is all of it, or where the address names a member, those of its names that begin alike.
+        """
+        address = address_of(text)
+        if str(address.path) == "-" or not address.path.is_file():
+            return {}
+        document, where = self.document(address.path)
+        if address.member is None:
+            return document
+        name, _ = named(document, address.member, where)
+        layer = ".".join(name.split(".")[:-2])
+        return {other: member for other, member in document.items() if other.startswith(layer)}
+
+    def _told(self, operand: Operand) -> Operand:
+        """The operand, once a person knows how it was read."""
+        if operand.reading:
+            self.environment.note(f"{operand.origin}: {operand.reading}")
+        return operand

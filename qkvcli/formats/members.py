@@ -1,0 +1,210 @@
+"""What a file holds: arrays by name, which of them is meant, and how it is read."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from typing import TypeAlias
+
+from qkvcli.core.config import SCORES
+from qkvcli.core.operands import Operand, Shape
+from qkvcli.errors import DataError
+from qkvcli.formats.address import WHOLE, Part, readings
+from qkvcli.formats.stored import Stored
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array of a file.
+
+    ``held`` gives it as the file has it, mapped where that is possible, with its labels;
+    ``shape`` and ``stored`` are what is known of it before it is read (None: nothing).
+    """
+
+    held: Callable[[], Operand]
+    shape: Shape | None = None
+    stored: Stored | None = None
+
+    def read(self, part: Part = WHOLE) -> Operand:
+        """The part of it, as numbers that NumPy has. Raises DataError."""
+        found = part.of(self.held())
+        if self.stored is None or self.stored.decode is None:
+            return found
+        return replace(found, array=self.stored.decode(found.array))
+
+
+Document: TypeAlias = Mapping[str, Member]
+"""What a source holds: the members by name; one without a name has ""."""
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "query": ("query", "q", "query_states", "queries", "xq"),
+    "key": ("key", "k", "key_states", "keys", "xk"),
+    "value": ("value", "v", "value_states", "values", "xv"),
+    "scores": SCORES[::-1],  # the last step before the softmax
+    "weights": ("weights",),
+    "output": ("output",),
+    "mask": ("mask", "attn_mask", "attn_bias", "position_bias", "bias"),
+    "gate": ("gate", "wg"),
+    "embeddings": ("embeddings", "x", "hidden_states"),
+}
+"""The names that each role goes by in a file, the one to prefer first."""
+
+_PROJECTION = {"query": "q", "key": "k", "value": "v"}
+OF_MODELS: dict[str, tuple[str, ...]] = {
+    **{
+        role: (f"{role}_layer", f"{sign}_proj", f"{sign}_lin", f"to_{sign}")
+        for role, sign in _PROJECTION.items()
+    },
+    **{
+        f"{kind}{sign}": tuple(
+            f"{module}.{part}"
+            for module in (f"{sign}_proj", role, f"w{sign}", f"{sign}_lin", f"to_{sign}")
+        )
+        for role, sign in _PROJECTION.items()
+        for kind, part in (("w", "weight"), ("b", "bias"))
+    },
+    "wo": tuple(f"{module}.weight" for module in ("o_proj", "out_proj", "wo", "out_lin")),
+    "bo": tuple(f"{module}.bias" for module in ("o_proj", "out_proj", "wo", "out_lin")),
+    "q_norm": ("q_norm.weight", "q_layernorm.weight"),
+    "k_norm": ("k_norm.weight", "k_layernorm.weight"),
+    "q_norm_bias": ("q_norm.bias", "q_layernorm.bias"),
+    "k_norm_bias": ("k_norm.bias", "k_layernorm.bias"),
+    "gate": ("gate_proj.weight",),
+}
+"""The names in models' own files, where the layer's name and a point may stand before them."""
+
+_NAMED = 8
+"""How many names an error lists."""
+_LONGEST = 80
+"""How much of a name it shows."""
+_KNOWN = {name for names in NAMES.values() for name in names}
+_SIGNS = re.compile(r"[*?]")
+
+
+def names_of(role: str) -> tuple[str, ...]:
+    """What a role goes by in a file: "query", "wq", …."""
+    return NAMES.get(role, (role,))
+
+
+def fitting(document: Iterable[str], role: str) -> list[str]:
+    """The members that are named for a role, the one to prefer first; case does not matter.
+
+    Names of models' own files count where none of ours is there.
+
+    >>> fitting({"h.0.attn.q_proj.weight": 0, "h.0.attn.k_proj.weight": 0}, "wq")
+    ['h.0.attn.q_proj.weight']
+    """
+    small = {name.lower(): name for name in document}
+    found = [small[name] for name in names_of(role) if name in small]
+    ends = OF_MODELS.get(role, ())
+    return found or [
+        name for end in ends for low, name in small.items() if f".{low}".endswith(f".{end}")
+    ]
+
+
+def has(document: Document, role: str) -> bool:
+    """Whether a document has a matrix that is named for a role."""
+    return bool(fitting(document, role))
+
+
+def choose(
+    document: Document, role: str, where: str, several: bool = False, part: Part = WHOLE
+) -> Operand:
+    """The matrix that plays ``role`` ("query", "scores", …); case does not matter.
+
+    A matrix without a name, or alone under a name that means nothing to us, is taken as
+    it is, unless the document is to hold ``several``; one that is named as something else
+    is not. It is called by its role then, or, where the role is "scores", by which of those
+    steps it is. Raises DataError, also where two names are as good as each other.
+    """
+    names = told_apart(document, where)
+    found = fitting(document, role)
+    if len(found) > 1 and role != "scores":
+        held = f"{' and '.join(found[:_NAMED])}, and each may be {role}"
+        raise DataError(f"{where}: holds {held}; name one, as {where}:{found[0]}")
+    if not found and len(names) == 1 and not several and not _KNOWN & set(names):
+        found = list(names.values())
+    if not found:
+        wanted = " or ".join(names_of(role)[:2])
+        held = held_in(document, names_of(role))
+        how = f"; name one as {where}:NAME" if several or len(document) > 1 else ""
+        raise DataError(f"{where}: there is no {wanted} in it; it holds {held}{how}")
+    step = found[0].lower() if role == "scores" and found[0].lower() in SCORES else role
+    return replace(document[found[0]].read(part), name=step)
+
+
+def named(document: Document, text: str, where: str) -> tuple[str, Part]:
+    """The member, and the part of it, that a person's text after the colon says.
+
+    A name as it stands comes first, slice and all; then one in other case; then a pattern
+    with ``*`` and ``?`` that fits exactly one. Raises DataError.
+    """
+    said = list(readings(text))
+    for name, part in said:
+        if name in document:
+            return name, part
+    for name, part in said:
+        found = matching(document, name)
+        if len(found) == 1:
+            return found[0], part
+        if found:
+            held = held_in({name: document[name] for name in found})
+            raise DataError(f"{where}: {name} fits {len(found)} names, and must fit one: {held}")
+    name = said[-1][0]
+    what = "nothing fits" if _SIGNS.search(name) else "there is no"
+    held = held_in(document, (_SIGNS.sub("", name),))
+    raise DataError(f"{where}: {what} {name!r} in it; it holds {held}")
+
+
+def matching(document: Iterable[str], pattern: str) -> list[str]:
+    """The names that a pattern fits; case counts only where it tells names apart.
+
+    >>> matching(["h.0.q", "h.1.q", "h.10.q"], "h.1?.q"), matching(["Q", "q"], "q")
+    (['h.10.q'], ['q'])
+    """
+    text = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    for flags in (0, re.IGNORECASE):
+        found = [name for name in document if re.fullmatch(text, name, flags | re.DOTALL)]
+        if found:
+            return found
+    return []
+
+
+def told_apart(document: Iterable[str], where: str) -> dict[str, str]:
+    """The names of a document in small letters, each with the name as it is.
+
+    Raises DataError for two that differ in case alone.
+    """
+    names: dict[str, str] = {}
+    for name in document:
+        if name.lower() in names:
+            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
+        names[name.lower()] = name
+    return names
+
+
+def held_in(document: Document, near: Iterable[str] = ()) -> str:
+    """What an error says of a document: names with their shapes, those nearest to some first.
+
+    >>> held_in({name: Member(lambda: None, (2, 3)) for name in ("wo", "key_states")}, ["keys"])
+    'key_states (2, 3), wo (2, 3)'
+    """
+    words = [word.lower() for word in near]
+
+    def distance(name: str) -> float:
+        return -max(SequenceMatcher(None, name.lower(), word).ratio() for word in words)
+
+    ordered = sorted(document, key=distance) if words else list(document)
+    shown = []
+    for name in ordered[:_NAMED]:
+        shape = document[name].shape
+        short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+        shown.append(f"{short} {shape}" if shape is not None else short)
+    more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
+    return ", ".join(shown) + more or "nothing"
+
+
+def listed(names: list[str]) -> str:
+    """Names in an error: not all of thousands, and of a long one its beginning."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(name[:_LONGEST] for name in names[:_NAMED]) + more or "nothing"
