@@ -189,7 +189,7 @@ BAD = {
     '{"q": 5}': "x: q: not a list",
     '{"q": [[1]], "Q": [[1]]}': "x: both 'q' and 'Q'",
     '{"scores": [[1]]}': "x: there is no query or q in it; it holds scores (1, 1)",
-    '{"a": [[1]], "b": [[1]]}': "x: there is no query or q in it; it holds a (1, 1), b (1, 1); name",
+    '{"a": [[1]], "b": [[1]]}': "x: there is no query or q in it; it holds a (1, 1), b (1, 1)",
     "[1,": "x: line 1, column 4: not JSON",
     "[" * 100_000: "x: not JSON",
 }
