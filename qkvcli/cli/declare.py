@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 ANY = 2**62
-ENDINGS = (".csv", ".tsv", ".txt", ".json", ".npy", ".npz")
+ENDINGS = (".csv", ".tsv", ".txt", ".json", ".npy", ".npz", ".safetensors")
 """The endings of files of matrices."""
 
 

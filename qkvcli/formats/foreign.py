@@ -36,8 +36,6 @@ def check_ours(start: bytes, name: str) -> None:
         what = _archive(start)
     if what is None and start.startswith(_PICKLES):
         what = "a Python pickle, which is never loaded; save the matrix by np.save"
-    if what is None and start[8:9] == b"{" and b'"dtype"' in start and b"data_offsets" in start:
-        what = "a safetensors file; save the tensor by np.save"
     if what is not None:
         raise DataError(f"{name}: is {what}")
 

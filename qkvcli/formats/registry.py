@@ -10,7 +10,7 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_number
 from qkvcli.formats.members import Document
-from qkvcli.formats.source import Source, decoded
+from qkvcli.formats.source import Source, decoded, like_safetensors
 
 
 class Format(NamedTuple):
@@ -53,8 +53,9 @@ TXT = Format("txt", "delimited", SPACE)
 JSON = Format("json", "json_text")
 NPY = Format("npy", "numpy_files", binary=True)
 NPZ = Format("npz", "numpy_files", binary=True)
+SAFETENSORS = Format("safetensors", "safetensors", binary=True)
 
-FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ)}
+FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ, SAFETENSORS)}
 
 PAGES = {
     ".md": "markdown",
@@ -111,6 +112,8 @@ def format_by_start(start: bytes) -> Format:
         return NPY
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return NPZ
+    if like_safetensors(start):
+        return SAFETENSORS
     text = decoded(start)
     if _JSON.match(text) and not _LABEL.match(text):
         return JSON

@@ -26,6 +26,15 @@ def decoded(start: bytes) -> str:
     return start.decode(encoding, "ignore")
 
 
+def like_safetensors(start: bytes) -> bool:
+    r"""Whether bytes begin as a safetensors file does: with the length of a header of JSON.
+
+    >>> like_safetensors(b"\x02\0\0\0\0\0\0\0{}"), like_safetensors(b'[1,2,3],{"a"')
+    (True, False)
+    """
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+
+
 def whole(stream: BinaryIO, name: str) -> bytes:
     """All the bytes of a pipe or a device, if its first could be those of a matrix.
 
@@ -33,9 +42,9 @@ def whole(stream: BinaryIO, name: str) -> bytes:
     """
     start = stream.read(_START)
     known = start.startswith((b"\x93NUMPY", b"PK", b"\xff\xfe", b"\xfe\xff"))
-    if b"\0" in start and not known:
+    if b"\0" in start and not (known or like_safetensors(start)):
         check_ours(start, name)
-        raise DataError(f"{name}: neither text nor an .npy or .npz file")
+        raise DataError(f"{name}: neither text nor a file of arrays")
     return start + stream.read()
 
 
