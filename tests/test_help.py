@@ -376,7 +376,10 @@ def test_the_endings_are_those_of_the_formats() -> None:
     assert set(ENDINGS) == {f".{name}" for name in FORMATS}
     assert set(OPTIONS["output"].endings) == {*ENDINGS, ".md", ".svg", ".html"}
     assert set(OPTIONS["output"].endings) <= {*ENDINGS, *PAGES}
-    assert set(options.SHOWN_AS) == {*FORMATS, *PAGES.values(), "table", "heatmap"} - {*PICTURES}
+    assert set(options.SHOWN_AS) == {*FORMATS, *PAGES.values(), "table", "heatmap"} - {
+        *PICTURES,
+        "safetensors",
+    }
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -360,13 +360,15 @@ def test_masks_come_in_any_format(qkv: Program, folder: Path) -> None:
 def test_head_and_batch_choose_what_is_shown(qkv: Program, folder: Path) -> None:
     np.save("q.npy", np.arange(48.0).reshape(2, 3, 2, 4))
     words = ["scores", "-q", "q.npy", "-k", "q.npy"]
-    table = qkv(*words, "--head", "0,2", "--batch", 1, "-f", "table", "-o", "all.npy").out
+    table = qkv(*words, "--head", "0,2", "--batch", 1, "-f", "table", "-o", "some.npy").out
     assert [line for line in table.splitlines() if line.startswith("batch")] == [
         "batch 1, head 0",
         "batch 1, head 2",
     ]
+    assert qkv(*words, "-o", "all.npy", "--quiet").code == 0
     whole = np.load("all.npy")
     assert whole.shape == (2, 3, 2, 2)
+    np.testing.assert_array_equal(np.load("some.npy"), whole[1:, [0, 2]])
     one = shown(qkv, *words, "--head", 2, "--batch", 1)["scores"]
     assert (one["shape"], one["data"]) == ([1, 1, 2, 2], whole[1:, 2:].tolist())
     some = shown(qkv, *words, "--head", "0,2")["scores"]["data"]

@@ -337,9 +337,9 @@ def test_the_strongest_keys_in_long_form(qkv: Program, folder: Path) -> None:
     np.save("q.npy", np.ones((2, 3, 1, 4)))
     batches = qkv("softmax", "-q", "q.npy", "-k", "q.npy", "--top", 1, "--batch", 1).out
     assert batches == "batch,head,query,key,weight\n1,0,0,0,1.0\n1,1,0,0,1.0\n1,2,0,0,1.0\n"
-    saved = qkv(*words, "--rows", "cat", "--head", 6, "-o", "all.csv", "-f", "json").out
+    saved = qkv(*words, "--rows", "cat", "--head", 6, "-o", "some.csv", "-f", "json").out
     assert len(json.loads(saved)) == 3
-    assert len(Path("all.csv").read_text().splitlines()) == 1 + 12 * 9 * 3
+    assert len(Path("some.csv").read_text().splitlines()) == 1 + 3
 
 
 def test_the_strongest_keys_as_a_page(qkv: Program) -> None:

@@ -20,6 +20,7 @@ class Place(NamedTuple):
     """A word of a command line that stands without an option before it.
 
     ``endings`` are those of the files that it may name; ``words`` gives what else it may be.
+    Of the last, there may be ``several``.
     """
 
     metavar: str
@@ -27,11 +28,13 @@ class Place(NamedTuple):
     required: bool = False
     endings: tuple[str, ...] = ()
     words: "Callable[[], dict[str, str]] | None" = None
+    several: bool = False
 
     @property
     def signature(self) -> str:
         """The word as help writes it: in brackets where it may be left out."""
-        return self.metavar if self.required else f"[{self.metavar}]"
+        said = f"{self.metavar}…" if self.several else self.metavar
+        return said if self.required else f"[{said}]"
 
 
 class Command(NamedTuple):
@@ -77,6 +80,11 @@ class Command(NamedTuple):
             "unless Q and K are given."
         )
         return (Place(self.takes.upper(), what, endings=ENDINGS),)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether there may be more words than places."""
+        return any(place.several for place in self.places)
 
     @property
     def options(self) -> dict[str, Option]:

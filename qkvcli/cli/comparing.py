@@ -50,7 +50,7 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     expected = [_by_labels(one, computed[one.name], environment) for one in expected]
     expected = _of_heads(expected, reference, environment)
     expected = [_cut(one, reference) for one in expected]
-    if plan.kept is not None:
+    if plan.kept:
         deliver(asked.problem, asked.named, plan, environment)
     with Meter(environment) as advance:
         rules = _rules(line.comparing, kind_of(asked.problem.dtype))
@@ -80,7 +80,7 @@ def _shown(line: Line) -> str | None:
 
 def _saved_alone(line: Line) -> Line:
     """The line for saving what is computed, beside the comparison."""
-    if line.command.formats and line.display.output is not None:
+    if line.command.formats and line.display.output:
         raise UsageError("-o saves an explanation, and --expect shows none; leave one out")
     return line._replace(display=replace(line.display, quiet=True, format=None))
 
@@ -114,10 +114,10 @@ def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | N
 
 def _check_kept(line: Line) -> None:
     """Raise UsageError where what is computed would be saved over what it is compared with."""
-    kept, (path, _) = line.display.output, _named(Path(line.comparing.expect or "-"))
-    there = kept is not None and kept.is_file() and path.is_file()
-    if kept is not None and there and kept.samefile(path):
-        raise UsageError(f"-o {kept} would write over what --expect reads; name another file")
+    path, _ = _named(Path(line.comparing.expect or "-"))
+    for kept in line.display.output:
+        if kept.is_file() and path.is_file() and kept.samefile(path):
+            raise UsageError(f"-o {kept} would write over what --expect reads; name another file")
 
 
 def _read(

@@ -22,7 +22,8 @@ class Option(NamedTuple):
     ``read`` makes a value of its text, or raises ValueError; None for a flag, whose second
     name, if any, unsets it. ``words`` are what its text may be, where they can be counted, and
     ``abouts`` what each of them stands for; ``several`` may be listed with commas. ``endings``
-    are those of the files that it takes.
+    are those of the files that it takes. One that ``repeats`` may stand on a line several times,
+    and its value is a tuple of all.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Option(NamedTuple):
     abouts: tuple[str, ...] = ()
     several: bool = False
     endings: tuple[str, ...] = ()
+    repeats: bool = False
 
     @property
     def signature(self) -> str:
@@ -80,8 +82,8 @@ def file(panel: str, *names: str, help: str, endings: tuple[str, ...] = ENDINGS)
 
 
 def written(panel: str, *names: str, help: str, endings: tuple[str, ...]) -> Any:
-    """A field that is an option with a file to write."""
-    return _field(Option(names, panel, help, "FILE", path, endings=endings), None)
+    """A field that is an option with files to write, each after its own name of the option."""
+    return _field(Option(names, panel, help, "FILE", path, endings=endings, repeats=True), ())
 
 
 def count(panel: str, name: str, help: str, least: int = 1, most: int = ANY) -> Any:

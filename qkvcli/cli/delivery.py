@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+from qkvcli.cli.amounts import check_room
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.hints import hint
@@ -41,29 +42,24 @@ ASKED_BY = {
 
 
 class Plan(NamedTuple):
-    """What is to be done with the steps of a command: the formats, None for nothing.
+    """What is to be done with the steps of a command.
 
-    ``display`` is for what is shown; `saved` is the plan for what is kept. ``names`` are the
-    steps.
+    They are shown in a format (None: not at all), and kept in files, each in its own;
+    ``display`` is for what is shown, `saved` is the plan for a file. ``names`` are the steps.
     """
 
     command: Command
     display: Display
     shown: str | None
-    kept: str | None
+    kept: dict[Path, str]
     names: tuple[str, ...] = ()
 
-    @property
-    def saved(self) -> "Plan":
-        """The plan for a file, which holds the whole; Markdown is rounded as it is shown.
-
-        A picture shows what was chosen.
-        """
-        if self.kept in PICTURES:
+    def saved(self, name: str) -> "Plan":
+        """The plan for a file in a format: data have every digit, and no page has a bound."""
+        if name in PICTURES:
             return self
-        digits = self.display.digits if self.kept == "markdown" else None
-        whole = replace(self.display, head=None, batch=None, rows=None, width=None, digits=digits)
-        return self._replace(display=whole)
+        digits = self.display.digits if name == "markdown" else None
+        return self._replace(display=replace(self.display, width=None, digits=digits))
 
 
 def perform(line: Line, environment: Environment) -> None:
@@ -103,11 +99,11 @@ def planned(line: Line, environment: Environment) -> Plan:
     name = display.format or ("table" if environment.on_terminal else line.command.piped)
     if not display.quiet and environment.on_terminal and name in FORMATS and FORMATS[name].binary:
         raise UsageError(f"{name} is binary, and not for a terminal; use -o FILE, or > FILE")
-    kept = None if display.output is None else kept_as(display.output, name)
-    if display.theme is not None and kept not in PICTURES:
+    kept = kept_in(display.output, name)
+    if display.theme is not None and not any(kind in PICTURES for kind in kept.values()):
         raise UsageError("--theme is for a picture; add -o FILE.svg or -o FILE.html")
     if display.top is not None:
-        _check_top(*([] if display.quiet else [name]), *([] if kept is None else [kept]))
+        _check_top(*([] if display.quiet else [name]), *kept.values())
     return Plan(line.command, display, None if display.quiet else name, kept)
 
 
@@ -115,6 +111,11 @@ def _check_top(*names: str) -> None:
     for name in names:
         if name not in TOP_SHOWN_AS:
             raise UsageError(f"--top is shown as {', '.join(TOP_SHOWN_AS)}, and not as {name}")
+
+
+def kept_in(paths: tuple[Path, ...], shown: str) -> dict[Path, str]:
+    """The format of each file that is written. Raises UsageError for an ending that is not ours."""
+    return {path: kept_as(path, shown) for path in paths}
 
 
 def kept_as(path: Path, shown: str) -> str:
@@ -129,7 +130,7 @@ def kept_as(path: Path, shown: str) -> str:
 
 
 def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environment) -> None:
-    """Save and show. The file comes first: a reader that leaves early does not cost it.
+    """Save and show. The files come first: a reader that leaves early does not cost them.
 
     ``named`` is the problem with the names of its tokens on a page. Raises WriteError,
     ReaderGone, or UsageError for a row, a head or a batch that does not exist, before
@@ -139,13 +140,15 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
     if selection.rows is not None and not selection.rows.size:
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
-    if plan.kept is not None and plan.display.output is not None:
+    for path, name in plan.kept.items():
         from qkvcli.formats.saving import saved
 
-        with saved(plan.display.output) as stream:
-            kept = problem if plan.kept in FORMATS else named
-            chosen = selection if plan.kept in PICTURES else Selection()
-            _write(plan.kept, kept, plan.saved, chosen, stream, environment)
+        asked = problem if name in FORMATS else named
+        if name in FORMATS and plan.display.top is None:
+            steps = selected(asked, plan.command.until, plan.names, selection)
+            check_room(path, name, steps, environment)
+        with saved(path) as stream:
+            _write(name, asked, plan.saved(name), selection, stream, environment)
     if plan.shown is not None:
         obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
         stream = cast(BinaryIO, Shown(environment) if obeyed else environment)

@@ -5,7 +5,7 @@ from itertools import product
 from typing import BinaryIO, cast
 
 from qkvcli.cli.commands import Line
-from qkvcli.cli.delivery import kept_as
+from qkvcli.cli.delivery import kept_in
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import Display
@@ -20,22 +20,23 @@ def perform(line: Line, environment: Environment) -> None:
     """Explain what a command line asks for. Raises the errors of all the layers."""
     display = line.display
     shown = None if display.quiet else display.format or "table"
-    kept = None if display.output is None else kept_as(display.output, shown or "table")
-    if kept is not None and kept not in line.command.formats:
-        raise UsageError(f"an explanation is saved as .json or .md, and not as .{kept}")
+    kept = kept_in(display.output, shown or "table")
+    for kind in kept.values():
+        if kind not in line.command.formats:
+            raise UsageError(f"an explanation is saved as .json or .md, and not as .{kind}")
     problem = posed(expanded(line), environment).named
     places = _places(problem, display)
-    if len(places) > 1 and display.head is None and "json" not in (shown, kept):
+    if len(places) > 1 and display.head is None and "json" not in (shown, *kept.values()):
         problem = replace(problem, value=None)  # a line for each needs no output
     asked, *answers = line.words
     query = problem.query_names.find(asked, "query")
     key = problem.key_names.find(answers[0], "key") if answers else None
     found = [explain(problem, query, key, place) for place in places]
-    if kept is not None and display.output is not None:
+    for path, kind in kept.items():
         from qkvcli.formats.saving import saved
 
-        with saved(display.output) as stream:
-            _write(kept, found, display, stream, environment)
+        with saved(path) as stream:
+            _write(kind, found, display, stream, environment)
     if shown is not None:
         obeyed = shown == "json" and environment.on_terminal  # pages have colours
         stream = cast(BinaryIO, Shown(environment) if obeyed else environment)

@@ -20,7 +20,7 @@ from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import UsageError
 from qkvcli.formats.files import address_of
-from qkvcli.formats.members import has
+from qkvcli.formats.members import fitting
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _LEFT = tuple(
@@ -172,7 +172,7 @@ class _Reading:
 
     def _note_left(self) -> None:
         """Note parts of a layer that the files of its weights hold, and no option takes."""
-        named, left = {*self.typed, *self.files, *self.paths}, dict[str, list[str]]()
+        named, left = {*self.typed, *self.files, *self.paths}, dict[str, dict[str, str]]()
         weights = {"wo", *(parts["weight"] for parts in PARTS.values())}
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
         if "wo" not in named:  # its bias is none of a layer that is not projected
@@ -181,12 +181,14 @@ class _Reading:
             {**self.paths, **self.files}[name] for name in sorted(weights & named)
         ):
             document = self.opened.beside(said)
-            parts = [part for part in _LEFT if part not in known and has(document, part)]
+            names = {part: fitting(document, part) for part in _LEFT if part not in known}
+            parts = {part: found[0] for part, found in names.items() if found}
             if parts:
                 left[address_of(said).path.name] = parts
         for name, parts in left.items():
             options = ", ".join(map(typed, parts))
-            self.environment.note(f"{name} also has {', '.join(parts)}; {options} would take them")
+            has = ", ".join(parts.values())
+            self.environment.note(f"{name} also has {has}; {options} would take them")
 
     def _check_example(self) -> None:
         """Raise UsageError for a projection, where nothing names what is to be projected."""

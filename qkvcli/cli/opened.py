@@ -70,8 +70,8 @@ class Opened:
             return self._in_folder(address, roles, optional)
         document, where = self.document(address.path)
         if "" in document:
-            what = "holds one matrix; --qkv takes a file of three"
-            raise DataError(f"{where}: {what}, or one of a fused layout: --layout l3hd or 3hld")
+            what = "holds one matrix, and --qkv takes a file of three"
+            raise DataError(f"{where}: {what}; where one holds them all: --layout l3hd or 3hld")
         if address.member is not None and "{" in address.member:
             return {
                 role: self._told(taken(document, each(address, role), role, where))
@@ -105,7 +105,7 @@ class Opened:
         if address.member is None:
             return document
         name, _ = named(document, address.member, where)
-        layer = ".".join(name.split(".")[:-2])
+        layer = "".join(f"{part}." for part in name.split(".")[:-2])
         return {other: member for other, member in document.items() if other.startswith(layer)}
 
     def _told(self, operand: Operand) -> Operand:

@@ -351,11 +351,11 @@ class Display:
     top: int | None = count(
         _SHOWN, "--top", "For each query, the N keys that weigh most, in place of the matrix."
     )
-    output: Path | None = written(
+    output: tuple[Path, ...] = written(
         _SHOWN,
         "-o",
         "--output",
-        help="Also save, in the format of the file's ending.",
+        help="Also save, in the format of the file's ending; may stand several times.",
         endings=(*ENDINGS, ".md", ".svg", ".html"),
     )
     digits: int | None = count(

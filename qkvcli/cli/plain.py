@@ -56,10 +56,11 @@ def _line(command: "Command", words: list[str]) -> "Line | Help":
         name, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
         if name in fields:
             field = fields[name]
-            values[field] = _value(options[field], name, text if equals else None, rest)
+            value = _value(options[field], name, text if equals else None, rest)
+            values[field] = (*values.get(field, ()), value) if options[field].repeats else value
         elif word in _BRIEF:
             helps.append(Help(command, _BRIEF[word]))
-        elif len(said) < len(places) and word and (word == "-" or word[0] != "-"):
+        elif (len(said) < len(places) or command.takes_more) and _is_place(word):
             said.append(word)
         else:
             raise ValueError(word)
@@ -68,6 +69,11 @@ def _line(command: "Command", words: list[str]) -> "Line | Help":
     if any(place.required for place in places[len(said) :]):
         raise ValueError(command.name)
     return Line.of(command, values, said)
+
+
+def _is_place(word: str) -> bool:
+    """Whether a word stands for itself, and is no option; an empty one is for Typer to refuse."""
+    return word[:1] not in ("", "-") or word == "-" or word.startswith("-:")
 
 
 def _value(option: "Option", name: str, text: str | None, rest: Iterator[str]) -> Any:

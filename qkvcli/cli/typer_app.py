@@ -97,6 +97,9 @@ def _command(command: Command) -> TyperCommand:
     def line(**values: Any) -> Line:
         said = {name: value for name, value in values.items() if value is not None}
         words = [said.pop(name) for name in _words_of(command) if name in said]
+        if command.takes_more:
+            *words, last = words
+            words += last
         return Line.of(command, said, words)
 
     options = (_option(field, option) for field, option in command.options.items())
@@ -121,6 +124,7 @@ def _word(name: str, place: Place) -> TyperArgument:
         type=_reader(_some),
         metavar=place.metavar,
         required=place.required,
+        nargs=-1 if place.several else 1,
         autocompletion=completion.of_place(place),
     )
 
@@ -138,6 +142,7 @@ def _option(field: str, option: Option) -> TyperOption:
     return TyperOption(
         param_decls=[field, *option.names],
         type=_reader(option.read),
+        multiple=option.repeats,
         metavar=option.metavar,
         help=option.help,
         autocompletion=completion.of_option(option),

@@ -30,6 +30,10 @@ class Part:
     turned: bool = False
     text: str = ""
 
+    def __str__(self) -> str:
+        brackets = "" if self.index is None else f"[{self.text}]"
+        return brackets + (_TURN if self.turned else "")
+
     def of(self, operand: Operand) -> Operand:
         """The part of an operand, a view, with the labels that are left.
 
@@ -47,9 +51,8 @@ class Part:
         if not self.turned:
             return found
         if found.array.ndim < 2:
-            raise DataError(
-                f"{operand.origin}: .T turns the last two axes, and {found.shape} has not two"
-            )
+            what = f".T turns the last two axes, and there are no two: {found.shape}"
+            raise DataError(f"{operand.origin}: {what}")
         turned = found.array.swapaxes(-1, -2)
         return replace(found, array=turned, rows=found.columns, columns=found.rows, numbered=False)
 
@@ -173,6 +176,9 @@ class Address(NamedTuple):
             if known(Path(text[:colon])):
                 return cls._of_member(text, colon)
         *_, (name, part) = readings(text)
+        brackets = _BRACKETS.fullmatch(text.removesuffix(_TURN))
+        if brackets and _is_there(brackets[1]):
+            raise _no_index(text, brackets[2])
         if known(Path(name)):
             return cls(text, Path(name), part=part)
         return cls(text, Path(text))
@@ -186,6 +192,10 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return self.text
+
+
+def _no_index(text: str, brackets: str) -> DataError:
+    return DataError(f"{text}: [{brackets}] is no slice such as [0], [:, 3] or [..., 0:2]")
 
 
 def _is_there(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Reading a matrix from wherever it is: a file, a folder, or a pipe."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,9 @@ def taken(document: Document, address: Address, role: str, where: str) -> Operan
     if address.member is None:
         return choose(document, role, where, part=address.part)
     name, part = named(document, address.member, where)
-    one = {name: document[name]}
-    step = name if role == "scores" and name.lower() in names_of(role) else ""
-    return choose(one if step else {"": one[name]}, role, where, part=part)
+    known = role == "scores" and name.lower() in names_of(role)  # it says which step it is
+    found = choose({name if known else "": document[name]}, role, where, part=part)
+    return replace(found, origin=f"{where}:{name}{part}")
 
 
 def each(address: Address, role: str) -> Address:
@@ -119,4 +120,4 @@ def missing_from(folder: Path, role: str) -> DataError:
 
 
 def _or(role: str) -> str:
-    return " or ".join(names_of(role))
+    return " or ".join(names_of(role)[:2])

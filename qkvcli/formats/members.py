@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import TypeAlias
 
 from qkvcli.core.config import SCORES
@@ -189,12 +190,10 @@ def held_in(document: Document, near: Iterable[str] = ()) -> str:
     >>> held_in({name: Member(lambda: None, (2, 3)) for name in ("wo", "key_states")}, ["keys"])
     'key_states (2, 3), wo (2, 3)'
     """
-    words = [word.lower() for word in near]
-
-    def distance(name: str) -> float:
-        return -max(SequenceMatcher(None, name.lower(), word).ratio() for word in words)
-
-    ordered = sorted(document, key=distance) if words else list(document)
+    words = tuple(word.lower() for word in near)
+    ordered = list(document)
+    if words:
+        ordered.sort(key=lambda name: -max(_likeness(name.lower(), word) for word in words))
     shown = []
     for name in ordered[:_NAMED]:
         shape = document[name].shape
@@ -202,6 +201,18 @@ def held_in(document: Document, near: Iterable[str] = ()) -> str:
         shown.append(f"{short} {shape}" if shape is not None else short)
     more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
     return ", ".join(shown) + more or "nothing"
+
+
+def _likeness(name: str, word: str) -> float:
+    """How alike a name and a word are, 1 for the same: as a whole, or part by part."""
+    parts = [part for part in word.split(".") if part]
+    among = [max(_ratio(part, own) for own in name.split(".")) for part in parts]
+    return max(_ratio(name, word), sum(among) / len(among) if among else 0)
+
+
+@lru_cache(maxsize=2**16)  # the same few parts stand in thousands of names
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def listed(names: list[str]) -> str:
