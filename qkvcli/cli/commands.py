@@ -107,6 +107,8 @@ _OF_STEPS = frozenset({"rows", "full", "heat", "show", "theme", "top"})
 """What `explain` lacks."""
 _OF_WEIGHTS = frozenset({"top"})
 """What the commands that show no weights lack."""
+_NOT_OF_FILES = frozenset(OPTIONS) - {"format", "output", "digits", "color", "width", "quiet"}
+"""What the command that shows files lacks."""
 _PAGED = frozenset(OPTIONS) - {"color", "width"}
 """What the command that shows pages lacks."""
 
@@ -237,6 +239,32 @@ COMMANDS: dict[str, Command] = {
                 "qkvcli explain cat --example bert --head 6",
                 "qkvcli explain cat -q query.csv -k key.csv -v value.csv",
                 "qkvcli explain 4 1 -q query.csv -k key.csv -v value.csv --preset gpt",
+            ),
+        ),
+        Command(
+            name="inspect",
+            help="Say what files hold: names, shapes, types, ranges; -o saves it as another file.",
+            piped="table",
+            words=(
+                Place(
+                    "FILE",
+                    "A file, a folder, or a part of a file, such as x.npz:q or x.npy[0].",
+                    required=True,
+                    endings=ENDINGS,
+                    several=True,
+                ),
+            ),
+            lacks=_NOT_OF_FILES,
+            formats=("table", "csv", "json"),
+            done_by="inspecting",
+            first=("format", "output"),
+            page="formats",
+            examples=(
+                "qkvcli inspect query.npy",
+                "qkvcli inspect model.safetensors",
+                "qkvcli inspect 'model.safetensors:*.layers.0.*' -f csv",
+                "qkvcli inspect acts.npz:q -o q.csv",
+                "qkvcli inspect model.pt -o model.safetensors --quiet",
             ),
         ),
         Command(

@@ -62,6 +62,7 @@ def layer_notes(
     yield from _two_positions(asked)
     yield from _around_0(asked)
     yield from _fused(asked)
+    yield from _square(asked)
     yield from _moved(asked)
     yield from _at_key_0(asked)
     yield from _one_wide_head(asked)
@@ -155,6 +156,20 @@ def _fused(asked: _Asked) -> Iterator[str]:
         yield (
             f"{wq.described} and wk are the same numbers; of a matrix that holds Wq, Wk and Wv "
             "side by side, give each its columns"
+        )
+
+
+def _square(asked: _Asked) -> Iterator[str]:
+    """Square weights from a model's own file, as they stand there."""
+    operands = asked.operands
+    weights = [side.weight for side in operands.inputs if side.weight is not None]
+    weights += [weight for weight in (operands.gate, operands.wo) if weight is not None]
+    square = [w for w in weights if w.array.ndim == 2 and len(set(w.shape)) == 1]
+    found = [weight for weight in square if weight.origin.endswith(".weight")]
+    if found:
+        yield (
+            f"{', '.join(typed(weight.name) for weight in found)} {found[0].shape}: read as (in, "
+            "out); nn.Linear keeps (out, in), which .T after the name turns"
         )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.errors import ShapeError
 
+_TURNED = "; its transpose fits, which nn.Linear keeps: add .T to its name"
+
 
 def check_axes(operand: Operand, axes: str) -> None:
     """Raise ShapeError unless there are two axes or more.
@@ -157,8 +159,7 @@ def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None)
     if weight.array.ndim != 2 or embeddings.shape[-1] != weight.shape[0]:
         rule = "the last axis of one must be the first of the other"
         turned = weight.array.ndim == 2 and embeddings.shape[-1] == weight.shape[1]
-        hint = "; its transpose fits, which nn.Linear keeps: add .T to its name" if turned else ""
-        raise ShapeError(f"{_pair(embeddings, weight)}: {rule}{hint}")
+        raise ShapeError(f"{_pair(embeddings, weight)}: {rule}{_TURNED if turned else ''}")
     _check_bias(weight, bias)
 
 
@@ -232,11 +233,7 @@ def check_output(weight: Operand, bias: Operand | None, output: Shape, merged: b
         columns = f"{joined}" if merged or joined == width else f"{width}, or of all heads {joined}"
         raise ShapeError(
             f"{weight.described}: there must be a row for each of the output's columns, {columns}"
-            + (
-                "; nn.Linear keeps the transpose: add .T to its name"
-                if weight.shape[-1:] == (joined,)
-                else ""
-            )
+            + (_TURNED if weight.shape[-1:] == (joined,) else "")
         )
     _check_bias(weight, bias)
     return merged or rows != width

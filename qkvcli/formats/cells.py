@@ -66,6 +66,8 @@ def lines_of(part: Array, digits: int | None, delimiter: str) -> list[str]:
     if digits is None and part.dtype == np.float64 and part.size:
         whole = str(part.tolist())  # a list's own text is its numbers' repr, and quick to have
         return [row.replace(", ", delimiter) for row in whole[2:-2].split("], [")]
+    if part.dtype.kind == "b":
+        return [delimiter.join("true" if cell else "false" for cell in row) for row in part]
     if digits is not None:
         line = delimiter.join([f"%.{digits}f"] * part.shape[1])
         return [line % tuple(row) for row in part.tolist()]

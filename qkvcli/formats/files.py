@@ -89,12 +89,8 @@ def in_folder(folder: Path, role: str, part: Part = WHOLE) -> Operand | None:
     Of several files that hold the same numbers it is the one with labels. None where there
     is none. Raises DataError where they differ.
     """
-    try:
-        files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    except OSError as fault:
-        raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
     names = names_of(role)
-    fitting = [path for path in files if _stem(path) in names and format_by_ending(path)]
+    fitting = [path for path in files_in(folder) if stem(path).lower() in names]
     found = [
         choose(read_document(source), role, source.name, part=part)
         for source in map(Source.file, fitting)
@@ -107,10 +103,18 @@ def in_folder(folder: Path, role: str, part: Part = WHOLE) -> Operand | None:
     return next(labelled, found[0] if found else None)
 
 
-def _stem(path: Path) -> str:
-    """A file's name without its endings, ``.csv`` or ``.csv.gz``, in small letters."""
-    name = path.name.lower().removesuffix(".gz")
-    return name[: -len(Path(name).suffix)] if Path(name).suffix else name
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder that have an ending of ours. Raises DataError."""
+    try:
+        files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    except OSError as fault:
+        raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
+    return [path for path in files if format_by_ending(path)]
+
+
+def stem(path: Path) -> str:
+    """A file's name without its endings: ``.csv``, or ``.csv.gz``."""
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
 def missing_from(folder: Path, role: str) -> DataError:

@@ -176,14 +176,15 @@ def _place(path: tuple[int, ...]) -> str:
 
 def write_data(data: Any, stream: BinaryIO, digits: int | None = None) -> None:
     """Plain numbers, lists and text, on one line; a number that JSON lacks is a string."""
-    stream.write(f"{_dumped(_strict(data, digits))}\n".encode())
+    stream.write(f"{dumped(strict(data, digits))}\n".encode())
 
 
-def _strict(data: Any, digits: int | None) -> Any:
+def strict(data: Any, digits: int | None = None) -> Any:
+    """Plain data as JSON has it: a number that it lacks is a string."""
     if isinstance(data, dict):
-        return {name: _strict(value, digits) for name, value in data.items()}
+        return {name: strict(value, digits) for name, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_strict(value, digits) for value in data]
+        return [strict(value, digits) for value in data]
     if not isinstance(data, float):
         return data
     if not math.isfinite(data):
@@ -205,10 +206,10 @@ def write_json(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> N
 def _head(step: Step) -> str:
     head = {"shape": list(step.shape), "rows": step.rows, "columns": step.columns}
     kept = ((name, value) for name, value in head.items() if value is not None)
-    return "".join(f'"{k}": {_dumped(v)}, ' for k, v in kept) + '"data": '
+    return "".join(f'"{k}": {dumped(v)}, ' for k, v in kept) + '"data": '
 
 
-def _dumped(value: Any) -> str:
+def dumped(value: Any) -> str:
     """A value as JSON, with escapes for what a terminal would obey."""
     text = json.dumps(value, ensure_ascii=False)
     return _OBEYED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)

@@ -67,16 +67,16 @@ class _Found:
     stored: Stored
 
     @classmethod
-    def of(cls, stream: IO[bytes]) -> "_Found":
-        """Read a header. Raises ValueError, as NumPy does."""
+    def of(cls, stream: IO[bytes], name: str = "") -> "_Found":
+        """Read a header. Raises ValueError, which may begin with a name, as NumPy does."""
         shape, fortran, kind = _header(stream)
         if kind.hasobject:
-            raise ValueError(_OBJECTS)
+            raise ValueError(f"{name}{_OBJECTS}")
         stored = Stored.plain(kind)
         if kind == np.dtype("V2"):  # as NumPy keeps ml_dtypes' bfloat16
             stored = BFLOAT16
         elif kind == np.dtype("V1"):
-            raise ValueError("it holds one of several types of 8 bits, and does not say which")
+            raise ValueError(f"{name}it holds one of several types of 8 bits, and not which")
         return cls(stream.tell(), shape, fortran, stored)
 
     @property
@@ -99,7 +99,7 @@ def _member(source: Source, number: int) -> Operand:
         if info.compress_type not in _METHODS:
             raise ValueError(f"{info.filename} is compressed in a way that NumPy does not write")
         with archive.open(info) as stream:
-            found = _Found.of(stream)
+            found = _Found.of(stream, f"{info.filename}: ")
         if found.count != info.file_size - found.start:
             raise ValueError(f"{info.filename} does not hold what its header says")
         place = _place(source, info) if found.count > SMALL else None
