@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from os.path import exists
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -12,6 +10,7 @@ from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import ASKED_BY, Plan, deliver, names_of, planned, selection_of
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import Posed, expanded, posed
+from qkvcli.cli.opened import Opened
 from qkvcli.cli.options import Comparing
 from qkvcli.cli.terminal import Meter, Printer, screen
 from qkvcli.core.compare.comparison import Comparison, compare
@@ -24,7 +23,9 @@ from qkvcli.core.operands import Array
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import Selection, axes_of, outlines, taken
 from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
+from qkvcli.formats.address import Address, readings
 from qkvcli.formats.expected import means_nothing, read_expected
+from qkvcli.formats.files import address_of
 from qkvcli.formats.source import Source
 
 _SHOWN_AS = ("table", "json")
@@ -39,14 +40,16 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     line = expanded(line)
     _check_kept(line)
     plan = planned(_saved_alone(line), environment)
-    source, step = _source(line.comparing, environment)  # before a note that nobody reads a pipe
+    address = address_of(line.comparing.expect or "-")
+    opened = Opened(environment)
+    source = opened.source(address.path)  # before a note that nobody reads a pipe
     asked = posed(line, environment)
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
     reference = Reference.of(asked.config, asked.operands, until, selection)
     computed = {outline.name: outline for outline in reference.whole.outlines(until)}
     names = [name for name in computed if name in plan.names]
-    expected = _read(source, step, line.comparing, names, {*computed}, environment)
+    expected = _read(source, address, line.comparing, names, {*computed}, environment)
     expected = [_by_labels(one, computed[one.name], environment) for one in expected]
     expected = _of_heads(expected, reference, environment)
     expected = [_cut(one, reference) for one in expected]
@@ -104,17 +107,15 @@ def _rules(asked: Comparing, inputs: Kind) -> Rules:
     return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow, inputs)
 
 
-def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | None]:
-    """Where somebody's numbers are, and the step that is named after it."""
-    path, step = _named(Path(asked.expect or "-"))
-    if str(path) == "-":
-        return Source("standard input", data=environment.take_input()), step
-    return Source.file(path), step
+def _step_named(address: Address) -> str | None:
+    """The step that an address names: ``mine.npz:weights``, also in a file that has no names."""
+    said = [name.lower() for name, _ in readings(address.member or "")]
+    return next((name for name in said if name in ORDER), None)
 
 
 def _check_kept(line: Line) -> None:
     """Raise UsageError where what is computed would be saved over what it is compared with."""
-    path, _ = _named(Path(line.comparing.expect or "-"))
+    path = address_of(line.comparing.expect or "-").path
     for kept in line.display.output:
         if kept.is_file() and path.is_file() and kept.samefile(path):
             raise UsageError(f"-o {kept} would write over what --expect reads; name another file")
@@ -122,7 +123,7 @@ def _check_kept(line: Line) -> None:
 
 def _read(
     source: Source,
-    step: str | None,
+    address: Address,
     asked: Comparing,
     names: list[str],
     computed: set[str],
@@ -131,11 +132,12 @@ def _read(
     """Somebody's steps ``names``, of those ``computed``, in the type that they were computed in."""
     if not names:
         raise UsageError("nothing of what is shown is computed; there is nothing to compare")
+    step = _step_named(address)
     if step is not None and step not in names:
         there = ", ".join(names)
         raise UsageError(f"--expect {asked.expect}: there is no step {step} here; there is {there}")
-    expected, others = read_expected(source, names, step)
-    if step is None:
+    expected, others = read_expected(source, names, step, address)
+    if address.member is None:
         _note_others(source.name, others, computed, environment)
     if asked.expect_dtype is not None:
         kind = next(kind for kind in KINDS if kind == asked.expect_dtype)
@@ -181,21 +183,6 @@ def _note_others(
     rest = [name for name in names if name.lower() in ORDER and name not in ASKED_BY]
     if rest:
         environment.note(f"{where}: {', '.join(rest)} not compared; qkvcli run compares every step")
-
-
-def _named(path: Path) -> tuple[Path, str | None]:
-    """A file and the step of it that is named: ``mine.npz:weights``."""
-    before, colon, step = str(path).rpartition(":")
-    there = exists(path)  # noqa: PTH110 -- raises nothing
-    if there or not colon or not before:
-        return path, None
-    if step.lower() in ORDER:
-        return Path(before), step.lower()
-    if exists(before):  # noqa: PTH110 -- raises nothing
-        raise UsageError(
-            f"--expect {path}: no step is called {step!r}; they are {', '.join(ORDER)}"
-        )
-    return path, None
 
 
 def _of_heads(

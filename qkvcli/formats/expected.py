@@ -25,11 +25,12 @@ from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.config import ORDER, SCORES, Kind
 from qkvcli.core.operands import ACTS_ON, Array, Operand
 from qkvcli.errors import DataError
+from qkvcli.formats.address import WHOLE, Address, Part, readings
 from qkvcli.formats.cells import DEEPEST, SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
 from qkvcli.formats.files import format_of, read_document
 from qkvcli.formats.json_text import entries, matrix_of
-from qkvcli.formats.members import NAMES, Member, listed, told_apart
+from qkvcli.formats.members import NAMES, Member, listed, named, told_apart
 from qkvcli.formats.registry import JSON
 from qkvcli.formats.source import Source
 
@@ -54,20 +55,37 @@ class Held(NamedTuple):
     operand: Operand
     texts: list[str] | None = None
 
+    def of(self, part: Part) -> "Held":
+        """A part of it."""
+        texts = self.texts
+        if texts is not None and part is not WHOLE:
+            whole = np.array(texts, dtype=object).reshape(self.operand.shape)
+            texts = part.of(replace(self.operand, array=whole)).array.ravel().tolist()
+        return Held(part.of(self.operand), texts)
+
 
 Read: TypeAlias = Callable[[], Held]
 
 
 def read_expected(
-    source: Source, steps: Sequence[str], step: str | None = None
+    source: Source, steps: Sequence[str], step: str | None = None, address: Address | None = None
 ) -> tuple[list[Expected], list[str]]:
     """What a source holds of some steps, in their order; and the other names in it.
 
     A matrix without a name, or alone under a name that means nothing, is the ``step``, or the
-    last of them; with ``step``, no other is looked at. Raises DataError where there is nothing
-    to compare.
+    last of them; with ``step``, no other is looked at. An ``address`` may name one of them, and
+    the part of each that is meant. Raises DataError where there is nothing to compare.
     """
-    document = _document(source)
+    document, part = _document(source), WHOLE if address is None else address.part
+    if address is not None and address.member is not None:
+        if step is None:
+            name, part = named(read_document(source), address.member, source.name)
+            known = next((one for one in steps if name.lower() in _names_of(one)), steps[-1])
+            if not means_nothing(name) and name.lower() not in _names_of(known):
+                what = f"{name} is no step that is compared here: {', '.join(steps)}"
+                raise DataError(f"{source.name}: {what}")
+            return [_expected(known, document[name]().of(part))], []
+        *_, (_, part) = readings(address.member)
     names = told_apart(document, source.name)
     wanted = steps if step is None else [step]
     found = {}
@@ -87,7 +105,7 @@ def read_expected(
     if not found:
         held, compared = listed(list(document)), ", ".join(wanted)
         raise DataError(f"{source.name}: holds {held}; what is compared here is {compared}")
-    return [_expected(name, held()) for name, held in found.items()], others
+    return [_expected(name, held().of(part)) for name, held in found.items()], others
 
 
 def _check_spelling(names: Iterable[str], where: str) -> None:

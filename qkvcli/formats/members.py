@@ -130,8 +130,11 @@ def choose(
         held = held_in(document, names_of(role))
         how = f"; name one as {where}:NAME" if several or len(document) > 1 else ""
         raise DataError(f"{where}: there is no {wanted} in it; it holds {held}{how}")
-    step = found[0].lower() if role == "scores" and found[0].lower() in SCORES else role
-    return replace(document[found[0]].read(part), name=step)
+    name = found[0]
+    step = name.lower() if role == "scores" and name.lower() in SCORES else role
+    operand = document[name].read(part)
+    ours = not name or name.lower() in names_of(role)
+    return replace(operand, name=step, origin=operand.origin if ours else f"{where}:{name}{part}")
 
 
 def named(document: Document, text: str, where: str) -> tuple[str, Part]:
@@ -198,6 +201,7 @@ def held_in(document: Document, near: Iterable[str] = ()) -> str:
     for name in ordered[:_NAMED]:
         shape = document[name].shape
         short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+        short = short or "an array without a name"
         shown.append(f"{short} {shape}" if shape is not None else short)
     more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
     return ", ".join(shown) + more or "nothing"
