@@ -50,6 +50,7 @@ from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.views import Selection, View, rows_named, views
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
+from qkvcli.formats.stored import LACKING, lacking
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -652,14 +653,14 @@ def attention(
         raise DtypeError(f"out is a {type(out).__name__}, and no NumPy array")
     elif out.shape != outline.shape:
         raise ShapeError(f"out {out.shape}: the output is {outline.shape}")
-    elif out.dtype.kind != "f" or isinstance(out, np.ma.MaskedArray):
+    elif isinstance(out, np.ma.MaskedArray) or not _takes_floats(out):
         raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}; give floats")
     elif not out.flags.writeable:
         raise UsageError("out cannot be written to; it is read-only")
     logarithms = None
     if lse:
         shape = (*problem.leading, problem.shape[-2])
-        logarithms = np.empty(shape, working_dtype(problem.dtype))
+        logarithms = np.empty(shape, working_dtype(problem.dtype).carrier)
     inputs = (*operands.numeric(), *(part for part in (operands.mask, operands.sinks) if part))
     shared = any(np.may_share_memory(out, part.array) for part in inputs)
     target = np.empty_like(out) if shared else out  # what is still to be read stays as it is
@@ -667,6 +668,11 @@ def attention(
     if shared:
         out[...] = target
     return out if logarithms is None else (out, logarithms)
+
+
+def _takes_floats(out: Array) -> bool:
+    """Whether floats can be written to an array: of NumPy's types, or of ml_dtypes'."""
+    return out.dtype.kind == "f" or out.dtype.name in LACKING
 
 
 def scores(
@@ -787,9 +793,11 @@ def operand_of(name: str, given: Any) -> Operand:
     try:
         if hasattr(given, "detach"):  # a PyTorch tensor, with a gradient or on another device
             given = given.detach().cpu()
-        if "bfloat16" in str(getattr(given, "dtype", "")):  # NumPy has no such type
-            given = given.float() if hasattr(given, "float") else given.astype(np.float32)
+            given = given.float() if lacking(given.dtype) else given
         array = np.asarray(given)
+        stored = lacking(array.dtype)
+        if stored is not None and stored.decode is not None:
+            array = stored.decode(array.view(stored.dtype))
     except Exception as fault:  # whatever another library raises
         raise DataError(f"{name} cannot be read as an array: {fault}") from None
     return Operand(array, name)
