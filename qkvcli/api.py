@@ -654,7 +654,7 @@ def attention(
     elif out.shape != outline.shape:
         raise ShapeError(f"out {out.shape}: the output is {outline.shape}")
     elif isinstance(out, np.ma.MaskedArray) or not _takes_floats(out):
-        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}; give floats")
+        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.kind}; give floats")
     elif not out.flags.writeable:
         raise UsageError("out cannot be written to; it is read-only")
     logarithms = None
