@@ -632,7 +632,8 @@ def attention(
     """The output alone, without the matrix of weights: for any length, on all cores.
 
     With a gate or ``wo`` it is what they make of it. Shapes, options and errors as in `attend`.
-    ``out`` (a memory-mapped file too) is an array of the result's shape to write it into. With
+    ``out`` (a memory-mapped file too, or ml_dtypes' bfloat16) is an array of the result's shape
+    to write it into. With
     ``lse``, also the logarithm of each row's sum of e^score, sinks among them, (…, H, L_q); −∞
     for a query that sees no key.
     Source: Dao et al., "FlashAttention" (2022), algorithm 1.
@@ -713,7 +714,8 @@ def scores(
 
     query (…, L_q, d), key (…, L_k, d) → (…, L_q, L_k); the axes before the last two
     broadcast, and at −3 the heads of the query may be a multiple of the key's. The dtype is
-    the inputs' own; float64 for integers and booleans; float16 is worked on in float32.
+    the inputs' own; float64 for integers and booleans; float16 is worked on in float32, in
+    which bfloat16 and float8 (of PyTorch, of ml_dtypes) are carried, exactly.
     Options and errors as in `attend`. Source: Vaswani et al., section 3.2.1.
 
     >>> scores([[1, 0], [0, 2]], [[1, 1], [3, 4]])
