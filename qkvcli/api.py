@@ -50,6 +50,7 @@ from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.views import Selection, View, rows_named, views
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
+from qkvcli.formats.stored import LACKING, lacking
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -631,7 +632,8 @@ def attention(
     """The output alone, without the matrix of weights: for any length, on all cores.
 
     With a gate or ``wo`` it is what they make of it. Shapes, options and errors as in `attend`.
-    ``out`` (a memory-mapped file too) is an array of the result's shape to write it into. With
+    ``out`` (a memory-mapped file too, or ml_dtypes' bfloat16) is an array of the result's shape
+    to write it into. With
     ``lse``, also the logarithm of each row's sum of e^score, sinks among them, (…, H, L_q); −∞
     for a query that sees no key.
     Source: Dao et al., "FlashAttention" (2022), algorithm 1.
@@ -652,14 +654,14 @@ def attention(
         raise DtypeError(f"out is a {type(out).__name__}, and no NumPy array")
     elif out.shape != outline.shape:
         raise ShapeError(f"out {out.shape}: the output is {outline.shape}")
-    elif out.dtype.kind != "f" or isinstance(out, np.ma.MaskedArray):
-        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.dtype}; give floats")
+    elif isinstance(out, np.ma.MaskedArray) or not _takes_floats(out):
+        raise DtypeError(f"out holds {out.dtype}, and the output is {outline.kind}; give floats")
     elif not out.flags.writeable:
         raise UsageError("out cannot be written to; it is read-only")
     logarithms = None
     if lse:
         shape = (*problem.leading, problem.shape[-2])
-        logarithms = np.empty(shape, working_dtype(problem.dtype))
+        logarithms = np.empty(shape, working_dtype(problem.dtype).carrier)
     inputs = (*operands.numeric(), *(part for part in (operands.mask, operands.sinks) if part))
     shared = any(np.may_share_memory(out, part.array) for part in inputs)
     target = np.empty_like(out) if shared else out  # what is still to be read stays as it is
@@ -667,6 +669,11 @@ def attention(
     if shared:
         out[...] = target
     return out if logarithms is None else (out, logarithms)
+
+
+def _takes_floats(out: Array) -> bool:
+    """Whether floats can be written to an array: of NumPy's types, or of ml_dtypes'."""
+    return out.dtype.kind == "f" or out.dtype.name in LACKING
 
 
 def scores(
@@ -707,7 +714,8 @@ def scores(
 
     query (…, L_q, d), key (…, L_k, d) → (…, L_q, L_k); the axes before the last two
     broadcast, and at −3 the heads of the query may be a multiple of the key's. The dtype is
-    the inputs' own; float64 for integers and booleans; float16 is worked on in float32.
+    the inputs' own; float64 for integers and booleans; float16 is worked on in float32, in
+    which bfloat16 and float8 (of PyTorch, of ml_dtypes) are carried, exactly.
     Options and errors as in `attend`. Source: Vaswani et al., section 3.2.1.
 
     >>> scores([[1, 0], [0, 2]], [[1, 1], [3, 4]])
@@ -787,9 +795,11 @@ def operand_of(name: str, given: Any) -> Operand:
     try:
         if hasattr(given, "detach"):  # a PyTorch tensor, with a gradient or on another device
             given = given.detach().cpu()
-        if "bfloat16" in str(getattr(given, "dtype", "")):  # NumPy has no such type
-            given = given.float() if hasattr(given, "float") else given.astype(np.float32)
+            given = given.float() if lacking(given.dtype) else given
         array = np.asarray(given)
+        stored = lacking(array.dtype)
+        if stored is not None and stored.decode is not None:
+            array = stored.decode(array.view(stored.dtype))
     except Exception as fault:  # whatever another library raises
         raise DataError(f"{name} cannot be read as an array: {fault}") from None
     return Operand(array, name)

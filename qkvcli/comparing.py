@@ -20,10 +20,13 @@ from qkvcli.core.compare.comparison import compare as compared_with
 from qkvcli.core.compare.expected import Expected, Rules
 from qkvcli.core.compare.reference import Reference
 from qkvcli.core.compare.tolerance import kind_of
-from qkvcli.core.config import KINDS, ORDER, Kind
+from qkvcli.core.config import KINDS, ORDER, Kind, kind_named
 from qkvcli.core.dtypes import own_dtype
+from qkvcli.core.operands import Operand
+from qkvcli.core.steps import Step
 from qkvcli.core.views import Selection
 from qkvcli.errors import DataError, UsageError
+from qkvcli.formats.stored import BFLOAT16, lacking
 
 
 def compare(
@@ -64,13 +67,13 @@ def compare(
         raise UsageError(f"none of the steps {', '.join(steps.names)} can be compared")
     theirs = _theirs(expected, names)
     if dtype is not None:
-        kind = next((kind for kind in KINDS if kind == dtype), None)
+        kind = kind_named(dtype)
         if kind is None:
             raise UsageError(f"dtype {dtype!r} is not one of {', '.join(KINDS)}")
         theirs = [one.computed_in(kind) for one in theirs]
     relative, absolute = _bound("rtol", rtol), _bound("atol", atol)
     last = None if ulp is None else int(_bound("ulp", index(ulp)) or 0)
-    own = kind_of(problem.dtype)
+    own = problem.dtype.name
     rules = Rules(relative, absolute, last, equal_nan, follow, own)
     chosen = Selection(asked.rows)
     reference = Reference.of(asked.config, asked.operands, selection=chosen)
@@ -133,8 +136,14 @@ def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
     for name, array in given.items():
         operand = operand_of(name, array)
         own_dtype(operand)  # says what is no number
-        kind = kind_of(operand.array.dtype)
-        if "bfloat16" in str(getattr(array, "dtype", "")):
-            kind = "bfloat16"
-        found.append(Expected(name, operand.array, kind))
+        found.append(Expected(name, operand.array, _kind(array, operand)))
     return found
+
+
+def _kind(given: Any, operand: Operand) -> Kind:
+    """The type of somebody's array, also where the operand made of it only carries that."""
+    if isinstance(given, Step):
+        return kind_named(given.kind) or "float64"
+    if lacking(getattr(given, "dtype", None)) is BFLOAT16:
+        return "bfloat16"
+    return kind_of(operand.array.dtype)

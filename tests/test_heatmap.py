@@ -264,7 +264,7 @@ def test_a_whole_layer_is_reduced_to_what_tables_show(
     whole = {view.step.name: view for view in views(problem, "output", tuple(names), selection)}
     assert [one.view.step.name for one in found] == list(whole)
     loose: dict[str, Any] = (
-        {"rtol": 2e-3, "atol": 4e-3} if problem.dtype == np.float16 else {"atol": 1e-5}
+        {"rtol": 2e-3, "atol": 4e-3} if problem.dtype.name == "float16" else {"atol": 1e-5}
     )
     for one in found:
         name, view = one.view.step.name, whole[one.view.step.name]

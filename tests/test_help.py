@@ -309,7 +309,7 @@ def complete(*words: str, shell: str = "bash") -> list[str]:
         ("qkvcli run --preset b", "bert bloom"),
         ("qkvcli softmax -f t", "table tsv txt"),
         ("qkvcli run --example t", "translation tensorflow"),
-        ("qkvcli scores --dtype ", "float16 float32 float64"),
+        ("qkvcli scores --dtype ", "float16 bfloat16 float32 float64"),
         ("qkvcli help --color ", "auto always never"),
         ("qkvcli run --show ou", "output"),
         ("qkvcli run --show weights,o", "weights,output"),
@@ -320,7 +320,7 @@ def complete(*words: str, shell: str = "bash") -> list[str]:
         ("qkvcli run --past-", "--past-key --past-value"),
         ("qkvcli run --preset=ge", "gemma gemma2 gemma3"),
         ("qkvcli run --preset = gpt-", "gpt-oss gpt-j gpt-neox"),  # as bash parts it
-        ("qkvcli run --dtype =", "float16 float32 float64"),
+        ("qkvcli run --dtype =", "float16 bfloat16 float32 float64"),
         ("qkvcli run --seed ", ""),
     ],
 )

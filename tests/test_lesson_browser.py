@@ -348,6 +348,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     },
     "sinks": {"sinks": np.array([2.0, -3.0, 0.5, 40.0])},
     "sinks in float16": {"sinks": np.ones(4), "softmax_dtype": "float16"},
+    "sinks in bfloat16": {"sinks": np.ones(4), "softmax_dtype": "bfloat16"},
     "gate": {"gate": drawn((5, 24))},
     "gate of heads": {"gate": drawn((5, 4)), "wo": drawn((24, 7)), "bo": drawn((7,))},
     "all": {
@@ -380,8 +381,8 @@ def test_a_whole_layer_is_computed_and_said_as_qkvcli_does(
     assert checked(page) >= 100
     there = page.texts("#steps button")
     assert there == [step for step in steps.names if step in ABOUT]
-    # a softmax in float16 may round up where another rounds down
-    slack = 1e-3 if "softmax_dtype" in layer else 1e-9
+    # a softmax in 16 bits may round up where another rounds down
+    slack = {"float16": 1e-3, "bfloat16": 8e-3}.get(layer.get("softmax_dtype", ""), 1e-9)
     for batch, head in ((0, 0), (1, 3)):
         for step in there:
             go(page, f"#b={batch}&h={head}&s={step}")
@@ -940,7 +941,15 @@ def test_it_is_loud_where_numbers_differ(
     )
 
 
-@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"softmax_dtype": "float16"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "float16"},
+        {"dtype": "bfloat16"},
+        {"softmax_dtype": "float16"},
+        {"softmax_dtype": "bfloat16"},
+    ],
+)
 def test_checks_know_how_the_program_rounds(
     page: Page, tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -949,7 +958,8 @@ def test_checks_know_how_the_program_rounds(
     page.go(tmp_path / "lesson.html")
     checked(page)
     go(page, "#h=1&q=8&s=weights")
-    assert ("in float16" in page.text("#step-title")) == ("softmax_dtype" in options)
+    narrow = f" in {options.get('softmax_dtype', '')}"
+    assert (narrow in page.text("#step-title")) == ("softmax_dtype" in options)
 
 
 def test_numbers_that_are_no_numbers_are_shown(page: Page, tmp_path: Path) -> None:

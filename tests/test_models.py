@@ -485,7 +485,7 @@ def test_where_shapes_came_from_is_said(qkv: Program, folder: Path) -> None:
         ({"heads": 0}, "heads 0 is less than 1"),
         ({"kv_heads": 2}, "give the number of heads too"),
         ({"heads": 3, "kv_heads": 2}, "3 heads cannot share 2 of K and V evenly"),
-        ({"dtype": "int8"}, "dtype 'int8' is not one of float16, float32, float64"),
+        ({"dtype": "int8"}, "dtype 'int8' is not one of float16, bfloat16, float32"),
         ({"valid_length": [1, 2]}, "valid length names 2, one per batch"),
         ({"past_value": [[1.0, 2.0]]}, "past value without past key"),
         ({"past_key": [[1.0, 2.0]]}, "past key without past value"),

@@ -16,9 +16,8 @@ from qkvcli.cli.terminal import Meter, Printer, screen
 from qkvcli.core.compare.comparison import Comparison, compare
 from qkvcli.core.compare.expected import Expected, Rules
 from qkvcli.core.compare.reference import Reference
-from qkvcli.core.compare.tolerance import kind_of
 from qkvcli.core.compare.turned import Turn, onto
-from qkvcli.core.config import KINDS, ORDER, Kind, Stage
+from qkvcli.core.config import ORDER, Kind, Stage
 from qkvcli.core.operands import Array
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import Selection, axes_of, outlines, taken
@@ -56,7 +55,7 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     if plan.kept:
         deliver(asked.problem, asked.named, plan, environment)
     with Meter(environment) as advance:
-        rules = _rules(line.comparing, kind_of(asked.problem.dtype))
+        rules = _rules(line.comparing, asked.problem.dtype.name)
         found = compare(reference, expected, rules, advance=advance)
     if not any(step.cells for step in found.steps):
         left_out = any(step.left_out for step in found.steps)
@@ -140,8 +139,7 @@ def _read(
     if address.member is None:
         _note_others(source.name, others, computed, environment)
     if asked.expect_dtype is not None:
-        kind = next(kind for kind in KINDS if kind == asked.expect_dtype)
-        expected = [one.computed_in(kind) for one in expected]
+        expected = [one.computed_in(asked.expect_dtype) for one in expected]
     return expected
 
 

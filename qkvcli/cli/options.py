@@ -24,7 +24,6 @@ from qkvcli.cli.declare import (
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.core.config import (
     EPSILON,
-    FLOATS,
     KINDS,
     NEEDS,
     NORMS,
@@ -32,6 +31,7 @@ from qkvcli.core.config import (
     PAIRS,
     PRESETS,
     AttentionConfig,
+    Kind,
 )
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
@@ -47,6 +47,8 @@ _LAYER = "The rest of a model's layer"
 _SHOWN = "What is shown"
 _COMPARED = "Whether yours is the same"
 _HELP = "Help"
+
+_TYPES = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
 
 _PRESETS = {
     "article": "the article's bare dot products",
@@ -234,15 +236,15 @@ class AttentionOptions:
         _ATTENTION,
         "--dtype",
         metavar="TYPE",
-        words=FLOATS,
-        help="Round the inputs to float16, float32 or float64.",
+        words=KINDS,
+        help=f"Round the inputs to {_TYPES}.",
     )
     softmax_dtype: Any = choice(
         _ATTENTION,
         "--softmax-dtype",
         metavar="TYPE",
-        words=FLOATS,
-        help="Take the softmax in float16, float32 or float64.",
+        words=KINDS,
+        help=f"Take the softmax in {_TYPES}.",
     )
 
     clip: Any = option(
@@ -416,7 +418,7 @@ class Comparing:
         "--expect",
         help="Compare with FILE (or one step of it, FILE:weights); exit code 1 where it differs.",
     )
-    expect_dtype: str | None = choice(
+    expect_dtype: Kind | None = choice(
         _COMPARED,
         "--expect-dtype",
         metavar="TYPE",

@@ -16,7 +16,7 @@ import numpy as np
 from qkvcli.core import attention
 from qkvcli.core.config import MIXED, Stage
 from qkvcli.core.dense import dense, score_arrays
-from qkvcli.core.dtypes import converted, working_dtype
+from qkvcli.core.dtypes import Float, converted, working_dtype
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Parts, Step, flat_rows
@@ -103,7 +103,7 @@ def _mixed(problem: Problem, outline: Outline, output: Callable[[], Array]) -> P
         made = np.empty(outline.shape, outline.dtype)
         _finish(problem, whole, made, outline.name)
         whole = made
-    yield flat_rows(converted(whole, outline.dtype))
+    yield flat_rows(converted(whole, problem.dtype))
 
 
 def _whole_output(
@@ -111,10 +111,14 @@ def _whole_output(
 ) -> Array:
     """The output, in the working dtype where there are steps after it."""
     [outline] = [step for step in problem.outlines() if step.name == "output"]
-    dtype = working_dtype(problem.dtype) if problem.output_steps else problem.dtype
-    whole = np.empty(outline.shape, dtype)
+    whole = np.empty(outline.shape, _of_output(problem).carrier)
     _mix_into(problem, whole, log_sum_exp, sizes, advance)
     return whole
+
+
+def _of_output(problem: Problem) -> Float:
+    """The type of the output: the results' own, where no step goes on from it."""
+    return working_dtype(problem.dtype) if problem.output_steps else problem.dtype
 
 
 def _finish(problem: Problem, output: Array, out: Array, name: str) -> None:
@@ -127,7 +131,7 @@ def _finish(problem: Problem, output: Array, out: Array, name: str) -> None:
             for step in problem.output_steps:
                 part = step.for_rows(rows)(part)
                 if step.name == name:
-                    out[..., rows[0] : rows[-1] + 1, :] = part
+                    out[..., rows[0] : rows[-1] + 1, :] = converted(part, problem.dtype)
                     break
 
 
@@ -156,7 +160,8 @@ def _mix_into(
     problem: Problem, out: Array, log_sum_exp: Array | None, sizes: Sizes, advance: Advance
 ) -> None:
     """The output, written into an array of its shape, block by block."""
-    problem = replace(problem, output_steps=())
+    dtype = _of_output(problem)
+    problem = replace(problem, output_steps=(), dtype=working_dtype(problem.dtype))
     apart = (
         out if problem.merged_heads is None else attention.split_heads(out, problem.merged_heads)
     )
@@ -164,7 +169,7 @@ def _mix_into(
     with np.errstate(all="ignore"):  # too large for float16 is inf there, log 0 is −inf
         for (index, rows), output, logarithm in outputs(problem, sizes, advance):
             place: tuple[int | slice, ...] = (*index, rows)
-            apart[place] = output
+            apart[place] = converted(output, dtype)
             if log_sum_exp is not None:
                 log_sum_exp[place] = logarithm
 

@@ -5,7 +5,16 @@ from __future__ import annotations  # help() shows the types by their names
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    cast,
+)
 
 if TYPE_CHECKING:  # reading a command line imports this module, and not NumPy
     import numpy as np
@@ -17,8 +26,25 @@ Number: TypeAlias = SupportsFloat | Literal["none"] | None
 """A number; "none" undoes a preset's."""
 Window: TypeAlias = SupportsIndex | tuple[SupportsIndex | None, SupportsIndex | None] | None
 Lengths: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | None
-FloatName: TypeAlias = Literal["float16", "float32", "float64"]
-DtypeLike: TypeAlias = "FloatName | type[np.floating[Any]] | np.dtype[np.floating[Any]] | None"
+Kind: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
+"""The types that numbers are rounded to, the narrowest first."""
+KINDS: tuple[Kind, ...] = ("float16", "bfloat16", "float32", "float64")
+
+
+def kind_named(name: str) -> Kind | None:
+    """The type of a name; None where there is none."""
+    return next((kind for kind in KINDS if kind == name), None)
+
+
+class TorchDtype(Protocol):
+    """A dtype of PyTorch's."""
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether it is of floats."""
+
+
+DtypeLike: TypeAlias = "Kind | type[np.generic] | np.dtype[Any] | TorchDtype | None"
 Preset: TypeAlias = Literal[
     "article",
     "bert",
@@ -72,10 +98,6 @@ NORMS: tuple[Norm, ...] = ("rms", "layer")
 EPSILON = 1e-6
 """What a norm adds to the mean square, unless it is given."""
 
-Kind: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
-"""The types that somebody else's numbers are kept in, the narrowest first."""
-KINDS: tuple[Kind, ...] = ("float16", "bfloat16", "float32", "float64")
-FLOATS: tuple[FloatName, ...] = ("float16", "float32", "float64")
 
 _MODEL: dict[str, Any] = {"scale": "sqrt", "causal": True}
 """What nearly all models that write text do."""
@@ -161,8 +183,12 @@ class AttentionConfig:
     heads          split the last axis of Q, K and V into this many heads, and merge the output
     kv_heads       heads of K and V, where queries share them (grouped-query attention:
                    Ainslie et al., section 2.2); as ``heads`` where None
-    dtype          round the inputs to it: "float16", "float32" or "float64"
-    softmax_dtype  take the softmax in it
+    dtype          round the inputs and every step to it: "float16", "bfloat16", "float32" or
+                   "float64", also as a dtype of NumPy, ml_dtypes or PyTorch; bfloat16 is carried
+                   in arrays of float32, and both 16-bit types are worked on in float32
+    softmax_dtype  take the softmax in it: of scores that are rounded to it, and the weights are
+                   rounded to it again (ONNX Attention, softmax_precision); between these it is
+                   float32 or wider
     clip           C: queries, keys and values into ±C, once they are projected (DBRX, MPT, OLMo)
     norm           of queries and keys that have norm weights: "rms" (where None; Zhang and
                    Sennrich, "Root Mean Square Layer Normalization") or "layer" (Ba et al.)
@@ -296,6 +322,16 @@ class AttentionConfig:
         return cast("int | None", self.rope_dim)
 
     @property
+    def kind(self) -> Kind | None:
+        """The name of the type that all is rounded to."""
+        return cast("Kind | None", self.dtype)
+
+    @property
+    def softmax_kind(self) -> Kind | None:
+        """The name of the type that the softmax is taken in."""
+        return cast("Kind | None", self.softmax_dtype)
+
+    @property
     def sides(self) -> tuple[int | None, int | None]:
         """How far a query sees to the left and to the right of its position."""
         return cast("tuple[int | None, int | None]", self.window or (None, None))
@@ -414,9 +450,12 @@ def _lengths(given: Any) -> tuple[int, ...] | None:
     return tuple(_whole("valid_length", length, 0) for length in lengths)
 
 
-def _dtype(name: str, given: Any) -> FloatName | None:
-    """A dtype's name, also where NumPy's own type was given."""
-    known = getattr(given, "name", None) or getattr(given, "__name__", None) or given
-    if known is not None and known not in FLOATS:
-        raise UsageError(f"{name.replace('_', ' ')} {given!r} is not one of {', '.join(FLOATS)}")
-    return cast("FloatName | None", known)
+def _dtype(name: str, given: Any) -> Kind | None:
+    """A dtype's name, also where it is given as one of NumPy, ml_dtypes or PyTorch."""
+    if given is None:
+        return None
+    known = getattr(given, "name", None) or getattr(given, "__name__", None) or str(given)
+    kind = kind_named(str(known).removeprefix("torch."))
+    if kind is not None:
+        return kind
+    raise UsageError(f"{name.replace('_', ' ')} {given!r} is not one of {', '.join(KINDS)}")

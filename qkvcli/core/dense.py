@@ -6,13 +6,13 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.config import Stage
-from qkvcli.core.dtypes import converted, working_dtype
+from qkvcli.core.dtypes import Float, converted, working_dtype
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem, needed
 
 
 def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
-    """Every step up to a stage by its name, in the results' dtype.
+    """Every step up to a stage by its name, in the results' type.
 
     The arithmetic is done in float32 or wider. A step that was given is among them. Raises
     UsageError where an operand is missing.
@@ -58,16 +58,18 @@ def weights_of(problem: Problem, scores: Array) -> Array:
     """The softmax of the last scores, taken in the dtype that was asked for."""
     sinks = None if problem.sinks is None else softmax_operand(problem, problem.sinks)
     weights = attention.softmax(softmax_operand(problem, scores), sinks)
-    softmax = problem.config.softmax_dtype
-    return weights if softmax is None else converted(converted(weights, softmax), scores.dtype)
+    softmax = problem.config.softmax_kind
+    if softmax is None:
+        return weights
+    return converted(weights, Float(softmax)).astype(scores.dtype, copy=False)
 
 
 def softmax_operand(problem: Problem, array: Array) -> Array:
     """Scores or sinks as the softmax is taken of them: rounded to its dtype, if it has one."""
-    softmax = problem.config.softmax_dtype
+    softmax = problem.config.softmax_kind
     if softmax is None:
         return array
-    dtype = np.dtype(softmax)
+    dtype = Float(softmax)
     return converted(converted(array, dtype), working_dtype(dtype))
 
 

@@ -260,7 +260,7 @@ def explain(
         sink=None if part.sinks is None else float(softmax_operand(part, part.sinks).flat[0]),
         visible=np.ones(count, np.bool_) if hidden is None else ~hidden[0],
         weights=weights,
-        softmax_dtype=None if part.config.softmax_dtype is None else str(part.config.softmax_dtype),
+        softmax_dtype=part.config.softmax_kind,
         values=values,
         value_columns=None if part.value is None else part.value.columns,
         output=after.get("output"),

@@ -50,7 +50,7 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     if operands.mask is not None:
         own_dtype(operands.mask)
     own = result_dtype(operands.numeric())
-    result: Float = np.dtype(config.dtype) if config.dtype else own
+    result = Float(config.kind) if config.kind else own
     ready: dict[str, Any] = {}
     turned: dict[str, Positions] = {}
     given, made = list[Step](), list[Step]()
@@ -153,9 +153,18 @@ def _of_values(step: Operand, problem: Problem) -> int:
 
 
 def _given(operand: Operand, dtype: Float) -> Step:
-    """A step that was given, in the results' dtype."""
+    """A step that was given, in the results' type."""
     array = operand.array
-    outline = Outline(operand.name, "given", (), array.shape, dtype, operand.rows, operand.columns)
+    outline = Outline(
+        operand.name,
+        "given",
+        (),
+        array.shape,
+        dtype.carrier,
+        operand.rows,
+        operand.columns,
+        kind=dtype.name,
+    )
     return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 
 

@@ -55,7 +55,7 @@ class _Making:
     """Q, K or V on its way: the operand as it is now, and the steps so far.
 
     ``heads`` says into how many heads it is split (None: not), and ``split`` whether it is by now;
-    ``result`` is the dtype of the results, and ``after`` is done to each step.
+    ``result`` is the type of the results, and ``after`` is done to each step.
     """
 
     operand: Operand
@@ -77,6 +77,7 @@ class _Making:
                 rows=now.rows,
                 columns=now.columns,
                 has_heads=self.split or self.heads is None,
+                kind=self.result.name,
             )
         )
 
@@ -156,7 +157,15 @@ def _given(given: Operand, making: _Making) -> Step:
     array, dtype, name = given.array, making.result, making.operand.name
     alone = making.heads is None
     outline = Outline(
-        name, name[0].upper(), (), array.shape, dtype, given.rows, given.columns, alone
+        name,
+        name[0].upper(),
+        (),
+        array.shape,
+        dtype.carrier,
+        given.rows,
+        given.columns,
+        alone,
+        kind=dtype.name,
     )
     return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 

@@ -360,7 +360,7 @@ class _Stream:
         for name in self.names:
             leading, width = self.outlines[name].shape[:-2], len(self.columns[name])
             shape = (*leading, len(self.begins), width)
-            self.found[name] = np.full(shape, np.nan, self.dtype)
+            self.found[name] = np.full(shape, np.nan, self.dtype.carrier)
             if _hides(self.problem, name):
                 self.bare[name] = np.zeros(shape, np.bool_)
         together = max(sizes.parts // at_once() // max(self.problem.shape[-1], 1), _TOGETHER)

@@ -138,7 +138,7 @@ class Problem:
     def in_blocks(self) -> bool:
         """Whether the output can be computed without the weights."""
         computed = self.scores is None and self.weights is None
-        softmax = self.config.softmax_dtype
+        softmax = self.config.softmax_kind
         return computed and (softmax is None or softmax == working_dtype(self.dtype).name)
 
     def outlines(self, until: Stage = "output") -> tuple[Outline, ...]:
@@ -148,7 +148,7 @@ class Problem:
             found += self._score_outlines()
             if until == "scores":
                 return tuple(found)
-            softmax = self.config.softmax_dtype
+            softmax = self.config.softmax_kind
             sinks = "" if self.sinks is None else " and sinks"
             formula = f"softmax({self.last_score}{sinks})" + (f" in {softmax}" if softmax else "")
             more = () if self.sinks is None else (", ", (self.sinks.size,))
@@ -193,7 +193,16 @@ class Problem:
         return "Q·Kᵀ" if (query, key) == ("query", "key") else f"{query}·{key}ᵀ"
 
     def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
-        return Outline(name, formula, terms, self.shape, self.dtype, self.labels, self.key_labels)
+        return Outline(
+            name,
+            formula,
+            terms,
+            self.shape,
+            self.dtype.carrier,
+            self.labels,
+            self.key_labels,
+            kind=self.dtype.name,
+        )
 
     def _output_outlines(self) -> list[Outline]:
         value = needed(self.value, "value")
@@ -211,7 +220,17 @@ class Problem:
                 apart, name = apart and not step.joins, step.name
                 columns = columns if name == "gated" else None
             found.append(
-                Outline(name, formula, terms, shape, self.dtype, self.labels, columns, apart)
+                Outline(
+                    name,
+                    formula,
+                    terms,
+                    shape,
+                    self.dtype.carrier,
+                    self.labels,
+                    columns,
+                    apart,
+                    kind=self.dtype.name,
+                )
             )
         return found
 

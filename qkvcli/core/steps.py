@@ -25,7 +25,8 @@ class Outline:
     shapes that go in with the signs between them, as they stand in the formula. ``rows``
     and ``columns`` label the last two axes. Of the leading axes the last counts heads,
     where it ``has_heads``, and those before it batches. Of weights, ``sinks`` says that rows
-    sum to less than 1, since a sink has the rest.
+    sum to less than 1, since a sink has the rest. ``kind`` is the type that the numbers were
+    rounded to: "bfloat16", which ``dtype`` only carries, or the name of ``dtype``.
     """
 
     name: str
@@ -37,6 +38,12 @@ class Outline:
     columns: Labels = None
     has_heads: bool = True
     sinks: bool = False
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Take the name of the dtype, where nothing else is said."""
+        if not self.kind:
+            object.__setattr__(self, "kind", self.dtype.name)
 
     def axis(self, kind: str) -> int | None:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""
@@ -142,7 +149,7 @@ class Step(Outline):
         return _held, (Outline(**self._known()), self.array)
 
     def __repr__(self) -> str:
-        return f"Step({self.name} = {self.formula}, {self.shape} {self.dtype})"
+        return f"Step({self.name} = {self.formula}, {self.shape} {self.kind})"
 
 
 def flat_rows(array: Array) -> Array:

@@ -22,7 +22,7 @@ import numpy as np
 
 from qkvcli.core.compare.expected import Expected
 from qkvcli.core.compare.tolerance import kind_of
-from qkvcli.core.config import ORDER, SCORES, Kind
+from qkvcli.core.config import ORDER, SCORES, Kind, kind_named
 from qkvcli.core.operands import ACTS_ON, Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.address import WHOLE, Address, Part, readings
@@ -50,10 +50,14 @@ _SLACK, _MOST = 0.1, 1e-6
 
 
 class Held(NamedTuple):
-    """A matrix as it was found, and the text of each of its numbers (None where it is no text)."""
+    """A matrix as it was found, and the text of each of its numbers (None where it is no text).
+
+    ``kind`` is the type that it is stored in, where the array only carries that.
+    """
 
     operand: Operand
     texts: list[str] | None = None
+    kind: Kind | None = None
 
     def of(self, part: Part) -> "Held":
         """A part of it."""
@@ -143,12 +147,12 @@ def _names_of(step: str) -> tuple[str, ...]:
 
 
 def _expected(name: str, held: Held) -> Expected:
-    operand, texts = held
+    operand, texts, stored = held
     array = operand.array
     if array.dtype.kind not in "biuf":
         raise DataError(f"{operand.origin}: numbers of type {array.dtype} are not real numbers")
     if texts is None:
-        found = Expected(name, array, kind_of(array.dtype))
+        found = Expected(name, array, stored or kind_of(array.dtype))
     else:
         blank = np.array([text in _BLANKS for text in texts], np.bool_).reshape(array.shape)
         halves, kind = _halves(array, texts)
@@ -221,7 +225,8 @@ def _document(source: Source) -> dict[str, Read]:
 
 
 def _held(member: Member) -> Held:
-    return Held(member.read())
+    stored = member.stored
+    return Held(member.read(), kind=None if stored is None else kind_named(stored.name))
 
 
 def _delimited(source: Source, delimiter: str) -> Held:

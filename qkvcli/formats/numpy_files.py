@@ -17,7 +17,7 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import SMALL, Source
-from qkvcli.formats.stored import BFLOAT16, Stored
+from qkvcli.formats.stored import Stored, lacking
 
 _OBJECTS = "it holds Python objects, which are never loaded; save numbers"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -72,12 +72,9 @@ class _Found:
         shape, fortran, kind = _header(stream)
         if kind.hasobject:
             raise ValueError(f"{name}{_OBJECTS}")
-        stored = Stored.plain(kind)
-        if kind == np.dtype("V2"):  # as NumPy keeps ml_dtypes' bfloat16
-            stored = BFLOAT16
-        elif kind == np.dtype("V1"):
+        if kind == np.dtype("V1"):
             raise ValueError(f"{name}it holds one of several types of 8 bits, and not which")
-        return cls(stream.tell(), shape, fortran, stored)
+        return cls(stream.tell(), shape, fortran, lacking(kind) or Stored.plain(kind))
 
     @property
     def count(self) -> int:

@@ -72,3 +72,18 @@ def _table(exponent: int) -> Array:
 BFLOAT16 = Stored("bfloat16", np.dtype("<u2"), bfloat16_to_float32)
 FLOAT8_E4M3 = Stored("float8_e4m3fn", np.dtype("u1"), e4m3_to_float32)
 FLOAT8_E5M2 = Stored("float8_e5m2", np.dtype("u1"), e5m2_to_float32)
+LACKING = {one.name: one for one in (BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2)}
+"""The types that NumPy lacks, by their names."""
+
+
+def lacking(dtype: object) -> Stored | None:
+    """Which of them a dtype of NumPy, ml_dtypes or PyTorch is; None for any other.
+
+    Two bytes without a name are a bfloat16: NumPy saves and loads those of ml_dtypes so.
+
+    >>> lacking(np.dtype("V2")).name, lacking("torch.float8_e5m2").name, lacking(np.dtype("f2"))
+    ('bfloat16', 'float8_e5m2', None)
+    """
+    if isinstance(dtype, np.dtype) and dtype == np.dtype("V2"):
+        return BFLOAT16
+    return LACKING.get(str(dtype).removeprefix("torch."))

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-import numpy as np
 from rich.box import SIMPLE_HEAD, Box
 from rich.cells import cell_len
 from rich.style import Style
@@ -22,7 +21,8 @@ from qkvcli.render.text import matrix_title, title
 _ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _NAME, _SHAPES, _LABEL = "bold", "magenta", "magenta"  # seen on light and dark
 _NEAR = 5e-3
-"""How far from 1 the sum of a row may be, and be called 1: float16 rounds each of its weights."""
+"""How far from 1 the sum of a row may be, and be called 1: 16 bits round each of its weights."""
+_COARSE = ("float16", "bfloat16")
 _SHOWN = 5e-5
 """The same where the rest of a row is a sink's, and no rounding."""
 _STRONGEST, _QUIET = Style(bold=True), Style(dim=True)
@@ -148,7 +148,7 @@ def facts_line(view: View, matrix: Matrix, room: Room) -> str:
         return ""
     count = view.step.shape[-2]
     low, high = facts.sums
-    exact = sinks and matrix.array.dtype != np.float16
+    exact = sinks and view.step.kind not in _COARSE
     near = max(abs(low - 1), abs(high - 1)) < (_SHOWN if exact else _NEAR)
     sums = "1" if near else f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
     line = f"{'rows' if len(matrix.array) == count else 'shown rows'} sum to {sums}"

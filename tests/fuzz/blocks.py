@@ -22,8 +22,8 @@ OPTIONS: dict[str, list[Any]] = {
     "causal": [True],
     "window": [(0, 0), (1, None), (None, 1), (2, 2**62), (2**62, 0), (2**63, 2**70)],
     "offset": [-3, -1, 1, 5, 2**61, 2**62 - 1, -(2**62), 2**63, -(2**80)],
-    "dtype": ["float16", "float32", "float64"],
-    "softmax_dtype": ["float16", "float32", "float64"],
+    "dtype": ["float16", "bfloat16", "float32", "float64"],
+    "softmax_dtype": ["float16", "bfloat16", "float32", "float64"],
 }
 
 
@@ -66,13 +66,15 @@ class Blocks:
             return f"refused: {type(fault).__name__}"
         outline = problem.outlines()[-1]
         output = np.empty(outline.shape, outline.dtype)
-        logarithms = np.empty((*problem.leading, problem.shape[-2]), working_dtype(problem.dtype))
+        logarithms = np.empty(
+            (*problem.leading, problem.shape[-2]), working_dtype(problem.dtype).carrier
+        )
         output_into(problem, output, logarithms, case.sizes)
         whole = dense(problem)["output"]
         with np.errstate(all="ignore"):
             sums = attention.log_sum_exp(score_arrays(problem)[problem.last_score])
             right, right_sums = expected(problem, case.given)
-            way = f"{problem.dtype}, {'blocks' if problem.in_blocks else 'rows'}"
+            way = f"{problem.dtype.name}, {'blocks' if problem.in_blocks else 'rows'}"
             compare(f"{way}: the output", output, whole, right)
             compare(f"{way}: the log-sum-exp", logarithms, sums, right_sums)
         clear = ~np.isnan(right[1])

@@ -9,6 +9,7 @@ largest number on the way, or where a weight before ∞ is about to vanish.
 from itertools import product
 from typing import Any, TypeAlias
 
+import ml_dtypes
 import numpy as np
 
 from qkvcli.core.dtypes import working_dtype
@@ -19,10 +20,17 @@ Expected: TypeAlias = tuple[Array, Array]
 """What is right, and how far off it may be: NaN where nothing can be said."""
 
 
+def limits(name: str) -> Any:
+    """A type's eps, largest and smallest numbers."""
+    finfo: Any = ml_dtypes.finfo  # also of types that NumPy lacks
+    return finfo(name)
+
+
 def expected(problem: Problem, given: dict[str, Any]) -> tuple[Expected, Expected]:
     """The output (…, L_q, d_v) and the log-sum-exp (…, L_q), computed in longdouble."""
-    work, result = np.finfo(working_dtype(problem.dtype)), np.finfo(problem.dtype)
-    narrow = max(work, np.finfo(given.get("softmax_dtype", work.dtype)), key=lambda info: info.eps)
+    working = working_dtype(problem.dtype).name
+    work, result = limits(working), limits(problem.dtype.name)
+    narrow = max(work, limits(given.get("softmax_dtype", working)), key=lambda info: info.eps)
     eps, least = float(narrow.eps), np.longdouble(narrow.smallest_subnormal)
     scores, off, clear, alone = expected_scores(problem, given, narrow)
     value = wide(needed(problem.value, "value"), problem.groups.value)

@@ -34,7 +34,7 @@ VALUES = {
     "LEFT[,RIGHT]": ["1", "1,2", "none,3", "none", "none,none", "0,0", f"{HUGE},{HUGE}", ",",
                      "1,2,3", "-1", "1 , 2"],
     "N[,N…]": ["0", "1", "0,1", "2,2", "3", "3,1,2", "0,0,0", "-1", ",", "1,", HUGE, " 1 , 0", ""],
-    "TYPE": ["float16", "float32", "float64", "float", "f8"],
+    "TYPE": ["float16", "bfloat16", "float32", "float64", "float", "f8"],
     "TEXT": ["The cat sat", "a b c", "a\tb\nc", "0 1 2", "", " ", "-1 x \x1b[31m", "\udcff", "-q"],
     "ROWS": ["0:3", "-1", "::2", "cat,-1", "0,0", f":{HUGE}", f"-{HUGE}", ",", "5", "0:", "x:y",
              "::0", "::-1", "٣", "", " 1 "],

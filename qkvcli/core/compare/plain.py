@@ -13,7 +13,7 @@ from qkvcli.core.compare.tolerance import half_ulp, narrowed
 from qkvcli.core.compare.turned import Turn
 from qkvcli.core.config import Kind
 from qkvcli.core.dense import output_arrays, output_of, score_arrays, weights_of
-from qkvcli.core.dtypes import Float
+from qkvcli.core.dtypes import Float, converted, working_dtype
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.output_steps import Gate
 from qkvcli.core.positions import Rotation, Table
@@ -85,8 +85,8 @@ def _off(array: Array, exact: Array, before: Off) -> Off:
 
 def _rounder(kind: Kind) -> Turn:
     """Rounding to a type, in the type that is worked in."""
-    work = np.float64 if kind == "float64" else np.float32
-    return lambda array: narrowed(array, kind).astype(work)
+    work = working_dtype(Float(kind))
+    return lambda array: converted(narrowed(array, kind), work)
 
 
 def _rounders(kind: Kind, size: int) -> Iterator[Turn]:
@@ -152,7 +152,7 @@ class _PlainRotation(Rotation):
         if self.table is not None:
             tables = (replace(t, array=rounder(t.array.astype(np.float64))) for t in self.table)
             return self._replace(table=Table(*tables)).exactly(side, start, batched)
-        dtype: Float = np.dtype(np.float64 if self.kind == "float64" else np.float32)
+        dtype = working_dtype(Float(self.kind)).carrier
         width = rows.shape[-1] if self.width is None else self.width
         exponents = (np.arange(0, width, 2) / width).astype(dtype)
         places: Array = (start + np.arange(rows.shape[-2])[:, None]).astype(dtype)

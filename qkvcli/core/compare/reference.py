@@ -13,7 +13,7 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.config import MADE, ORDER, AttentionConfig, Stage
-from qkvcli.core.dtypes import Float, converted, result_dtype, rounded
+from qkvcli.core.dtypes import FLOAT64, Float, converted, result_dtype, rounded
 from qkvcli.core.fitting import problem_of, turning_of
 from qkvcli.core.inputs import prepared
 from qkvcli.core.operands import PARTS, Array, Input, Operand, Operands
@@ -87,14 +87,14 @@ class Reference:
     ) -> "Reference":
         """The reference for a config and operands: the numbers that their own dtype holds.
 
-        A softmax that was to be taken in a narrower type than that of the results stays so.
+        A softmax that was to be taken in a type that does not hold all of theirs stays so.
         """
-        own: Float = np.dtype(config.dtype) if config.dtype else result_dtype(operands.numeric())
-        softmax = config.softmax_dtype
-        narrow = softmax if softmax is not None and np.dtype(softmax) < own else None
+        own = Float(config.kind) if config.kind else result_dtype(operands.numeric())
+        softmax = config.softmax_kind
+        narrow = None if softmax is None or Float(softmax).holds(own) else softmax
 
         def wide(operand: Operand) -> Operand:
-            return replace(operand, array=converted(rounded(operand, own).array, np.float64))
+            return replace(operand, array=converted(rounded(operand, own).array, FLOAT64))
 
         exact = replace(config, dtype=None, softmax_dtype=narrow)
         return cls(exact, operands.numbers(wide), until, selection)

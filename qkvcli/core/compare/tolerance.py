@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.config import KINDS, Kind
-from qkvcli.core.dtypes import converted
+from qkvcli.core.config import Kind
+from qkvcli.core.dtypes import Float, converted
 from qkvcli.core.operands import Array
 
 
@@ -48,29 +48,12 @@ _USUAL: dict[Kind, tuple[float, float]] = {
 
 def kind_of(dtype: np.dtype[np.generic]) -> Kind:
     """The type by whose tolerance an array is compared; whole numbers are exact in float64."""
-    return next((kind for kind in KINDS if dtype.name == kind), "float64")
+    return Float.of(dtype).name
 
 
 def narrowed(array: Array, kind: Kind) -> Array:
-    """Numbers rounded once to a type, to the nearest and to even; bfloat16 is held in float64.
-
-    >>> narrowed(np.array([1.00390625, 1.01171875, -np.inf]), "bfloat16").tolist()
-    [1.0, 1.015625, -inf]
-    """
-    if kind != "bfloat16":
-        return converted(array, kind)
-    wide = array.astype(np.float64, copy=False)
-    with np.errstate(all="ignore"):
-        unit = _unit(wide)
-        rounded: Array = np.rint(wide / unit) * unit
-        return np.where(np.abs(rounded) >= 2.0**128, np.copysign(np.inf, wide), rounded)
-
-
-def _unit(wide: Array) -> Array:
-    """The last place of bfloat16, which keeps 8 bits, down to 2^−133."""
-    _, exponent = np.frexp(wide)
-    unit: Array = np.ldexp(1.0, np.maximum(exponent, -125) - 8)
-    return unit
+    """Numbers rounded once to a type, to the nearest and to even; bfloat16 is held in float32."""
+    return converted(array, Float(kind))
 
 
 def ulps(one: Array, other: Array, kind: Kind) -> Array:
@@ -93,20 +76,14 @@ def half_ulp(array: Array, kind: Kind) -> Array:
     [0.00390625, 0.0, 0.0]
     """
     with np.errstate(all="ignore"):
-        if kind == "bfloat16":
-            unit = _unit(array.astype(np.float64))
-        else:
-            unit = np.spacing(np.abs(converted(array, kind))).astype(np.float64)
-    return np.where(np.isfinite(array) & (array != 0), unit / 2, 0.0)
+        own = np.spacing(np.abs(narrowed(array, kind))).astype(np.float64)
+    unit = own * 2.0 ** Float(kind).dropped
+    return np.where(np.isfinite(unit) & (array != 0), unit / 2, 0.0)
 
 
 def _ordinal(array: Array, kind: Kind) -> tuple[Array, Array]:
     """Whether each number is below 0, and how many of its type lie between it and 0."""
-    if kind == "bfloat16":
-        own = narrowed(array, kind).astype(np.float32)
-        dropped = 16  # the bits that float32 has more
-    else:
-        own, dropped = np.ascontiguousarray(converted(array, kind)), 0
+    own = np.ascontiguousarray(narrowed(array, kind))
     size = own.dtype.itemsize
     bits = own.view(f"i{size}").astype(np.int64)
-    return bits < 0, (bits & (2 ** (8 * size - 1) - 1)) >> dropped
+    return bits < 0, (bits & (2 ** (8 * size - 1) - 1)) >> Float(kind).dropped

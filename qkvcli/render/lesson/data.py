@@ -64,7 +64,7 @@ def data_of(
     given = chosen.weights or chosen.scores
     value = chosen.value if stage == "output" else None
     work = working_dtype(chosen.dtype)
-    softmax = chosen.config.softmax_dtype
+    softmax = chosen.config.softmax_kind
     return {
         "steps": [name for name in _steps(chosen, stage) if name in names],
         "until": stage,
@@ -73,11 +73,11 @@ def data_of(
         "shape": list(chosen.shape[-2:]),
         "leading": _leading(chosen, selection),
         "dtype": chosen.dtype.name,
-        "softmaxDtype": None if softmax is None else str(softmax),
+        "softmaxDtype": softmax,
         "eps": {
-            "work": float(np.finfo(work).eps),
-            "result": float(np.finfo(chosen.dtype).eps),
-            "softmax": float(np.finfo(np.dtype(softmax or work)).eps),
+            "work": work.epsilon,
+            "result": chosen.dtype.epsilon,
+            "softmax": work.epsilon if softmax is None else Float(softmax).epsilon,
         },
         "queries": _named(chosen.labels, chosen.query_names),
         "keys": _named(chosen.key_labels, chosen.key_names),
@@ -303,9 +303,9 @@ def _check(found: Check, dtype: Float) -> dict[str, Any]:
 
 
 def _number(number: float, dtype: Float) -> float | str:
-    """The shortest decimals that are the same number in its own type; JSON has no infinity.
+    """The shortest decimals that are the same number in its own dtype; JSON has no infinity.
 
-    >>> _number(float(np.float32(0.1)), np.dtype(np.float32)), _number(-math.inf, np.dtype(float))
+    >>> _number(float(np.float32(0.1)), Float("float32")), _number(-math.inf, Float("float64"))
     (0.1, '-inf')
     """
-    return float(str(dtype.type(number))) if math.isfinite(number) else str(number)
+    return float(str(dtype.carrier.type(number))) if math.isfinite(number) else str(number)

@@ -184,21 +184,27 @@ function lesson() {
 
   // ---- Attention -------------------------------------------------------------------------------
 
-  // The nearest number that float16 holds; of two that are as near, the even one.
-  function half(number) {
+  // The nearest number of a type that has so many bits behind its first, and powers of 2 from the
+  // least to the most; of two that are as near, the even one.
+  const nearest = (bits, least, most) => (number) => {
     const size = Math.abs(number);
     if (!Number.isFinite(number) || size === 0) return number;
-    if (size >= 65520) return number * Infinity;
     const power = (new Uint32Array(new Float64Array([size]).buffer)[1] >> 20) - 1023;
-    const unit = 2 ** (Math.max(power, -14) - 10);
+    const unit = 2 ** (Math.max(power, least) - bits);
     const whole = Math.floor(size / unit),
       over = size / unit - whole;
     const up = over > 0.5 || (over === 0.5 && whole % 2 === 1);
-    return Math.sign(number) * (whole + up) * unit;
-  }
+    const near = (whole + up) * unit;
+    return Math.sign(number) * (near < 2 ** (most + 1) ? near : Infinity);
+  };
 
   // What qkvcli works in, what the softmax is taken in, and what the results are rounded to.
-  const ROUND = { float16: half, float32: Math.fround, float64: (number) => number };
+  const ROUND = {
+    float16: nearest(10, -14, 15),
+    bfloat16: nearest(7, -126, 127),
+    float32: Math.fround,
+    float64: (number) => number,
+  };
   const rounded = ROUND[data.eps.work < 1e-10 ? "float64" : "float32"];
   const narrowed = data.softmaxDtype === null ? null : ROUND[data.softmaxDtype];
   const asResult = ROUND[data.dtype];
@@ -410,7 +416,7 @@ function lesson() {
   const asNumber = (held) => ({ inf: Infinity, "-inf": MINUS, nan: NaN })[held] ?? Number(held);
 
   // The smallest steps between numbers near 0, where no number of digits is promised.
-  const TINY = { float16: 6e-8, float32: 3e-45, float64: 1e-323 };
+  const TINY = { float16: 6e-8, bfloat16: 1e-40, float32: 3e-45, float64: 1e-323 };
   const tiny = Math.max(TINY[data.dtype], TINY[data.softmaxDtype ?? data.dtype], 1e-38);
 
   // How far scores of a row may lie apart, since each is summed in an order of its own, and
