@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.foreign import is_torch
 from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded
 
@@ -16,7 +17,7 @@ from qkvcli.formats.source import Source, decoded
 class Format(NamedTuple):
     """A format that programs read: its name, on the command line and as a file's ending.
 
-    ``module`` has ``read_NAME`` and ``write_NAME``, and is imported when it is used. Text
+    ``module`` has ``read_NAME`` and, unless it is only read, ``write_NAME``, and is imported when it is used. Text
     with a ``delimiter`` shares one reader and one writer. A ``binary`` format is not for a
     terminal.
     """
@@ -53,8 +54,12 @@ TXT = Format("txt", "delimited", SPACE)
 JSON = Format("json", "json_text")
 NPY = Format("npy", "numpy_files", binary=True)
 NPZ = Format("npz", "numpy_files", binary=True)
+PT = Format("pt", "torch_files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ)}
+
+ONLY_READ = {".pt": PT, ".pth": PT, ".ckpt": PT}
+"""The endings of what other programs write, and ours does not."""
 
 PAGES = {
     ".md": "markdown",
@@ -79,9 +84,12 @@ def name_by_ending(path: Path, said: str) -> str:
     >>> name_by_ending(Path("all.npz"), "-o all.npz"), name_by_ending(Path("x.md"), "-o x.md")
     ('npz', 'markdown')
 
-    Raises UsageError, which begins with ``said``, for an ending that is none of ours.
+    Raises UsageError, which begins with ``said``, for an ending that is none of ours, or is
+    only read.
     """
     ending = path.suffix.lower()
+    if ending in ONLY_READ:
+        raise UsageError(f"{said}: {ending} is only read; use .npz")
     if ending in PAGES:
         return PAGES[ending]
     known = format_by_ending(path)
@@ -97,7 +105,8 @@ def format_by_ending(path: Path) -> Format | None:
     >>> format_by_ending(Path("Q.CSV")).name, format_by_ending(Path("q.dat"))
     ('csv', None)
     """
-    return FORMATS.get(path.suffix.lower().removeprefix("."))
+    ending = path.suffix.lower()
+    return ONLY_READ.get(ending) or FORMATS.get(ending.removeprefix("."))
 
 
 def format_by_start(start: bytes) -> Format:
@@ -109,6 +118,8 @@ def format_by_start(start: bytes) -> Format:
     """
     if start.startswith(b"\x93NUMPY"):
         return NPY
+    if is_torch(start):
+        return PT
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return NPZ
     text = decoded(start)

@@ -12,7 +12,7 @@ import numpy as np
 
 from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.foreign import check_ours
+from qkvcli.formats.foreign import check_ours, is_torch
 
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
@@ -33,9 +33,9 @@ def whole(stream: BinaryIO, name: str) -> bytes:
     """
     start = stream.read(_START)
     known = start.startswith((b"\x93NUMPY", b"PK", b"\xff\xfe", b"\xfe\xff"))
-    if b"\0" in start and not known:
+    if b"\0" in start and not known and not is_torch(start):
         check_ours(start, name)
-        raise DataError(f"{name}: neither text nor an .npy or .npz file")
+        raise DataError(f"{name}: neither text nor an .npy, .npz or .pt file")
     return start + stream.read()
 
 
