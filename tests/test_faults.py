@@ -94,7 +94,7 @@ READING = {
     "empty npy": Fault(put("q.npy", ""), "q.npy", "q.npy: not a whole .npy file"),
     "empty npz": Fault(put("q.npz", ""), "q.npz", "q.npz: not a whole .npz file"),
     "a device without end": Fault(
-        lambda: None, "/dev/zero", "/dev/zero: neither text nor an .npy or .npz file"
+        lambda: None, "/dev/zero", "/dev/zero: neither text nor an .npy, .npz or .pt file"
     ),
     "a null device": Fault(lambda: None, "/dev/null", "/dev/null: empty"),
     # .npy: cut, and every lie in a header

@@ -87,10 +87,11 @@ class Unpickler:
                 if act is None:
                     raise ValueError(f"its pickle has {code.name}, which torch.save never writes")
                 act(self, argument)
-            (value,) = self.stack
+            if self._below or len(self.stack) != 1:
+                raise ValueError("its pickle does not end where it says")
+            return self.stack[0]
         except (IndexError, KeyError):  # of the stack, and of what was kept
             raise ValueError("its pickle takes what is not there") from None
-        return value
 
     def push(self, value: object) -> None:
         """Put a value onto the stack."""

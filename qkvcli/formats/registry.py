@@ -17,9 +17,9 @@ from qkvcli.formats.source import Source, decoded
 class Format(NamedTuple):
     """A format that programs read: its name, on the command line and as a file's ending.
 
-    ``module`` has ``read_NAME`` and, unless it is only read, ``write_NAME``, and is imported when it is used. Text
-    with a ``delimiter`` shares one reader and one writer. A ``binary`` format is not for a
-    terminal.
+    ``module`` has ``read_NAME`` and, unless it is only read, ``write_NAME``, and is imported
+    when it is used. Text with a ``delimiter`` shares one reader and one writer. A ``binary``
+    format is not for a terminal.
     """
 
     name: str

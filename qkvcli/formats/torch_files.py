@@ -18,7 +18,6 @@ from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.pickled import LARGEST, Unpickler, stream_of
 from qkvcli.formats.source import Source
-from qkvcli.formats.stored import Stored
 from qkvcli.formats.torch_tensors import (
     KNOWN,
     Found,
@@ -146,8 +145,10 @@ def _runs(source: Source, at: int, keys: list[str], sizes: Mapping[str, int]) ->
     found: dict[str, _Run] = {}
     for key in keys:
         count = int.from_bytes(source.bytes_at(at, 8), "little", signed=True)
-        run = _Run(count * sizes.get(key, 0), partial(int, at + 8))
-        if key in found or count < 0 or at + 8 + run.size > source.size:
+        if key in found or key not in sizes:
+            raise ValueError("it lists a storage twice, or one that no tensor has")
+        run = _Run(count * sizes[key], partial(int, at + 8))
+        if count < 0 or at + 8 + run.size > source.size:
             raise ValueError("it ends before its numbers do")
         found[key] = run
         at += 8 + run.size

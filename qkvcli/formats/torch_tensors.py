@@ -1,7 +1,7 @@
 """Tensors as torch.save writes them: what a pickle says of them, checked, without PyTorch."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from qkvcli.core.operands import Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.pickled import LARGEST, Maker, Named, Table, named_in_error, table_of
+from qkvcli.formats.pickled import Maker, Named, Table, named_in_error
 from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored
 
 Arguments: TypeAlias = tuple[object, ...]
@@ -20,18 +20,31 @@ _TYPES = {
     **{name: Stored.plain(np.dtype(name).newbyteorder("<")) for name in _OF_NUMPY},
     **{stored.name: stored for stored in (BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2)},
 }
+_QUANTIZED = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
+"""Types of storages that are not read, with their sizes in bytes: others may follow them."""
 _OTHER_TYPES = (
     *("complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
-    *("qint8", "quint8", "qint32", "quint4x2", "quint2x4"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
     *(f"bits{bits}" for bits in ("1x8", "2x4", "4x2", "8", "16")),
 )
 _STORAGES = {
-    **{"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16"},
-    **{"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"},
-    **{"Bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128"},
-    **{"QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32"},
-    **{"QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4"},
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+    "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
+    "QInt8": "qint8",
+    "QUInt8": "quint8",
+    "QInt32": "qint32",
+    "QUInt4x2": "quint4x2",
+    "QUInt2x4": "quint2x4",
 }
 _STORED_AS = {
     **{f"torch.{name}Storage": kind for name, kind in _STORAGES.items()},
@@ -45,6 +58,8 @@ _SCHEMES = [f"per_{of}_{kind}" for of in ("tensor", "channel") for kind in ("aff
 _DEEPEST = 64
 _LONGEST = 1024
 _MEMBERS = 2**16
+_VISITS = 2**20
+_AXES = 64
 _EXPANDED = 2**28
 """How many numbers a tensor may have that are the same few in its file."""
 
@@ -88,10 +103,8 @@ Found: TypeAlias = Tensor | Unreadable
 
 
 def item_size(kind: str) -> int:
-    """How many bytes a number of a storage has. Raises ValueError for types that we lack."""
-    if kind not in _TYPES:
-        raise ValueError(f"it stores numbers of torch.{kind}")
-    return _TYPES[kind].dtype.itemsize
+    """How many bytes a number of a storage has."""
+    return _TYPES[kind].dtype.itemsize if kind in _TYPES else _QUANTIZED[kind]
 
 
 def storage_of(said: object) -> Storage:
@@ -125,8 +138,8 @@ def _natural(number: object) -> int:
 
 
 def _naturals(numbers: object) -> tuple[int, ...]:
-    if not isinstance(numbers, (tuple, list)):
-        raise ValueError("a tensor's shape is no list of numbers")
+    if not isinstance(numbers, (tuple, list)) or len(numbers) > _AXES:
+        raise ValueError(f"a tensor's shape is no list of at most {_AXES} numbers")
     return tuple(map(_natural, numbers))
 
 
@@ -150,9 +163,9 @@ def _tensor(storage: object, kind: str, offset: object, shape: object, strides: 
 def _put_off(found: Found, metadata: object) -> Found:
     """A tensor, unless its signs are still to be changed."""
     pairs = metadata.pairs if isinstance(metadata, Table) else []
-    for name in ("neg", "conj"):
+    for name, what in (("neg", "negated"), ("conj", "conjugated")):
         if any(key == name and value is True for key, value in pairs if isinstance(key, str)):
-            return Unreadable(f"is negated when it is read; save tensor.resolve_{name}()")
+            return Unreadable(f"is yet to be {what}; save tensor.resolve_{name}()")
     return found
 
 
@@ -241,7 +254,7 @@ def _left_out(arguments: Arguments) -> object:
 KNOWN: dict[str, Maker | None] = {
     **_REBUILT,
     **dict.fromkeys((*_CLASSES, *_STORED_AS)),
-    **dict.fromkeys(f"torch.{name}" for name in (*_TYPES, *_OTHER_TYPES, *_SCHEMES)),
+    **dict.fromkeys(f"torch.{name}" for name in (*_TYPES, *_QUANTIZED, *_OTHER_TYPES, *_SCHEMES)),
     "torch.per_channel_affine_float_qparams": None,
     "torch._tensor._rebuild_from_type_v2": _with_attributes,
     "collections.OrderedDict": _pairs,
@@ -263,17 +276,19 @@ def flattened(value: object, where: str) -> dict[str, Found]:
     """The tensors of nested dicts and lists by the keys that lead to them, with points between.
 
     >>> one = Unreadable("is sparse")
-    >>> list(flattened(table_of(["layers", [1, one], 3, one]), "x.pt"))
-    ['layers.1', '3']
+    >>> list(flattened(["layers", [1, one], 3, one], "x.pt"))
+    ['1.1', '3']
 
     A tensor alone has the name "". Raises DataError for two of one name, and for what is
     nested in itself or too deep.
     """
     found: dict[str, Found] = {}
-    seen = iter(range(LARGEST >> 4))
-    for name, tensor in _walked(value, (), where, seen):
+    for path, tensor in _walked(value, (), where, iter(range(_VISITS))):
+        name = ".".join(_text(key, where) for key in path)
         if name in found:
             raise DataError(f"{where}: two tensors are called {named_in_error(name)}")
+        if len(name) > _LONGEST or not name.isprintable():
+            raise DataError(f"{where}: {named_in_error(name)} is no name for a tensor")
         if len(found) == _MEMBERS:
             raise DataError(f"{where}: holds more than {_MEMBERS} tensors")
         found[name] = tensor
@@ -281,16 +296,17 @@ def flattened(value: object, where: str) -> dict[str, Found]:
 
 
 def _walked(
-    value: object, path: tuple[str, ...], where: str, seen: Iterator[int]
-) -> Iterator[tuple[str, Found]]:
+    value: object, path: Arguments, where: str, visits: Iterator[int]
+) -> Iterator[tuple[Arguments, Found]]:
+    """The tensors, each with the keys that lead to it; ``visits`` ends when there are too many."""
     if isinstance(value, Tensor | Unreadable):
-        yield ".".join(path), value
+        yield path, value
         return
     for key, child in _children(value):
-        if next(seen, None) is None or len(path) == _DEEPEST:
+        if next(visits, None) is None or len(path) == _DEEPEST:
             raise DataError(f"{where}: what it holds is nested in itself, or too deep")
         if isinstance(child, Tensor | Unreadable | Table | list | tuple):
-            yield from _walked(child, (*path, _text(key, where)), where, seen)
+            yield from _walked(child, (*path, key), where, visits)
 
 
 def _children(value: object) -> Iterator[tuple[object, object]]:
@@ -306,6 +322,4 @@ def _text(key: object, where: str) -> str:
         return str(key)
     if not isinstance(key, str):
         raise DataError(f"{where}: a key is a {type(key).__name__}; use text, or whole numbers")
-    if len(key) > _LONGEST or not key.isprintable():
-        raise DataError(f"{where}: {named_in_error(key)} is no name for a tensor")
     return key
