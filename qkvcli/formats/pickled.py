@@ -18,6 +18,7 @@ LARGEST = 2**24
 _STEPS = 2**20
 """How many instructions it may have; a model of 20,000 tensors has as many."""
 _DEEPEST = 1000
+_TALLEST = 2**16
 _SHOWN = 80
 
 
@@ -58,7 +59,8 @@ class Unpickler:
     ``known`` has the full names of what may stand there, each with what makes a value of the
     arguments it is called with (None: it is never called); ``persistent`` makes a value of an
     identifier for what lies outside the pickle. Lists, sets and tuples become lists and
-    tuples, dicts `Table`, names `Named`; ``where`` is the file, for errors.
+    tuples, dicts `Table`, names `Named`; ``where`` is the file, for errors, and
+    ``steps`` how many instructions it has read.
 
     The instructions are those of Python's `pickletools`, which describes each of them.
     """
@@ -67,6 +69,7 @@ class Unpickler:
     known: Mapping[str, Maker | None]
     persistent: Callable[[object], object]
     stack: list[Any] = field(default_factory=list)
+    steps: int = 0
     _below: list[list[Any]] = field(default_factory=list)
     _memo: dict[int, object] = field(default_factory=dict)
 
@@ -79,7 +82,8 @@ class Unpickler:
         self.stack, self._below, self._memo = [], [], {}
         try:
             for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
-                if count >= _STEPS or len(self._below) > _DEEPEST:
+                self.steps += 1
+                if count >= _STEPS or self._too_much:
                     raise ValueError("its pickle holds more than a file of tensors does")
                 if code.name in _PUTS and not 0 <= (argument or 0) <= count:
                     raise ValueError("its pickle numbers what it holds in no order")
@@ -92,6 +96,10 @@ class Unpickler:
             return self.stack[0]
         except (IndexError, KeyError):  # of the stack, and of what was kept
             raise ValueError("its pickle takes what is not there") from None
+
+    @property
+    def _too_much(self) -> bool:
+        return len(self._below) > _DEEPEST or len(self.stack) > _TALLEST
 
     def push(self, value: object) -> None:
         """Put a value onto the stack."""

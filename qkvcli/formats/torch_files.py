@@ -52,13 +52,13 @@ def read_pt(source: Source) -> Document:
     """
     with _faults(source):
         archive = source.start(4).startswith(b"PK")
-        value, runs = (_zipped if archive else _older)(source)
-        found = flattened(value, source.name)
+        value, runs, steps = (_zipped if archive else _older)(source)
+        found = flattened(value, source.name, steps)
         return {name: _member(source, name, tensor, runs) for name, tensor in found.items()}
 
 
-def _zipped(source: Source) -> tuple[object, Mapping[str, _Run]]:
-    """What an archive holds, and its storages by their keys."""
+def _zipped(source: Source) -> tuple[object, Mapping[str, _Run], int]:
+    """What an archive holds, its storages by their keys, and the instructions of its pickle."""
     with opened(source) as stream, zipfile.ZipFile(stream) as archive:
         infos = {info.filename: info for info in archive.infolist()}
         if len(infos) != len(archive.infolist()):
@@ -78,7 +78,7 @@ def _zipped(source: Source) -> tuple[object, Mapping[str, _Run]]:
         for name, info in infos.items()
         if name.startswith(f"{folder}data/")
     }
-    return value, runs
+    return value, runs, unpickler.steps
 
 
 def _folder(names: Mapping[str, object], source: Source) -> str:
@@ -115,8 +115,8 @@ def _begin(source: Source, info: zipfile.ZipInfo) -> int:
     return found
 
 
-def _older(source: Source) -> tuple[object, Mapping[str, _Run]]:
-    """What a file of PyTorch before 1.6 holds: pickles one after the other, then the storages.
+def _older(source: Source) -> tuple[object, Mapping[str, _Run], int]:
+    """The same of a file of PyTorch before 1.6: pickles one after the other, then the storages.
 
     Numbers are little-endian whatever the machine was: PyTorch swaps them when it writes.
     """
@@ -137,7 +137,7 @@ def _older(source: Source) -> tuple[object, Mapping[str, _Run]]:
     keys = unpickler.load(stream)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("it has no list of its storages")
-    return value, _runs(source, stream.tell(), keys, sizes)
+    return value, _runs(source, stream.tell(), keys, sizes), unpickler.steps
 
 
 def _runs(source: Source, at: int, keys: list[str], sizes: Mapping[str, int]) -> dict[str, _Run]:

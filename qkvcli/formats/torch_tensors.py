@@ -58,7 +58,8 @@ _SCHEMES = [f"per_{of}_{kind}" for of in ("tensor", "channel") for kind in ("aff
 _DEEPEST = 64
 _LONGEST = 1024
 _MEMBERS = 2**16
-_VISITS = 2**20
+_SHARED = 4
+"""How often what a file holds may be held twice, on the whole."""
 _AXES = 64
 _EXPANDED = 2**28
 """How many numbers a tensor may have that are the same few in its file."""
@@ -272,18 +273,19 @@ KNOWN: dict[str, Maker | None] = {
 """The names that torch.save writes of tensors and plain values, and what is made of them."""
 
 
-def flattened(value: object, where: str) -> dict[str, Found]:
+def flattened(value: object, where: str, steps: int) -> dict[str, Found]:
     """The tensors of nested dicts and lists by the keys that lead to them, with points between.
 
     >>> one = Unreadable("is sparse")
-    >>> list(flattened(["layers", [1, one], 3, one], "x.pt"))
+    >>> list(flattened(["layers", [1, one], 3, one], "x.pt", 9))
     ['1.1', '3']
 
-    A tensor alone has the name "". Raises DataError for two of one name, and for what is
-    nested in itself or too deep.
+    A tensor alone has the name "". It took ``steps`` instructions to make the value. Raises
+    DataError for two of one name, for what is nested in itself or too deep, and for what holds
+    the same lists so often that it has far more parts than instructions.
     """
     found: dict[str, Found] = {}
-    for path, tensor in _walked(value, (), where, iter(range(_VISITS))):
+    for path, tensor in _walked(value, (), where, iter(range(_SHARED * steps))):
         name = ".".join(_text(key, where) for key in path)
         if name in found:
             raise DataError(f"{where}: two tensors are called {named_in_error(name)}")
