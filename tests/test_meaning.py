@@ -231,7 +231,6 @@ def test_odd_labels_are_what_was_written(qkv: Program, label: str, kind: str) ->
 
 
 FOREIGN = {
-    "q.pt": (b"PK\x03\x04" + bytes(22) + b"\x10\x00\x00\x00archive/data.pkl", "a PyTorch file"),
     "q.xlsx": (b"PK\x03\x04" + bytes(22) + b"\x13\x00\x00\x00[Content_Types].xml", "an Excel"),
     "q.h5": (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     "q.pkl": (b"\x80\x04\x95", "a Python pickle, which is never loaded"),

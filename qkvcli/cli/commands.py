@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from qkvcli.cli.declare import ENDINGS, FileName, Option, chosen, declared, given
+from qkvcli.cli.declare import READ, FileName, Option, chosen, declared, given
 from qkvcli.cli.options import AttentionOptions, Comparing, Display, Sources
 from qkvcli.cli.pages import pages
 from qkvcli.core.config import MIXED, SCORES, Stage
@@ -79,7 +79,7 @@ class Command(NamedTuple):
             f"A file of {self.takes}, or - for standard input; left out, it is standard input "
             "unless Q and K are given."
         )
-        return (Place(self.takes.upper(), what, endings=ENDINGS),)
+        return (Place(self.takes.upper(), what, endings=READ),)
 
     @property
     def takes_more(self) -> bool:
@@ -250,7 +250,7 @@ COMMANDS: dict[str, Command] = {
                     "FILE",
                     "A file, a folder, or a part of a file, such as x.npz:q or x.npy[0].",
                     required=True,
-                    endings=ENDINGS,
+                    endings=READ,
                     several=True,
                 ),
             ),

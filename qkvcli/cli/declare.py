@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 ANY = 2**62
 ENDINGS = (".csv", ".tsv", ".txt", ".json", ".npy", ".npz", ".safetensors")
-"""The endings of files of matrices."""
+"""The endings of files of matrices that are read and written."""
+READ = (*ENDINGS, ".pt", ".pth", ".ckpt")
+"""Those, and the endings of what is only read."""
 
 
 class Option(NamedTuple):
@@ -76,7 +78,7 @@ def flag(panel: str, *names: str, help: str) -> Any:
     return _field(Option(names, panel, help), None if len(names) > 1 else False)
 
 
-def file(panel: str, *names: str, help: str, endings: tuple[str, ...] = ENDINGS) -> Any:
+def file(panel: str, *names: str, help: str, endings: tuple[str, ...] = READ) -> Any:
     """A field that is an option with a file to read, or ``-`` for standard input."""
     return _field(Option(names, panel, help, "FILE", file_name, endings=endings), None)
 

@@ -1,4 +1,6 @@
-"""Files that are not ours, told by their first bytes, so that an error can name them."""
+"""Whose a file is, told by its first bytes, so that an error can name what is not ours."""
+
+import re
 
 from qkvcli.errors import DataError
 
@@ -20,6 +22,19 @@ _STARTS: dict[bytes, str] = {
 }
 _PICKLES = tuple(b"\x80" + bytes([version]) for version in range(2, 6))
 
+_TORCH = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
+"""A pickle of the number 0x1950a86a20f9469cfc6c, which begins torch.save's older format."""
+
+
+def is_torch(start: bytes) -> bool:
+    r"""Whether the first bytes are those of a file that torch.save wrote.
+
+    >>> is_torch(b"PK\x03\x04" + bytes(22) + b"\x0a\0\0\0" + b"x/data.pkl"), is_torch(b"PK")
+    (True, False)
+    """
+    inside = (b"/data.pkl", b"/.format_version", b"/version")
+    return _first_name(start).endswith(inside) or _TORCH.match(start) is not None
+
 
 def check_ours(start: bytes, name: str) -> None:
     r"""Raise DataError, which begins with ``name``, where the first bytes are another kind's.
@@ -32,19 +47,23 @@ def check_ours(start: bytes, name: str) -> None:
     binary = b"\0" in start or not start.isascii()
     known = (said for begins, said in _STARTS.items() if start.startswith(begins))
     what = next(known, None) if binary else None  # PAR1 may be a label
-    if what is None and start.startswith(b"PK\x03\x04"):
-        what = _archive(start)
-    if what is None and start.startswith(_PICKLES):
+    if what is None:
+        what = _workbook(start)
+    if what is None and start.startswith(_PICKLES) and not is_torch(start):
         what = "a Python pickle, which is never loaded; save the matrix by np.save"
     if what is not None:
         raise DataError(f"{name}: is {what}")
 
 
-def _archive(start: bytes) -> str | None:
-    """What else than .npz a zip archive is, by the name of its first member."""
-    first = start[30 : 30 + int.from_bytes(start[26:28], "little")]
-    if first.endswith((b"/data.pkl", b"/.format_version", b"/version")):
-        return "a PyTorch file; save the tensor by np.save(…, tensor.numpy())"
+def _first_name(start: bytes) -> bytes:
+    """The name of a zip archive's first member; nothing for what is none."""
+    if not start.startswith(b"PK\x03\x04"):
+        return b""
+    return start[30 : 30 + int.from_bytes(start[26:28], "little")]
+
+
+def _workbook(start: bytes) -> str | None:
+    first = _first_name(start)
     if first == b"[Content_Types].xml" or first.startswith((b"xl/", b"docProps/", b"_rels/")):
         return "an Excel workbook; save the sheet as CSV"
     return None

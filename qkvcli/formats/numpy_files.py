@@ -1,6 +1,5 @@
 """NumPy's own files: .npy holds one array, .npz several by name."""
 
-import io
 import math
 import warnings
 import zipfile
@@ -15,9 +14,11 @@ import numpy as np
 from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
+from qkvcli.formats.foreign import is_torch
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import SMALL, Source
 from qkvcli.formats.stored import Stored, lacking
+from qkvcli.formats.zipped import opened, place
 
 _OBJECTS = "it holds Python objects, which are never loaded; save numbers"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -30,7 +31,7 @@ def read_npy(source: Source) -> Document:
             raise DataError(
                 f"{source.name}: is an .npz archive; rename it so that its ending says so"
             )
-        with _stream(source) as stream:
+        with opened(source) as stream:
             found = _Found.of(stream)
         said = found.start + found.count
         if said != source.size:
@@ -99,25 +100,14 @@ def _member(source: Source, number: int) -> Operand:
             found = _Found.of(stream, f"{info.filename}: ")
         if found.count != info.file_size - found.start:
             raise ValueError(f"{info.filename} does not hold what its header says")
-        place = _place(source, info) if found.count > SMALL else None
-        if place is not None:
-            return _at(source, found, place + found.start)
+        begins = place(source, info) if found.count > SMALL and source.mappable else None
+        if begins is not None:
+            return _at(source, found, begins + found.start)
         with archive.open(info) as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
     if found.stored.decode is not None:
         array = array.view(found.stored.dtype)
     return Operand(array, origin=source.name)
-
-
-def _place(source: Source, info: zipfile.ZipInfo) -> int | None:
-    """Where a member begins that lies in a file as it is, and so can be mapped; else None."""
-    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or not source.mappable:
-        return None
-    head = source.bytes_at(info.header_offset, 30)
-    if len(head) < 30 or not head.startswith(b"PK\x03\x04"):
-        return None
-    name, extra = (int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
-    return info.header_offset + 30 + name + extra
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -130,19 +120,17 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 @contextmanager
 def _archive(source: Source) -> Iterator[zipfile.ZipFile]:
-    with _faults(source, ".npz"), _stream(source) as stream:
+    with _faults(source, ".npz"), opened(source) as stream:
         if source.start(6) == b"\x93NUMPY":
             raise DataError(
                 f"{source.name}: is an .npy array; rename it so that its ending says so"
             )
+        if is_torch(source.start()):
+            raise DataError(
+                f"{source.name}: is a PyTorch file; rename it to .pt so that its ending says so"
+            )
         with zipfile.ZipFile(stream) as archive:
             yield archive
-
-
-def _stream(source: Source) -> IO[bytes]:
-    if source.mappable and source.path is not None:
-        return source.path.open("rb")
-    return io.BytesIO(source.content)
 
 
 @contextmanager

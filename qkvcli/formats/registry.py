@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.foreign import is_torch
 from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded, like_safetensors
 
@@ -16,9 +17,9 @@ from qkvcli.formats.source import Source, decoded, like_safetensors
 class Format(NamedTuple):
     """A format that programs read: its name, on the command line and as a file's ending.
 
-    ``module`` has ``read_NAME`` and ``write_NAME``, and is imported when it is used. Text
-    with a ``delimiter`` shares one reader and one writer. A ``binary`` format is not for a
-    terminal.
+    ``module`` has ``read_NAME`` and, unless it is only read, ``write_NAME``, and is imported
+    when it is used. Text with a ``delimiter`` shares one reader and one writer. A ``binary``
+    format is not for a terminal.
     """
 
     name: str
@@ -54,8 +55,12 @@ JSON = Format("json", "json_text")
 NPY = Format("npy", "numpy_files", binary=True)
 NPZ = Format("npz", "numpy_files", binary=True)
 SAFETENSORS = Format("safetensors", "safetensors", binary=True)
+PT = Format("pt", "torch_files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ, SAFETENSORS)}
+
+ONLY_READ = {".pt": PT, ".pth": PT, ".ckpt": PT}
+"""The endings of what other programs write, and ours does not."""
 
 PAGES = {
     ".md": "markdown",
@@ -80,9 +85,12 @@ def name_by_ending(path: Path, said: str) -> str:
     >>> name_by_ending(Path("all.npz"), "-o all.npz"), name_by_ending(Path("x.md"), "-o x.md")
     ('npz', 'markdown')
 
-    Raises UsageError, which begins with ``said``, for an ending that is none of ours.
+    Raises UsageError, which begins with ``said``, for an ending that is none of ours, or is
+    only read.
     """
     ending = path.suffix.lower()
+    if ending in ONLY_READ:
+        raise UsageError(f"{said}: {ending} is only read; use .npz or .safetensors")
     if ending in PAGES:
         return PAGES[ending]
     known = format_by_ending(path)
@@ -98,7 +106,8 @@ def format_by_ending(path: Path) -> Format | None:
     >>> format_by_ending(Path("Q.CSV")).name, format_by_ending(Path("q.dat"))
     ('csv', None)
     """
-    return FORMATS.get(path.suffix.lower().removeprefix("."))
+    ending = path.suffix.lower()
+    return ONLY_READ.get(ending) or FORMATS.get(ending.removeprefix("."))
 
 
 def format_by_start(start: bytes) -> Format:
@@ -110,6 +119,8 @@ def format_by_start(start: bytes) -> Format:
     """
     if start.startswith(b"\x93NUMPY"):
         return NPY
+    if is_torch(start):
+        return PT
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return NPZ
     if like_safetensors(start):

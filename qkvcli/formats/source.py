@@ -12,7 +12,7 @@ import numpy as np
 
 from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.foreign import check_ours
+from qkvcli.formats.foreign import check_ours, is_torch
 
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
@@ -42,7 +42,7 @@ def whole(stream: BinaryIO, name: str) -> bytes:
     """
     start = stream.read(_START)
     known = start.startswith((b"\x93NUMPY", b"PK", b"\xff\xfe", b"\xfe\xff"))
-    if b"\0" in start and not (known or like_safetensors(start)):
+    if b"\0" in start and not (known or is_torch(start) or like_safetensors(start)):
         check_ours(start, name)
         raise DataError(f"{name}: neither text nor a file of arrays")
     return start + stream.read()
