@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     """What is to be done with the steps of a command: the formats, None for nothing.
 
     ``display`` is for what is shown; `saved` is the plan for what is kept. ``names`` are the
-    steps.
+    steps, and ``layout`` is that of what programs read.
     """
 
     command: Command
@@ -52,6 +52,7 @@ class Plan(NamedTuple):
     shown: str | None
     kept: str | None
     names: tuple[str, ...] = ()
+    layout: str | None = None
 
     @property
     def saved(self) -> "Plan":
@@ -108,7 +109,8 @@ def planned(line: Line, environment: Environment) -> Plan:
         raise UsageError("--theme is for a picture; add -o FILE.svg or -o FILE.html")
     if display.top is not None:
         _check_top(*([] if display.quiet else [name]), *([] if kept is None else [kept]))
-    return Plan(line.command, display, None if display.quiet else name, kept)
+    shown = None if display.quiet else name
+    return Plan(line.command, display, shown, kept, layout=line.sources.layout)
 
 
 def _check_top(*names: str) -> None:
@@ -204,6 +206,10 @@ def _write(
     else:
         with Meter(environment) as advance:
             shown = selected(problem, until, names, selection, advance=advance)
+            if plan.layout is not None:
+                from qkvcli.cli.layouts import LAYOUTS
+
+                shown = [LAYOUTS[plan.layout].written(step) for step in shown]
             FORMATS[name].write(shown, stream, display.digits)
 
 
