@@ -62,12 +62,12 @@ class Layout(NamedTuple):
                 "where it is the first, else -q 'FILE[..., 0, :, :, :]'"
             )
         if not axes:
-            others = [known for known in LAYOUTS.values() if _threes(known, fused)]
-            fits = [f"it fits {known.name}, {known.axes}" for known in others]
-            wanted = [f"{known.name} is {known.axes}" for known in LAYOUTS.values() if known.three]
+            others = [known for known in LAYOUTS.values() if known.three and known is not self]
+            fits = [known for known in others if _threes(known, fused)]
+            which = ", ".join(f"layout {known.name} {known.axes}" for known in fits or others)
             raise ShapeError(
                 f"{fused.described}: no axis of 3 where layout {self.name} has it, {self.axes}; "
-                f"{', '.join(fits or wanted)}"
+                + (f"it fits {which}" if fits else f"neither does it fit {which}")
             )
         return axes[0]
 
@@ -122,8 +122,8 @@ class Layout(NamedTuple):
         elif role != "query" and asked == "--heads":
             hint = f"; --kv-heads {count} says how many K and V have"
         raise ShapeError(
-            f"{operand.described}: layout {self.name} has {count} heads at axis {axis}, and "
-            f"{asked} says {heads}{hint}"
+            f"{operand.described}: axis {axis} of layout {self.name} counts the heads, {count}, "
+            f"and {asked} says {heads}{hint}"
         )
 
     def config(self, config: AttentionConfig, operands: Operands) -> AttentionConfig:
@@ -214,7 +214,7 @@ def _of_what(line: Line, named: dict[str, Any]) -> str:
     """Why there are no files whose layout it could be; "" where there are."""
     example = line.sources.example
     if line.takes_step:
-        return f"beside {line.command.takes or 'scores'} that are given, leave it out"
+        return f"beside {line.command.takes or 'scores'} that are given, it has no meaning"
     if example is not None:
         own = EXAMPLES[example].layout
         its = f"those of example {example} are {own}" if own else f"example {example} has no heads"

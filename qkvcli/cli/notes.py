@@ -70,8 +70,8 @@ def _heads_or_tokens(config: AttentionConfig, operands: Operands) -> Iterator[st
     fewer_heads = heads == shared and rows > keys > 0 == rows % keys  # which queries share
     if one_query or fewer_heads or min(heads, shared) > _LONG * max(rows, keys):
         yield (
-            f"{query.described} is read as {heads} heads of {rows} tokens (--layout hld); if those "
-            f"are {heads} tokens of {rows} heads, say --layout lhd"
+            f"{query.described} is read as (…, H, L, d) with H = {heads} (--layout hld); if it is "
+            f"(…, L, H, d) with H = {rows}, say --layout lhd"
         )
 
 

@@ -70,15 +70,15 @@ class Opened:
             return self._in_folder(address, roles, optional)
         document, where = self.document(address.path)
         if "" in document:
-            raise _of_one(where)
+            raise _of_one(where, "one matrix")
         if address.member is not None and "{" in address.member:
             return {
-                role: self.told(taken(document, each(address, role), role, where))
-                for role in roles
+                role: self.told(taken(document, each(address, role), role, where)) for role in roles
             }
         document, part = among(document, address, where)
-        if len(document) == 1 and not any(fitting(document, role) for role in roles):
-            raise _of_one(where)
+        fused = fitting(document, "qkv")
+        if fused and not any(fitting(document, role) for role in roles):
+            raise _of_one(where, fused[0])
         roles = tuple(role for role in roles if role not in optional or fitting(document, role))
         return {
             role: self.told(choose(document, role, where, several=True, part=part))
@@ -126,7 +126,7 @@ class Opened:
         return operand
 
 
-def _of_one(where: str) -> DataError:
+def _of_one(where: str, held: str) -> DataError:
     """What is wrong with one matrix where three were to be found."""
-    what = "holds one matrix; --qkv takes a file of three"
+    what = f"holds {held}; --qkv takes a file of three"
     return DataError(f"{where}: {what}, or one of a fused layout: --layout l3hd or 3hld")
