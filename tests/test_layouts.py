@@ -492,6 +492,7 @@ def test_what_may_lie_otherwise_is_noted_until_it_is_said(
         ((2, 30, 8, 64), (2, 30, 2, 64), True),  # eight heads that share two
         ((2, 8, 30, 64), (2, 8, 30, 64), False),
         ((2, 8, 30, 64), (2, 2, 30, 64), False),
+        ((2, 8, 12, 64), (2, 8, 6, 64), False),  # twelve tokens look at six
         ((2, 32, 8, 64), (2, 32, 8, 64), False),
         ((2, 32, 1, 64), (2, 8, 100, 64), False),  # one query over a cache, as hld has them
         ((2, 12, 12, 64), (2, 12, 12, 64), False),
@@ -507,6 +508,16 @@ def test_which_arrays_look_like_tokens_before_heads(
     assert found.code == 0
     assert ("say --layout lhd" in found.err) == noted
     assert (found.err == "") != noted
+
+
+def test_as_many_tokens_as_heads_are_no_heads_where_the_keys_are_not(
+    qkv: Program, folder: Path
+) -> None:
+    np.save("q.npy", np.ones((3, 4, 32)))
+    np.save("k.npy", np.ones((3, 6, 16)))
+    right(
+        qkv("scores", "-q", "q.npy", "-k", "k.npy", "--heads", "4", "--kv-heads", "2", "-f", "npy")
+    )
 
 
 @pytest.mark.parametrize("example", ["bert", "gpt"])

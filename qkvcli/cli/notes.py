@@ -42,22 +42,26 @@ def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iter
 
 
 def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[str]:
-    """Three axes, of which the first or the second counts as many as there are heads."""
+    """Three axes: the first counts as many as the heads, or the second in all of Q, K and V."""
     if config.head_counts is None:
         return
     queries, shared = config.head_counts
     sides = ((operands.query, queries), (operands.key, shared), (operands.value, shared))
-    for side, heads in sides:
-        given = _unsaid(side, 3)
-        if given is None or given.array.ndim != 3 or heads == 1 or heads not in given.shape[:2]:
-            continue
-        batches = given.shape[0]
-        which, layout = ("first", "hld") if batches == heads else ("second", "lhd")
-        yield (
-            f"{given.described} is read as {batches} batches, each to be split into {heads} "
-            f"heads (--layout 'l(hd)'); if its {which} axis counts the heads, say --layout {layout}"
-        )
-        return  # the others are alike
+    given = [(_unsaid(side, 3), heads) for side, heads in sides if side is not None]
+    three = [(one, heads) for one, heads in given if one is not None and one.array.ndim == 3]
+    first = [(one, heads) for one, heads in three if one.shape[0] == heads > 1]
+    second = [(one, heads) for one, heads in three if one.shape[1] == heads]
+    if first:
+        yield _split(*first[0], "first", "hld")  # the others are alike
+    elif queries > 1 and second and len(second) == len(given):
+        yield _split(*second[0], "second", "lhd")
+
+
+def _split(given: Operand, heads: int, which: str, layout: str) -> str:
+    return (
+        f"{given.described} is read as {given.shape[0]} batches, each to be split into {heads} "
+        f"heads (--layout 'l(hd)'); if its {which} axis counts the heads, say --layout {layout}"
+    )
 
 
 def _heads_or_tokens(config: AttentionConfig, operands: Operands) -> Iterator[str]:
@@ -67,7 +71,7 @@ def _heads_or_tokens(config: AttentionConfig, operands: Operands) -> Iterator[st
         return
     (heads, rows), (shared, keys) = query.shape[-3:-1], key.shape[-3:-1]
     one_query = heads < shared and rows == keys  # heads of K that no head of Q has
-    fewer_heads = heads == shared and rows > keys > 0 == rows % keys  # which queries share
+    fewer_heads = heads == shared > rows > keys > 0 == rows % keys  # which queries share
     if one_query or fewer_heads or min(heads, shared) > _LONG * max(rows, keys):
         yield (
             f"{query.described} is read as (…, H, L, d) with H = {heads} (--layout hld); if it is "
