@@ -49,7 +49,7 @@ DATA = {
     "scores -q q.csv -k wide.csv": "query (2, 2) from q.csv and key (1, 3) from wide.csv: the last",
     "run -q q.csv -k q.csv -v wide.csv": "key (2, 2) from q.csv and value (1, 3) from wide.csv",
     "output - -v wide.csv": "weights (2, 2) from standard input and value (1, 3) from wide.csv",
-    "run --qkv q.csv": "q.csv: holds one matrix, and --qkv takes a file of three",
+    "run --qkv q.csv": "q.csv: holds one matrix; --qkv takes a file of three",
     "run --qkv gone.npz": "gone.npz: cannot be read",
     "run --qkv part.npz": "part.npz: there is no key or k in it; it holds q (2, 2)",
     "softmax wide.json": "wide.json: there is no masked or biased in it; it holds weights",

@@ -324,16 +324,19 @@ REFUSED = {
     "run --qkv one.npz": "one.npz: there is no query or q in it; it holds a (5, 8)",
     "scores -q 2x4x6x8.npy -k 2x4x6x8.npy --heads 4": (
         "query (2, 4, 6, 8) from 2x4x6x8.npy: axis -3 already counts 4; if those are the heads, "
-        "(…, H, L, d), leave heads out; if the last axis holds them, (…, L, H·d), "
-        "give it as (8, 6, 8)"
+        "layout hld, (…, H, L, d), leave heads out; if the last axis holds them, layout l(hd), "
+        "(…, L, H·d), say so, or give it as (8, 6, 8)"
     ),
     "scores -q 2x6x4x8.npy -k 2x6x4x8.npy --heads 4": "axis -2 already counts 4; if those are",
     "scores -q 2x4x6x8.npy -k 5x8.npy --heads 2 --past-key 2x4x6x8.npy": "past key",
     "output w2x3x3.npy -v 2x2x3x4.npy": (
         "weights (2, 3, 3) from w2x3x3.npy and value (2, 2, 3, 4) from 2x2x3x4.npy: the first axis "
-        "of weights may count batches or heads; give it as (2, 1, 3, 3) or (1, 2, 3, 3)"
+        "of weights may count batches or heads; give it in layout hld, as (2, 1, 3, 3) or "
+        "(1, 2, 3, 3)"
     ),
-    "output w2x2x3x3.npy -v 2x3x4.npy": "value may count batches or heads; give it as (2, 1, 3, 4)",
+    "output w2x2x3x3.npy -v 2x3x4.npy": (
+        "value may count batches or heads; give it in layout hld, as (2, 1, 3, 4)"
+    ),
     "run --wq w.npy": "--wq without anything to project; add --embeddings",
     "softmax -q '' -k ''": "the name of the file is empty",
 }
@@ -359,8 +362,8 @@ def test_a_lonely_matrix_may_be_named_alone(qkv: Program, arrays: Path) -> None:
     [
         (
             "scores -q 4x6x8.npy -k 4x6x8.npy --heads 4",
-            "query (4, 6, 8) from 4x6x8.npy is read as 4 batches, each to be split into 4 heads; "
-            "if its first axis counts the heads, leave out --heads",
+            "query (4, 6, 8) from 4x6x8.npy is read as 4 batches, each to be split into 4 heads "
+            "(--layout 'l(hd)'); if its first axis counts the heads, say --layout hld",
         ),
         ("scores -q 4x6x8.npy -k 4x6x8.npy --heads 2", ""),
         ("scores -q 2x3x8.npy -k 2x3x4.npy --heads 4 --kv-heads 2", "key (2, 3, 4) from"),

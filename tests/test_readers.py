@@ -81,6 +81,7 @@ TEXTS = {
     "BASE": ["10000", "5e5", "-1"],
     "PAIRS": ["half", "interleaved"],
     "KIND": ["rms", "layer"],
+    "LAYOUT": ["hld", "l(hd)", "3hld", "lh"],
     "E": ["1e-6", "0"],
     "TEXT": ["The cat", "", "  a\tb ", "--seed"],
     "ROWS": ["0:3", "cat,-1", "::2"],
@@ -166,7 +167,7 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
     assert parts | alone == set(ACTS_ON)
     drawn = {"seed", "length", "dim", "key_length", "value_dim"}
     whole = {"qkv", "embeddings", "example", "scores"}
-    assert sources == parts - norms | drawn | whole | {"labels", "key_labels"}
+    assert sources == parts - norms | drawn | whole | {"labels", "key_labels", "layout"}
 
 
 @pytest.mark.parametrize(

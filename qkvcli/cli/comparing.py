@@ -49,6 +49,11 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     computed = {outline.name: outline for outline in reference.whole.outlines(until)}
     names = [name for name in computed if name in plan.names]
     expected = _read(source, address, line.comparing, names, {*computed}, environment)
+    if line.sources.layout is not None:
+        from qkvcli.cli.layouts import LAYOUTS
+
+        layout = LAYOUTS[line.sources.layout]
+        expected = [layout.expected(one, computed[one.name]) for one in expected]
     expected = [_by_labels(one, computed[one.name], environment) for one in expected]
     expected = _of_heads(expected, reference, environment)
     expected = [_cut(one, reference) for one in expected]

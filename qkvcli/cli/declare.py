@@ -57,10 +57,14 @@ def choice(
     words: Iterable[str],
     help: str,
     abouts: Iterable[str] = (),
+    hint: str = "",
 ) -> Any:
-    """A field that is an option with one of some words, which the ``abouts`` explain."""
+    """A field that is an option with one of some words, which the ``abouts`` explain.
+
+    The error for another word ends with the ``hint``.
+    """
     known = tuple(words)
-    declared = Option(names, panel, help, metavar, chosen(known), known, tuple(abouts))
+    declared = Option(names, panel, help, metavar, chosen(known, hint), known, tuple(abouts))
     return _field(declared, None)
 
 
@@ -158,13 +162,13 @@ def listed(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return lambda text: tuple(read(part.strip()) for part in text.split(","))
 
 
-def chosen(words: Iterable[str]) -> Callable[[str], str]:
-    """Make a reader of one of some words, whose error says which is meant."""
+def chosen(words: Iterable[str], hint: str = "") -> Callable[[str], str]:
+    """Make a reader of one of some words, whose error says which is meant, and the hint."""
     known = tuple(words)
 
     def read(text: str) -> str:
         if text not in known:
-            raise ValueError(f"{text!r} is not one of {', '.join(known)}{meant(text, known)}")
+            raise ValueError(f"{text!r} is not one of {', '.join(known)}{meant(text, known)}{hint}")
         return text
 
     return read

@@ -45,7 +45,8 @@ class Plan(NamedTuple):
     """What is to be done with the steps of a command.
 
     They are shown in a format (None: not at all), and kept in files, each in its own;
-    ``display`` is for what is shown, `saved` is the plan for a file. ``names`` are the steps.
+    ``display`` is for what is shown, `saved` is the plan for a file. ``names`` are the steps,
+    and ``layout`` is that of what programs read.
     """
 
     command: Command
@@ -53,6 +54,7 @@ class Plan(NamedTuple):
     shown: str | None
     kept: dict[Path, str]
     names: tuple[str, ...] = ()
+    layout: str | None = None
 
     def saved(self, name: str) -> "Plan":
         """The plan for a file in a format: data have every digit, and no page has a bound."""
@@ -104,7 +106,8 @@ def planned(line: Line, environment: Environment) -> Plan:
         raise UsageError("--theme is for a picture; add -o FILE.svg or -o FILE.html")
     if display.top is not None:
         _check_top(*([] if display.quiet else [name]), *kept.values())
-    return Plan(line.command, display, None if display.quiet else name, kept)
+    shown = None if display.quiet else name
+    return Plan(line.command, display, shown, kept, layout=line.sources.layout)
 
 
 def _check_top(*names: str) -> None:
@@ -207,6 +210,10 @@ def _write(
     else:
         with Meter(environment) as advance:
             shown = selected(problem, until, names, selection, advance=advance)
+            if plan.layout is not None:
+                from qkvcli.cli.layouts import LAYOUTS
+
+                shown = [LAYOUTS[plan.layout].written(step) for step in shown]
             FORMATS[name].write(shown, stream, display.digits)
 
 

@@ -9,12 +9,14 @@ from qkvcli.cli.declare import FileName
 class Example(NamedTuple):
     """An example: what it is, and the options that it stands for, by their fields.
 
-    The ``files`` are named within the folder of samples.
+    The ``files`` are named within the folder of samples; ``layout`` is how their heads lie, where
+    they have any.
     """
 
     about: str
     files: dict[str, str]
     options: dict[str, Any]
+    layout: str | None = None
 
     @property
     def paths(self) -> dict[str, FileName]:
@@ -48,11 +50,13 @@ EXAMPLES = {
             "preset": "bert",
             "labels": tuple("[CLS] the cat sat on the mat . [SEP]".split()),
         },
+        layout="l(hd)",
     ),
     "gpt": Example(
         "a layer of a real GPT-style model: nine heads that share three, causal",
         _three("gpt", "npy"),
         {"preset": "gpt", "labels": tuple("The cat sat on the mat .".split())},
+        layout="hld",
     ),
     "layer": Example(
         "a model's whole layer, from its hidden states to its output: norms, a rotation, a gate",

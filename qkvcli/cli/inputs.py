@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from os.path import exists
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qkvcli.cli.commands import BUNDLES, Line
 from qkvcli.cli.declare import FileName, declared, given, typed
@@ -21,6 +21,9 @@ from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import UsageError
 from qkvcli.formats.files import address_of
 from qkvcli.formats.members import fitting
+
+if TYPE_CHECKING:
+    from qkvcli.cli.layouts import Layout
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _LEFT = tuple(
@@ -44,6 +47,10 @@ def expanded(line: Line) -> Line:
     if line.sources.example is not None:
         example = EXAMPLES[line.sources.example]
         line = _of_example(line, {**example.paths, **example.options})
+    if line.sources.layout is not None:
+        from qkvcli.cli.layouts import check_layout
+
+        check_layout(line)
     show = line.display.show
     if line.display.top is not None:
         if show is not None:
@@ -97,8 +104,11 @@ def posed(line: Line, environment: Environment) -> Posed:
     What a person should know of the inputs is noted. Raises UsageError where the options
     contradict, DataError where a file can't be read, ShapeError where shapes don't fit.
     """
-    found = _Reading(line, environment).operands()
+    reading = _Reading(line, environment)
+    found = reading.operands()
     config = line.attention.config
+    if reading.layout is not None:
+        config = reading.layout.config(config, found)
     problem = problem_of(config, found, line.command.until)
     for note in (*notes(config, found, problem), *layer_notes(line, config, found, problem)):
         environment.note(note)
@@ -145,6 +155,11 @@ class _Reading:
         named = self.typed | self.files
         self.paths |= {name: value for name, value in named.items() if name in _MADE_OF}
         self.takes = "scores" if self.sources.scores else line.command.takes
+        self.layout: Layout | None = None
+        if self.sources.layout is not None:
+            from qkvcli.cli.layouts import LAYOUTS
+
+            self.layout = LAYOUTS[self.sources.layout]
 
     def operands(self) -> Operands:
         """All that a command works on, read and labelled; the article's where nothing is named."""
@@ -257,6 +272,8 @@ class _Reading:
             return {}
         if self.sources.seed is not None:
             return self._drawn(needs)
+        if "qkv" in self.paths and self.layout is not None and self.layout.three:
+            return self.layout.parts(self.opened.fused(self.paths["qkv"]), needs)
         if "qkv" in self.paths:
             return self.opened.bundle(self.paths["qkv"], needs, self.line.command.optional)
         if "embeddings" in self.paths:
@@ -297,9 +314,10 @@ class _Reading:
         parts = {part for name in needs for part in PARTS[name].values()} & set(self.paths)
 
         def find(name: str) -> Operand | None:
-            if name in parts:
-                return self._matrix(self.paths[name], name)
-            return found.get(name)
+            operand = self._matrix(self.paths[name], name) if name in parts else found.get(name)
+            if self.layout is None or operand is None:
+                return operand
+            return self.opened.told(self.layout.read(operand, name, self.config))
 
         return Operands.of(find)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.operands import Array, Operand, Operands, Shape
+from qkvcli.core.operands import Array, Input, Operand, Operands, Shape
 from qkvcli.core.positions import places_of
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import flat_rows
@@ -20,10 +20,14 @@ matrix, picked at random (but the same each time)."""
 _ROUNDED, _MOST = 0.00501, 0.1
 """How far from 1 a row may be, for each weight that is written with two digits; and at all."""
 
+_LONG = 4
+"""Where there are more than so many times as many heads as tokens, those may be tokens."""
+
 
 def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iterator[str]:
     """All the notes on an attention that fits together."""
     yield from _heads_or_batches(config, operands)
+    yield from _heads_or_tokens(config, operands)
     yield from _places(config, operands.scores)
     yield from _padding(config, problem)
     if operands.mask is not None:
@@ -38,20 +42,48 @@ def notes(config: AttentionConfig, operands: Operands, problem: Problem) -> Iter
 
 
 def _heads_or_batches(config: AttentionConfig, operands: Operands) -> Iterator[str]:
-    """Three axes, the first of which counts as many as there are heads."""
+    """Three axes: the first counts as many as the heads, or the second in all of Q, K and V."""
     if config.head_counts is None:
         return
     queries, shared = config.head_counts
     sides = ((operands.query, queries), (operands.key, shared), (operands.value, shared))
-    for side, heads in sides:
-        given = None if side is None or side.weight is not None else side.given  # X has no heads
-        if given is None or given.array.ndim != 3 or heads == 1 or given.shape[0] != heads:
-            continue
+    given = [(_unsaid(side, 3), heads) for side, heads in sides if side is not None]
+    three = [(one, heads) for one, heads in given if one is not None and one.array.ndim == 3]
+    first = [(one, heads) for one, heads in three if one.shape[0] == heads > 1]
+    second = [(one, heads) for one, heads in three if one.shape[1] == heads]
+    if first:
+        yield _split(*first[0], "first", "hld")  # the others are alike
+    elif queries > 1 and second and len(second) == len(given):
+        yield _split(*second[0], "second", "lhd")
+
+
+def _split(given: Operand, heads: int, which: str, layout: str) -> str:
+    return (
+        f"{given.described} is read as {given.shape[0]} batches, each to be split into {heads} "
+        f"heads (--layout 'l(hd)'); if its {which} axis counts the heads, say --layout {layout}"
+    )
+
+
+def _heads_or_tokens(config: AttentionConfig, operands: Operands) -> Iterator[str]:
+    """Four axes or more, of which the one read as the heads looks like that of the tokens."""
+    query, key = (_unsaid(side, 4) for side in (operands.query, operands.key))
+    if query is None or key is None or config.head_counts is not None:
+        return
+    (heads, rows), (shared, keys) = query.shape[-3:-1], key.shape[-3:-1]
+    one_query = heads < shared and rows == keys  # heads of K that no head of Q has
+    fewer_heads = heads == shared > rows > keys > 0 == rows % keys  # which queries share
+    if one_query or fewer_heads or min(heads, shared) > _LONG * max(rows, keys):
         yield (
-            f"{given.described} is read as {heads} batches, each to be split into {heads} "
-            "heads; if its first axis counts the heads, leave out --heads"
+            f"{query.described} is read as (…, H, L, d) with H = {heads} (--layout hld); if it is "
+            f"(…, L, H, d) with H = {rows}, say --layout lhd"
         )
-        return  # the others are alike
+
+
+def _unsaid(side: Input | None, axes: int) -> Operand | None:
+    """What was given for a side, if it has so many axes and nothing says how its heads lie."""
+    if side is None or side.weight is not None:  # X has no heads
+        return None
+    return None if side.given.layout or side.given.array.ndim < axes else side.given
 
 
 def _places(config: AttentionConfig, scores: Operand | None) -> Iterator[str]:

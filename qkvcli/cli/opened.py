@@ -55,7 +55,7 @@ class Opened:
         """The matrix at an address, for a role ("query", "wq", …). Raises DataError."""
         address = address_of(text)
         document, where = self.document(address.path)
-        return self._told(taken(document, address, role, where))
+        return self.told(taken(document, address, role, where))
 
     def bundle(
         self, text: str, roles: tuple[str, ...], optional: frozenset[str]
@@ -70,19 +70,30 @@ class Opened:
             return self._in_folder(address, roles, optional)
         document, where = self.document(address.path)
         if "" in document:
-            what = "holds one matrix, and --qkv takes a file of three"
-            raise DataError(f"{where}: {what}; where one holds them all: --layout l3hd or 3hld")
+            raise _of_one(where, "one matrix")
         if address.member is not None and "{" in address.member:
             return {
-                role: self._told(taken(document, each(address, role), role, where))
-                for role in roles
+                role: self.told(taken(document, each(address, role), role, where)) for role in roles
             }
         document, part = among(document, address, where)
+        fused = fitting(document, "qkv")
+        if fused and not any(fitting(document, role) for role in roles):
+            raise _of_one(where, fused[0])
         roles = tuple(role for role in roles if role not in optional or fitting(document, role))
         return {
-            role: self._told(choose(document, role, where, several=True, part=part))
+            role: self.told(choose(document, role, where, several=True, part=part))
             for role in roles
         }
+
+    def fused(self, text: str) -> Operand:
+        """The one array that has Q, K and V in it. Raises DataError."""
+        address = address_of(text)
+        if not address.path.is_dir():
+            return self.matrix(text, "qkv")
+        found = in_folder(address.path, "qkv", address.part)
+        if found is None:
+            raise missing_from(address.path, "qkv")
+        return self.told(found)
 
     def _in_folder(
         self, address: Address, roles: tuple[str, ...], optional: frozenset[str]
@@ -91,7 +102,7 @@ class Opened:
         for role, operand in found.items():
             if operand is None and role not in optional:
                 raise missing_from(address.path, role)
-        return {role: self._told(operand) for role, operand in found.items() if operand}
+        return {role: self.told(operand) for role, operand in found.items() if operand}
 
     def beside(self, text: str) -> Document:
         """What else the file of an address has of the same layer; nothing for a pipe.
@@ -108,8 +119,14 @@ class Opened:
         layer = "".join(f"{part}." for part in name.split(".")[:-2])
         return {other: member for other, member in document.items() if other.startswith(layer)}
 
-    def _told(self, operand: Operand) -> Operand:
+    def told(self, operand: Operand) -> Operand:
         """The operand, once a person knows how it was read."""
         if operand.reading:
             self.environment.note(f"{operand.origin}: {operand.reading}")
         return operand
+
+
+def _of_one(where: str, held: str) -> DataError:
+    """What is wrong with one matrix where three were to be found."""
+    what = f"holds {held}; --qkv takes a file of three"
+    return DataError(f"{where}: {what}, or one of a fused layout: --layout l3hd or 3hld")

@@ -37,6 +37,13 @@ from qkvcli.core.config import (
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
 TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
 """The formats that have a place for the names of keys beside their weights."""
+LAYOUTS = {
+    "hld": "(…, H, L, d): an axis of heads, then the tokens; the default",
+    "lhd": "(…, L, H, d): the tokens, then an axis of heads, as FlashAttention has it",
+    "l(hd)": "(…, L, H·d): the heads side by side, which --heads splits",
+    "l3hd": "(…, L, 3, H, d): Q, K and V in one array, --qkv FILE",
+    "3hld": "(…, 3, H, L, d), or the 3 first of all: likewise, as timm has it",
+}
 COLOURS = ("auto", "always", "never")
 THEMES = ("light", "dark")
 
@@ -121,6 +128,16 @@ class Sources:
     )
     qkv: FileName | None = file(
         _FROM, "--qkv", help="All three: an .npz, a JSON or a folder with q, k and v in it."
+    )
+    layout: str | None = choice(
+        _FROM,
+        "--layout",
+        metavar="LAYOUT",
+        words=LAYOUTS,
+        abouts=LAYOUTS.values(),
+        help="The order of the axes of Q, K, V and the results: "
+        f"{', '.join(list(LAYOUTS)[:-1])} or {list(LAYOUTS)[-1]}.",
+        hint="; in a shell, l(hd) stands in quotes: 'l(hd)'",
     )
     scores: FileName | None = file(
         _FROM, "--scores", help="The scores themselves, in place of Q and K, (…, L_q, L_k)."

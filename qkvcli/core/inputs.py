@@ -237,7 +237,8 @@ def _past(past: Operand, making: _Making) -> Operand:
     """A cache with its heads an axis of their own, as those that it goes before."""
     past = rounded(past, making.result)
     check_axes(past, "L, d")
-    if making.split and making.heads is not None and past.array.ndim < making.operand.array.ndim:
+    joined = past.layout or past.array.ndim < making.operand.array.ndim
+    if making.split and making.heads is not None and joined:
         check_split(past, making.heads)
         return replace(past, array=attention.split_heads(past.array, making.heads))
     return past

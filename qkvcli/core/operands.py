@@ -35,7 +35,8 @@ class Operand:
     label the last two axes, and where rows are ``numbered`` they came with 0, 1, 2, … for
     labels; ``origin`` says where it came from, in words that fit an error ("q.npy",
     "standard input", "seed 42"). A ``reading`` says what was taken for what, where its text
-    could be read in two ways.
+    could be read in two ways. ``layout`` is how its heads lie, where that was said: "hld" in an
+    axis of their own, (…, H, L, d), or "l(hd)" side by side, (…, L, H·d).
 
     >>> import numpy as np
     >>> Operand(np.zeros((4, 5)), "query", origin="q.npy").described
@@ -49,6 +50,7 @@ class Operand:
     origin: str = ""
     numbered: bool = False
     reading: str = ""
+    layout: str = ""
 
     @property
     def shape(self) -> Shape:

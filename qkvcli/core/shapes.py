@@ -55,8 +55,17 @@ def group_of(heads: Operand, shared: Operand, leading: Shape | None = None) -> i
     except ValueError:
         hint = "or the heads at axis -3 be a multiple" if leading and others else "or be left out"
         rule = f"the axes before the last two must broadcast, {hint}"
-        raise ShapeError(f"{_pair(heads, shared)}: {rule}") from None
+        raise ShapeError(f"{_pair(heads, shared)}: {rule}{_turned(heads, shared)}") from None
     return group
+
+
+def _turned(heads: Operand, shared: Operand) -> str:
+    """The end of an error about leading axes, where the heads may come after the tokens."""
+    unsaid = shared.name == "key" and not shared.layout
+    if not unsaid or min(heads.array.ndim, shared.array.ndim) < 3 or not shared.shape[-2]:
+        return ""
+    broadcast = heads.shape[:-3] == shared.shape[:-3] and heads.shape[-2] % shared.shape[-2] == 0
+    return "; if axis -2 counts the heads, (…, L, H, d), that is layout lhd" if broadcast else ""
 
 
 def broadcast_leading(leading: Shape, others: Shape, group: int) -> Shape:
@@ -119,23 +128,23 @@ def check_not_split(operand: Operand, heads: int) -> None:
     """Raise ShapeError for an array that seems to have its heads in an axis of their own.
 
     That is one of four axes or more, of which the third or the second from the end counts as
-    many. (One head at axis −3 is one head, split or not.)
+    many. (One head at axis −3 is one head, split or not.) Where the layout was said, it is as
+    it seems.
     """
-    if operand.array.ndim < 4 or heads not in operand.shape[-3:-1]:
+    if operand.layout or operand.array.ndim < 4 or heads not in operand.shape[-3:-1]:
         return
     if operand.shape[-3] == heads == 1:
         return
-    axis, order = (-3, "(…, H, L, d)") if operand.shape[-3] == heads else (-2, "(…, L, H, d)")
-    remedy = (
-        "leave heads out"
-        if axis == -3
-        else "swap the two axes before the last, and leave heads out"
-    )
+    axis, order, remedy = -3, "layout hld, (…, H, L, d)", "leave heads out"
+    if operand.shape[-3] != heads:
+        axis, order = -2, "layout lhd, (…, L, H, d)"
+        remedy = f"say so, or swap the two axes before the last and {remedy}"
     rows, width = operand.shape[-2:]
     whole = (math.prod(operand.shape[:-2]), rows, width)
     raise ShapeError(
         f"{operand.described}: axis {axis} already counts {heads}; if those are the heads, "
-        f"{order}, {remedy}; if the last axis holds them, (…, L, H·d), give it as {whole}"
+        f"{order}, {remedy}; if the last axis holds them, layout l(hd), (…, L, H·d), say so, "
+        f"or give it as {whole}"
     )
 
 
@@ -150,7 +159,7 @@ def check_leading(weights: Operand, value: Operand) -> None:
     batches, heads = ((*parts, *owner.shape[-2:]) for parts in ((*short, *gap), (*gap, *short)))
     raise ShapeError(
         f"{_pair(weights, value)}: the first axis of {owner.name} may count batches or heads; "
-        f"give it as {batches} or {heads}"
+        f"give it in layout hld, as {batches} or {heads}"
     )
 
 

@@ -15,6 +15,8 @@ from qkvcli.core.operands import Array, Labels, Shape
 
 Parts: TypeAlias = Iterator[Array]
 """The rows of a matrix in their order, in parts (n, columns)."""
+_MOVED = 2**20
+"""So many numbers are moved at a time: they are copied on the way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,27 @@ class Step(Outline):
         shape = (*self.shape[:-2], len(numbers), self.shape[-1])
         outline = Outline(**self._known() | {"shape": shape, "rows": labels})
         return outline.computed_by(lambda: iter([flat_rows(self.array[..., numbers, :])]))
+
+    def tokens_first(self) -> "Step":
+        """The step with its tokens before its heads, (…, L, H, d), moved while it is read.
+
+        Its rows are heads then, and have no labels.
+
+        >>> step = Step.held("output", np.arange(4).reshape(2, 2, 1), rows=("the", "cat"))
+        >>> step.tokens_first().array.ravel().tolist(), step.tokens_first().rows
+        ([0, 2, 1, 3], None)
+        """
+        *leading, heads, rows, width = self.shape
+        at_once = max(_MOVED // max(heads * width, 1), 1)
+
+        def parts() -> Parts:
+            for place in np.ndindex(*leading):
+                whole = self.array[place]  # computed once, at the first look
+                for first in range(0, rows, at_once):
+                    yield flat_rows(whole[:, first : first + at_once].swapaxes(0, 1))
+
+        shape = (*leading, rows, heads, width)
+        return Outline(**self._known() | {"shape": shape, "rows": None}).computed_by(parts)
 
     @cached_property
     def array(self) -> Array:

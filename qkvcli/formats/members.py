@@ -47,6 +47,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "mask": ("mask", "attn_mask", "attn_bias", "position_bias", "bias"),
     "gate": ("gate", "wg"),
     "embeddings": ("embeddings", "x", "hidden_states"),
+    "qkv": ("qkv", "qkv_states"),  # Q, K and V in one array
 }
 """The names that each role goes by in a file, the one to prefer first."""
 
