@@ -39,8 +39,8 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     line = expanded(line)
     _check_kept(line)
     plan = planned(_saved_alone(line), environment)
-    source, step = _source(line.comparing, environment)  # before a note that nobody reads a pipe
-    asked = posed(line, environment)
+    source, step = _source(line, environment)  # before a note that nobody reads a pipe
+    asked = posed(line, environment, [source])
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
     reference = Reference.of(asked.config, asked.operands, until, selection)
@@ -104,12 +104,14 @@ def _rules(asked: Comparing, inputs: Kind) -> Rules:
     return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow, inputs)
 
 
-def _source(asked: Comparing, environment: Environment) -> tuple[Source, str | None]:
+def _source(line: Line, environment: Environment) -> tuple[Source, str | None]:
     """Where somebody's numbers are, and the step that is named after it."""
-    path, step = _named(Path(asked.expect or "-"))
+    path, step = _named(Path(line.comparing.expect or "-"))
+    labelling = line.sources.labelling
     if str(path) == "-":
-        return Source("standard input", data=environment.take_input()), step
-    return Source.file(path), step
+        data = environment.take_input()
+        return Source("standard input", data=data, labelling=labelling), step
+    return Source(str(path), path=path, labelling=labelling), step
 
 
 def _check_kept(line: Line) -> None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 ANY = 2**62
-ENDINGS = (".csv", ".tsv", ".txt", ".json", ".npy", ".npz")
+_TEXT = (".csv", ".tsv", ".txt", ".json")
+ENDINGS = (*_TEXT, ".npy", ".npz", *(f"{ending}.gz" for ending in _TEXT))
 """The endings of files of matrices."""
 
 

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import dropwhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
-from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.cells import SPACE, is_comment, is_number
 from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded
 
@@ -56,6 +57,8 @@ NPZ = Format("npz", "numpy_files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ)}
 
+GZIP = ".gz"
+"""What ends the name of a compressed file, after the ending that says the format."""
 PAGES = {
     ".md": "markdown",
     ".markdown": "markdown",
@@ -66,6 +69,8 @@ PAGES = {
 """The endings of what is only written, for people: `render` has the writers."""
 PICTURES = ("svg", "html")
 """Those of them that show what was chosen to be shown, and not the whole."""
+COMPRESSED = tuple(f".{known.name}.gz" for known in FORMATS.values() if not known.binary)
+"""The endings of what is written through gzip: text, which becomes much smaller."""
 
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
 """How JSON that holds matrices begins; "[CLS]" is a label."""
@@ -82,6 +87,8 @@ def name_by_ending(path: Path, said: str) -> str:
     Raises UsageError, which begins with ``said``, for an ending that is none of ours.
     """
     ending = path.suffix.lower()
+    if ending == GZIP and not path.name.lower().endswith(COMPRESSED):
+        raise UsageError(f"{said}: what is compressed is text; use one of {', '.join(COMPRESSED)}")
     if ending in PAGES:
         return PAGES[ending]
     known = format_by_ending(path)
@@ -92,12 +99,14 @@ def name_by_ending(path: Path, said: str) -> str:
 
 
 def format_by_ending(path: Path) -> Format | None:
-    """The format that a file's ending names; case does not matter.
+    """The format that a file's ending names, or the one before ``.gz``; case does not matter.
 
-    >>> format_by_ending(Path("Q.CSV")).name, format_by_ending(Path("q.dat"))
-    ('csv', None)
+    >>> [format_by_ending(Path(name)) for name in ("Q.CSV", "q.csv.gz")] == [CSV, CSV]
+    True
+    >>> format_by_ending(Path("q.dat"))
     """
-    return FORMATS.get(path.suffix.lower().removeprefix("."))
+    inside = Path(path.name.lower().removesuffix(GZIP))
+    return FORMATS.get(inside.suffix.removeprefix("."))
 
 
 def format_by_start(start: bytes) -> Format:
@@ -114,8 +123,9 @@ def format_by_start(start: bytes) -> Format:
     text = decoded(start)
     if _JSON.match(text) and not _LABEL.match(text):
         return JSON
-    lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
-    lines = [line for line in lines if line]
+    lines = list(filter(str.strip, text.splitlines()))
+    lines = [*dropwhile(is_comment, lines)] or lines
+    lines = list(map(str.strip, lines[:50]))
     ends = {_parted_by(line) for line in lines[1:] or lines}  # the first may be labels
     known = next((delimiter for delimiter in "\t, " if delimiter in ends), None)
     if known is None:  # no line ends in a number: what follows will say where that is
