@@ -166,7 +166,7 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
     assert parts | alone == set(ACTS_ON)
     drawn = {"seed", "length", "dim", "key_length", "value_dim"}
     whole = {"qkv", "embeddings", "example", "scores"}
-    assert sources == parts - norms | drawn | whole | {"labels", "key_labels"}
+    assert sources == parts - norms | drawn | whole | {"labels", "key_labels", "header", "index"}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def read_delimited(source: Source, delimiter: str) -> Document:
 
 def _read(source: Source, delimiter: str) -> Operand:
     head = head_of(source, delimiter)
-    shape, asked = head.shape, source.labelling
+    shape = head.shape
     array = _plain(source, delimiter, head.lines)
     if array is not None:
         found = _of_numbers(array, source, delimiter, head)
@@ -44,10 +44,13 @@ def _read(source: Source, delimiter: str) -> Operand:
         body = source.text()[head.length :]
         if not body.strip() and shape is not None and 0 in shape:
             return Operand(np.zeros(shape), origin=source.name)
-        found = _with_labels(body, delimiter, asked) or _carefully(body, delimiter, source, head)
+        found = _with_labels(body, delimiter, source.labelling) or _carefully(
+            body, delimiter, source, head
+        )
     array, rows = found.array, found.rows
     if not array.size:
-        raise DataError(f"{source.name}: {asked.said} leaves no numbers in it")
+        what = "no numbers are left beside its labels"
+        raise DataError(f"{source.name}: {what}; leave out --header or --index")
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
     names = checked_labels(rows, array.shape[-2], source.name)

@@ -88,7 +88,7 @@ class _Lines:
         first, rest = lines[0], lines[1:]
         self.width = len(rest[0].cells if rest else first.cells)
         quoted = quotes.labels
-        cornered = delimiter == SPACE or asked.header
+        cornered = delimiter == SPACE or asked.said
         if cornered and not asked.never and len(first.cells) == self.width - 1:  # as R writes it
             known = named(first.cells) and named([line.cells[0] for line in rest])
             if not (quoted or asked.said or known):

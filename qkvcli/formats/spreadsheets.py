@@ -6,6 +6,7 @@ Spreadsheets write both where people do: `1,5;2,25` in German and in French.
 import csv
 import re
 import shlex
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,6 +34,17 @@ def other_cells(text: str, delimiter: str, source: Source) -> Other | None:
     lines = list(islice(filter(str.strip, split_lines(text)), _MANY))
     if not lines or lines[0].startswith(","):  # as we write labels
         return None
+    for known in _SIGNS:
+        sign = known.sign
+        rows = [_parted(line, sign) for line in lines]
+        body = rows[1:] or rows
+        if len(body[0]) < 2 or any(len(cells) != len(body[0]) for cells in body):
+            continue
+        others = [cell for cells in body for cell in cells[0 if sign == SPACE else 1 :]]
+        commas = any(_DECIMAL.fullmatch(cell) for cells in body for cell in cells)
+        if all(map(_is_value, others)) and (commas or sign == ";"):
+            return Other(_said(known, commas, source), sign not in (SPACE, delimiter))
+    return None
     for sign, called in ((";", "';'"), ("\t", "tabs"), (SPACE, "white space")):
         rows = [_parted(line, sign) for line in lines]
         body = rows[1:] or rows
@@ -48,7 +60,9 @@ def other_cells(text: str, delimiter: str, source: Source) -> Other | None:
 def _parted(line: str, sign: str) -> list[str]:
     if sign == SPACE:
         return line.split()
-    return next(csv.reader([line], delimiter=sign))
+    with suppress(csv.Error):  # a cell beyond all measure
+        return next(csv.reader([line], delimiter=sign))
+    return []
 
 
 def _is_value(cell: str) -> bool:
@@ -56,21 +70,43 @@ def _is_value(cell: str) -> bool:
     return truth or is_number(cell) or _DECIMAL.fullmatch(cell) is not None
 
 
-def _said(sign: str, called: str, commas: bool, source: Source) -> str:
+class _Sign(NamedTuple):
+    """What parts cells: how it is called, what `tr` makes of it, and for what ending.
+
+    ``pandas`` has it as `read_csv` takes it.
+    """
+
+    sign: str
+    called: str
+    old: str
+    new: str
+    ending: str
+    pandas: str
+
+
+_SIGNS = (
+    _Sign(";", "';'", ";", ",", "csv", "';'"),
+    _Sign("\t", "tabs", "", "", "tsv", r"'\t'"),
+    _Sign(SPACE, "white space", "", "", "txt", r"r'\s+'"),
+)
+
+
+def _said(sign: _Sign, commas: bool, source: Source) -> str:
     """What is said of a file, and the command that makes another of it, which can be read."""
-    old, new = {";": (";", ","), "\t": ("", ""), SPACE: ("", "")}[sign]
-    numbers = ", and numbers have decimal commas" if commas else ""
-    swap = f"tr ',{old}' '.{new}'" if commas else f"tr '{old}' '{new}'"
-    ending = {";": "csv", "\t": "tsv", SPACE: "txt"}[sign]
-    command = f"{swap} > points.{ending}"
+    numbers, decimal, old, new = "", "", sign.old, sign.new
+    if commas:
+        numbers, decimal = ", and numbers have decimal commas", ", decimal=','"
+        old, new = f",{old}", f".{new}"
+    swap, kept = f"tr '{old}' '{new}'", f"points.{sign.ending}"
+    command = f"{swap} > {kept}"
     if source.path is not None:
         name = shlex.quote(str(source.path))
-        command = f"{swap} < {name} > points.{ending}"
-        if source.compressed:
-            command = f"gzip -dc {name} | {swap} > points.{ending}"
-    pandas = f"read_csv(sep={sign!r}, decimal=',')" if commas else f"read_csv(sep={sign!r})"
+        opened = f"gzip -dc {name} | {swap}" if source.compressed else f"{swap} < {name}"
+        command = f"{opened} > {kept}"
+    pandas = f"read_csv(sep={sign.pandas}{decimal})"
     return (
-        f"cells are separated by {called}{numbers}; convert it: {command}, or by pandas' {pandas}"
+        f"cells are separated by {sign.called}{numbers}; convert it: {command}, "
+        f"or by pandas' {pandas}"
     )
 
 
