@@ -28,8 +28,8 @@ class Other(NamedTuple):
 def other_cells(text: str, delimiter: str, source: Source) -> Other | None:
     r"""What a person should know of cells between ``;``, tabs or blanks; None where there are none.
 
-    >>> other_cells("x;y\n1,5;2,25\n", ",", Source("q.csv")).said[:55]
-    "cells are separated by ';', and numbers have decimal com"
+    >>> other_cells("x;y\n1,5;2,25\n", ",", Source("q.csv")).said  # doctest: +ELLIPSIS
+    "cells are separated by ';', and numbers have decimal commas; convert it: ..."
     """
     lines = list(islice(filter(str.strip, split_lines(text)), _MANY))
     if not lines or lines[0].startswith(","):  # as we write labels
