@@ -172,7 +172,7 @@ BAD = {
     "1,inf\n3,-1e999\n": "x: line 2, cell 2: -1e999 is too large",
     "a,b\n1,2\n3,1_0\n": "x: line 3, cell 2: '1_0' is not a number",
     "a,b\n": "x: only words, no numbers; cells are separated by commas",
-    "1;2\n3;4\n": "x: only words, no numbers; cells are separated by white space",
+    "1;2\n3;4\n": "x: cells are separated by ';'; convert it: tr ';' ','",
     "": "x: empty",
     "\n\n": "x: empty",
     "# shape 2 3\n1,2\n": "x: line 1 says shape (2, 3)",

@@ -17,7 +17,7 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.pages import Page, pages
 from qkvcli.cli.typer_app import program
 from qkvcli.core.config import PRESETS
-from qkvcli.formats.registry import FORMATS, ONLY_READ, PAGES, PICTURES
+from qkvcli.formats.registry import COMPRESSED, FORMATS, ONLY_READ, PAGES, PICTURES
 from tests.conftest import ROOT, Program, environment
 from tests.test_terminal import on_terminal
 
@@ -373,7 +373,7 @@ def test_every_option_with_words_or_files_is_completed() -> None:
 
 
 def test_the_endings_are_those_of_the_formats() -> None:
-    assert set(ENDINGS) == {f".{name}" for name in FORMATS}
+    assert set(ENDINGS) == {*(f".{name}" for name in FORMATS), *COMPRESSED}
     assert set(READ) == {*ENDINGS, *ONLY_READ}
     assert set(OPTIONS["output"].endings) == {*ENDINGS, ".md", ".svg", ".html"}
     assert set(OPTIONS["output"].endings) <= {*ENDINGS, *PAGES}

@@ -1,5 +1,6 @@
 """What an input is taken to mean: where that is not clear, it is refused, or a note says it."""
 
+import gzip
 import io
 import json
 import os
@@ -112,11 +113,17 @@ def test_a_csv_as_people_and_pandas_write_it(
         ("\u22121,2\n\u22123,4\n", "x: line 1, cell 1: '\u22121' is not a number; labels like"),
         ("1/2,1/3\n1/4,1\n", "x: line 1, cell 2: '1/3' is not a number; labels like it want"),
         ("NA,NA\n1,0\n", "x: line 1, cell 1: 'NA' is not a number; labels like it want quotes"),
-        ("# a,b\n1,2\n", "x: line 1 begins with '#', as a comment does; leave it out"),
-        ("% a\n1,2\n", "x: line 1 begins with '%', as a comment does; leave it out"),
+        ("1,2\n# a,b\n3,4\n", "x: line 2 begins with '#', as a comment does; leave it out"),
+        ("\n1,2\n% a\n", "x: line 3 begins with '%', as a comment does; leave it out"),
+        ("# a\n1,2\n# 3,4\n5,6\n", "x: line 3 begins with '#', as a comment does"),
+        ("x,y\n1,2\n# 3,4\n5,6\n", "x: line 3 begins with '#', as a comment does"),
+        ("# a\n\n% b\n", "x: only comments, no numbers"),
         ('"1,2\n3,4\n', "x: line 2: unexpected end of data"),
-        ("1;2\n3;4\n", "x: only words, no numbers; cells are separated by white space (cells seem"),
-        ("0,5;0,7\n1,5;1,7\n", "x: line 1, cell 2: '5;0' is not a number like those beside it ("),
+        ("1;2\n3;x\n", "x: only words, no numbers; cells are separated by white space (cells seem"),
+        (
+            "0,5;0,7\n1,5;x\n",
+            "x: line 2: 2 cells, where line 1 has 3; each row needs as many (cells",
+        ),
         ("[[1. 2.]\n [3. 4.]]\n", "x: line 1, column 4: not JSON: this is how NumPy prints"),
         ("# shape 1\n1\n", "x: line 1 says # shape 1, which no matrix has"),
         ("# shape 2 two\n1\n", "x: line 1 says # shape 2 two, which no matrix has"),
@@ -140,9 +147,8 @@ def test_what_is_not_clear_is_an_error(text: str, message: str) -> None:
 
 
 TXT = [
-    ("# query\n1 2 3\n4 5 6\n", "line 1 begins with '#', as a comment does; leave it out"),
-    ("# q\n1 2\n4 5\n", "line 1 begins with '#'"),
-    ("# 7\n3 0\n", "line 1 begins with '#'"),
+    ("1 2 3\n# query\n4 5 6\n", "line 2 begins with '#', as a comment does; leave it out"),
+    ("# 7\n3 0\n4\n", "line 3: 1 cell, where line 2 has 2"),
     ("1 2\n3 4 5\n6 7 8\n", "line 2: 3 cells, where line 1 has 2; each row needs as many"),
     ("0.1 0.2\n1 3 4\n2 5 6\n", "line 2: 3 cells, where line 1 has 2"),
     ("1.5\n3 4\n6 7\n", "line 2: 2 cells, where line 1 has 1"),
@@ -234,8 +240,8 @@ FOREIGN = {
     "q.xlsx": (b"PK\x03\x04" + bytes(22) + b"\x13\x00\x00\x00[Content_Types].xml", "an Excel"),
     "q.h5": (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     "q.pkl": (b"\x80\x04\x95", "a Python pickle, which is never loaded"),
-    "q.csv.gz": (b"\x1f\x8b\x08\x00", "compressed by gzip; decompress it first: gunzip"),
-    "q.csv": (b"\x1f\x8b\x08\x00", "compressed by gzip"),
+    "q.csv.gz": (gzip.compress(gzip.compress(b"1")), "compressed by gzip twice"),
+    "q.csv.bz2": (b"BZh91AY&SY\xff", "compressed by bzip2; decompress it first: bunzip2"),
     "q.xz": (b"\xfd7zXZ\x00", "compressed by xz"),
     "q.parquet": (b"PAR1\x15\x04\x15\x00", "a Parquet file"),
 }

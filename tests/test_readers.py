@@ -167,7 +167,8 @@ def test_every_option_says_which_steps_it_acts_on() -> None:
     assert parts | alone == set(ACTS_ON)
     drawn = {"seed", "length", "dim", "key_length", "value_dim"}
     whole = {"qkv", "embeddings", "example", "scores"}
-    assert sources == parts - norms | drawn | whole | {"labels", "key_labels", "layout"}
+    more = {"labels", "key_labels", "layout", "header", "index"}
+    assert sources == parts - norms | drawn | whole | more
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,9 @@ _OF_STEPS = frozenset({"rows", "full", "heat", "show", "theme", "top"})
 """What `explain` lacks."""
 _OF_WEIGHTS = frozenset({"top"})
 """What the commands that show no weights lack."""
-_NOT_OF_FILES = frozenset(OPTIONS) - {"format", "output", "digits", "color", "width", "quiet"}
+_NOT_OF_FILES = frozenset(OPTIONS) - {
+    *("format", "output", "digits", "color", "width", "quiet", "header", "index")
+}
 """What the command that shows files lacks."""
 _PAGED = frozenset(OPTIONS) - {"color", "width"}
 """What the command that shows pages lacks."""

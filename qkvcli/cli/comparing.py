@@ -40,9 +40,9 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     _check_kept(line)
     plan = planned(_saved_alone(line), environment)
     address = address_of(line.comparing.expect or "-")
-    opened = Opened(environment)
+    opened = Opened(environment, labelling=line.sources.labelling)
     source = opened.source(address.path)  # before a note that nobody reads a pipe
-    asked = posed(line, environment)
+    asked = posed(line, environment, [source])
     until, plan = _until(line, asked), plan._replace(names=names_of(line, asked.problem))
     selection = _selection(line, asked, plan)
     reference = Reference.of(asked.config, asked.operands, until, selection)

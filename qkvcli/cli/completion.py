@@ -77,5 +77,5 @@ def _entries(folder: str, name: str, endings: tuple[str, ...]) -> Iterator[str]:
             continue
         if path.is_dir():
             yield f"{folder}{path.name}/"
-        elif path.suffix.lower() in endings:
+        elif path.name.lower().endswith(endings):
             yield f"{folder}{path.name}"

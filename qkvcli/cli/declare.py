@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 ANY = 2**62
-ENDINGS = (".csv", ".tsv", ".txt", ".json", ".npy", ".npz", ".safetensors")
+_TEXT = (".csv", ".tsv", ".txt", ".json")
+_COMPRESSED = tuple(f"{ending}.gz" for ending in _TEXT)
+ENDINGS = (*_TEXT, ".npy", ".npz", ".safetensors", *_COMPRESSED)
 """The endings of files of matrices that are read and written."""
 READ = (*ENDINGS, ".pt", ".pth", ".ckpt")
 """Those, and the endings of what is only read."""

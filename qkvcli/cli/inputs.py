@@ -11,7 +11,7 @@ from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
-from qkvcli.cli.opened import Opened
+from qkvcli.cli.opened import Opened, check_labelling
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
 from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
@@ -21,6 +21,7 @@ from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import UsageError
 from qkvcli.formats.files import address_of
 from qkvcli.formats.members import fitting
+from qkvcli.formats.source import Source
 
 if TYPE_CHECKING:
     from qkvcli.cli.layouts import Layout
@@ -98,14 +99,16 @@ class Posed(NamedTuple):
     operands: Operands
 
 
-def posed(line: Line, environment: Environment) -> Posed:
+def posed(line: Line, environment: Environment, beside: Iterable[Source] = ()) -> Posed:
     """The problem that a command line poses.
 
-    What a person should know of the inputs is noted. Raises UsageError where the options
+    ``beside`` are sources that are read besides. What a person should know of the inputs is
+    noted. Raises UsageError where the options
     contradict, DataError where a file can't be read, ShapeError where shapes don't fit.
     """
     reading = _Reading(line, environment)
     found = reading.operands()
+    check_labelling(line.sources.labelling, (*reading.opened.sources, *beside))
     config = line.attention.config
     if reading.layout is not None:
         config = reading.layout.config(config, found)
@@ -147,7 +150,7 @@ class _Reading:
     def __init__(self, line: Line, environment: Environment) -> None:
         self.line, self.environment = line, environment
         self.sources, self.config = line.sources, line.attention.config
-        self.opened = Opened(environment, line.sources.example)
+        self.opened = Opened(environment, line.sources.example, line.sources.labelling)
         self.typed = given(line.sources)
         self.files = line.attention.files
         example = self.sources.example

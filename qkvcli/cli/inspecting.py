@@ -12,7 +12,7 @@ from qkvcli.cli.amounts import check_room
 from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import kept_in
 from qkvcli.cli.environment import Environment
-from qkvcli.cli.opened import Opened
+from qkvcli.cli.opened import Opened, check_labelling
 from qkvcli.cli.terminal import Meter, Printer, Shown, screen
 from qkvcli.core.inventory import Entry, range_of
 from qkvcli.core.operands import Array, Operand
@@ -59,8 +59,9 @@ class _Found(NamedTuple):
 def perform(line: Line, environment: Environment) -> None:
     """Say what files hold, and save it. Raises the errors of all the layers."""
     display = line.display
-    opened = Opened(environment)
+    opened = Opened(environment, labelling=line.sources.labelling)
     found = [one for word in line.words for one in _members(opened, word)]
+    check_labelling(line.sources.labelling, opened.sources)
     shown = None if display.quiet else display.format or "table"
     for path, name in kept_in(display.output, shown or "table").items():
         _save(found, path, name, display.digits, environment)

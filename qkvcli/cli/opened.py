@@ -1,46 +1,68 @@
 """The files that a command line names, each opened once for all that is taken from it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import samples
 from qkvcli.core.operands import Operand
-from qkvcli.errors import DataError
+from qkvcli.errors import DataError, UsageError
 from qkvcli.formats.address import Address
 from qkvcli.formats.files import (
     address_of,
     among,
     each,
+    format_of,
     in_folder,
     missing_from,
     read_document,
     taken,
 )
+from qkvcli.formats.labels import GUESSED, Labelling
 from qkvcli.formats.members import Document, choose, fitting, named
 from qkvcli.formats.source import Source
+
+
+def check_labelling(asked: Labelling, sources: Iterable[Source]) -> None:
+    """Raise UsageError where a person says what is labels, and none of the sources has text."""
+    told = (source for source in sources if source.labelling.said)
+    if asked.said and not any(format_of(source).delimiter is not None for source in told):
+        raise UsageError(f"{asked.said} is for CSV, TSV and white space; no such file is read here")
 
 
 class Opened:
     """Files and standard input, as a command line names them: ``PATH[:MEMBER][SLICE]``.
 
     How a person should know that text was read is noted. ``example`` names the one that files
-    among the samples belong to.
+    among the samples belong to; of the others, ``labelling`` says what is labels.
     """
 
-    def __init__(self, environment: Environment, example: str | None = None) -> None:
-        self.environment, self.example = environment, example
+    def __init__(
+        self,
+        environment: Environment,
+        example: str | None = None,
+        labelling: Labelling = GUESSED,
+    ) -> None:
+        self.environment, self.example, self.labelling = environment, example, labelling
+        self.sources: list[Source] = []
         self._sources: dict[Path, Source] = {}
         self._documents: dict[Path, Document] = {}
 
     def source(self, path: Path) -> Source:
         """A file or, where the path is ``-``, standard input, which is read once."""
         if str(path) == "-":
-            return Source("standard input", data=self.environment.take_input())
+            data = self.environment.take_input()
+            return self._kept(Source("standard input", data=data, labelling=self.labelling))
         if path not in self._sources:
             sample = self.example is not None and path.is_relative_to(samples())
-            name = f"example {self.example}" if sample else str(path)
-            self._sources[path] = Source(name, path=path)
+            named = Source(str(path), path=path, labelling=self.labelling)
+            ours = Source(f"example {self.example}", path=path)
+            self._sources[path] = self._kept(ours if sample else named)
         return self._sources[path]
+
+    def _kept(self, source: Source) -> Source:
+        self.sources.append(source)
+        return source
 
     def document(self, path: Path) -> tuple[Document, str]:
         """What a file holds, and its name in an error."""
@@ -98,7 +120,7 @@ class Opened:
     def _in_folder(
         self, address: Address, roles: tuple[str, ...], optional: frozenset[str]
     ) -> dict[str, Operand]:
-        found = {role: in_folder(address.path, role, address.part) for role in roles}
+        found = {role: in_folder(address.path, role, address.part, self.source) for role in roles}
         for role, operand in found.items():
             if operand is None and role not in optional:
                 raise missing_from(address.path, role)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qkvcli.cli import declare
 from qkvcli.cli.declare import (
@@ -33,6 +33,9 @@ from qkvcli.core.config import (
     AttentionConfig,
     Kind,
 )
+
+if TYPE_CHECKING:
+    from qkvcli.formats.labels import Labelling
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
 TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
@@ -173,6 +176,18 @@ class Sources:
         read=declare.words,
         help="Names of the keys, where they differ from the queries.",
     )
+    header: bool | None = flag(
+        _FROM,
+        "--header",
+        "--no-header",
+        help="In CSV, TSV and white space, the first line is labels, also of numbers; or is none.",
+    )
+    index: bool | None = flag(
+        _FROM,
+        "--index",
+        "--no-index",
+        help="Likewise the first column: labels, or numbers.",
+    )
     embeddings: FileName | None = file(
         _MADE, "--embeddings", help="The embeddings X of Q = X·Wq + bq, (…, L, m)."
     )
@@ -186,6 +201,13 @@ class Sources:
     past_value: FileName | None = file(
         _MADE, "--past-value", help="A cache of values, to go before V."
     )
+
+    @property
+    def labelling(self) -> "Labelling":
+        """What a person says of labels in files of text."""
+        from qkvcli.formats.labels import Labelling
+
+        return Labelling(self.header, self.index)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,26 @@ from qkvcli.errors import DataError
 
 SPACE = " "
 """As a delimiter: any white space."""
+COMMENTS = ("#", "%")
+"""How a line begins that is for people, in text."""
 DEEPEST = 64
 """How many axes an array may have; NumPy's own limit."""
 PRINTED = "this is how NumPy prints; save it by np.savetxt or np.save"
 """What is said of a matrix that was copied from a screen."""
+
+
+def split_lines(text: str) -> list[str]:
+    """A text's lines; what Python calls a line break besides may stand in a label."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def is_comment(line: str) -> bool:
+    r"""Whether a line begins as those for people do; after a tab it is a cell that does.
+
+    >>> is_comment(" # from layer 3"), is_comment("\t#\tcat")
+    (True, False)
+    """
+    return line.lstrip(" ").startswith(COMMENTS)
 
 
 def is_number(cell: str) -> bool:

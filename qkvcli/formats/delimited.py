@@ -8,30 +8,24 @@ nothing in it) has a line `# shape 12 9 9` before them.
 
 import csv
 import io
-import math
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.cells import DEEPEST, SPACE, checked_labels, lines_of
-from qkvcli.formats.labels import Labelled, named, sure_labels, without_counts
+from qkvcli.formats.cells import COMMENTS, SPACE, checked_labels, lines_of, split_lines
+from qkvcli.formats.comments import Head, head_of
+from qkvcli.formats.labels import Labelled, Labelling, named, sure_labels, without_counts
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source, decoded
 
-if TYPE_CHECKING:
-    from qkvcli.formats.lines import Line
-
-_SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*(?:\r\n|\r|\n|$)")
-_WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
-_COMPRESSED = (".gz", ".bz2", ".xz", ".lzma")
+_TO_NUMPY = (".gz", ".bz2", ".xz", ".lzma")
 
 
 def read_delimited(source: Source, delimiter: str) -> Document:
@@ -41,23 +35,22 @@ def read_delimited(source: Source, delimiter: str) -> Document:
 
 
 def _read(source: Source, delimiter: str) -> Operand:
-    shape, length = _declared(source)
-    skipped = 1 if length else 0
-    array = _plain(source, delimiter, skipped)
+    head = head_of(source, delimiter)
+    shape = head.shape
+    array = _plain(source, delimiter, head.lines)
     if array is not None:
-        found = Labelled(array)
-        if shape is None:
-            found = without_counts(
-                array,
-                lambda: next(_cells(decoded(source.start()), delimiter)),
-                lambda: [cells[0] for cells in _cells(source.text(), delimiter, 1)],
-            )
+        found = _of_numbers(array, source, delimiter, head)
     else:
-        body = source.text()[length:]
+        body = source.text()[head.length :]
         if not body.strip() and shape is not None and 0 in shape:
             return Operand(np.zeros(shape), origin=source.name)
-        found = _with_labels(body, delimiter) or _carefully(body, delimiter, source.name, skipped)
+        found = _with_labels(body, delimiter, source.labelling) or _carefully(
+            body, delimiter, source, head
+        )
     array, rows = found.array, found.rows
+    if not array.size:
+        what = "no numbers are left beside its labels"
+        raise DataError(f"{source.name}: {what}; leave out --header or --index")
     if shape is not None:
         array, rows = _reshaped(array, rows, shape, source.name)
     names = checked_labels(rows, array.shape[-2], source.name)
@@ -67,33 +60,35 @@ def _read(source: Source, delimiter: str) -> Operand:
         columns=checked_labels(found.columns, array.shape[-1], source.name),
         origin=source.name,
         numbered=rows is not None and names is None,
-        reading=found.reading,
+        reading="; ".join(filter(None, (head.reading, found.reading))),
     )
 
 
-def _declared(source: Source) -> tuple[tuple[int, ...] | None, int]:
-    """The shape that the first line says, and the line's length; (None, 0) where it says none."""
-    text = decoded(source.start(4096))
-    if not text.startswith("# shape"):
-        return None, 0
-    said = _SHAPE.match(text)
-    shape = tuple(map(int, said[1].split())) if said else ()
-    size = math.prod(max(n, 1) for n in shape)
-    if said is None or not 2 <= len(shape) <= DEEPEST or size > sys.maxsize // 8:
-        raise DataError(
-            f"{source.name}: line 1 says {text.splitlines()[0][:60]}, which no matrix has"
-        )
-    return shape, said.end()
+def _of_numbers(array: Array, source: Source, delimiter: str, head: Head) -> Labelled:
+    """Numbers alone, without those that are labels; a file that says its shape has none."""
+    asked = source.labelling
+    if head.shape is not None:
+        asked = Labelling(asked.header or False, asked.index or False)
+
+    def line() -> list[str]:
+        start = decoded(source.start())[head.length :]
+        whole = any(sign in start.lstrip() for sign in "\r\n")
+        return next(_cells(start if whole else source.text()[head.length :], delimiter))
+
+    def column() -> list[str]:
+        return [cells[0] for cells in _cells(source.text()[head.length :], delimiter, 1)]
+
+    return without_counts(array, line, column, asked)
 
 
 def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
     """The numbers at once, by NumPy; None where there is anything that wants a closer look."""
     if b"\0" in source.start() or not source.start().strip():
         return None
-    # NumPy reads a file it opens itself in larger pieces than one that is handed to it, but
-    # decompresses it where the name says so
-    opens = source.mappable and source.path and source.path.suffix.lower() not in _COMPRESSED
-    handed = str(source.path) if opens else io.StringIO(source.text())
+    # NumPy reads a file it opens itself in larger pieces than one that is handed to it, but takes
+    # it for compressed where the name says so, whatever is in it
+    opens = source.mappable and source.path and source.path.suffix.lower() not in _TO_NUMPY
+    handed = str(source.path) if opens else io.StringIO(source.text(), newline=None)
     parted = None if delimiter == SPACE else delimiter
     try:
         with warnings.catch_warnings():
@@ -115,13 +110,8 @@ def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
 def _cells(text: str, delimiter: str, most: int = -1) -> Iterator[list[str]]:
     """The cells of each line of plain numbers, the last with all that is left after ``most``."""
     parted = None if delimiter == SPACE else delimiter
-    lines = (line.strip() for line in _split(text.removeprefix("\ufeff")))
-    return (line.split(parted, most) for line in lines if line)
-
-
-def _split(text: str) -> list[str]:
-    """A text's lines; what Python calls a line break besides may stand in a label."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = (line.strip() for line in split_lines(text.removeprefix("\ufeff")))
+    return ([cell.strip() for cell in line.split(parted, most)] for line in lines if line)
 
 
 def _all_meant(array: Array, written: int) -> bool:
@@ -129,10 +119,10 @@ def _all_meant(array: Array, written: int) -> bool:
     return int(np.isinf(array).sum()) == written
 
 
-def _with_labels(text: str, delimiter: str) -> Labelled | None:
+def _with_labels(text: str, delimiter: str, asked: Labelling) -> Labelled | None:
     """Labels on both sides and numbers at once; None where that wants a closer look."""
-    lines = _split(text)
-    if delimiter == SPACE or '"' in text or lines[0][:1] != delimiter:
+    lines = split_lines(text)
+    if asked.never or delimiter == SPACE or '"' in text or lines[0][:1] != delimiter:
         return None
     columns = lines[0].split(delimiter)[1:]
     body = [line for line in lines[1:] if line]
@@ -149,7 +139,8 @@ def _with_labels(text: str, delimiter: str) -> Labelled | None:
         )
     except ValueError:
         return None
-    if not all(map(str.strip, [*columns, *heads])) or not sure_labels(columns, heads):
+    sure = bool(asked.said) or sure_labels(columns, heads)
+    if not all(map(str.strip, [*columns, *heads])) or not sure:
         return None
     if np.isinf(array).any():
         written = text.lower().count("inf") - "\n".join([lines[0], *heads]).lower().count("inf")
@@ -158,48 +149,39 @@ def _with_labels(text: str, delimiter: str) -> Labelled | None:
     return Labelled(array, heads, columns)
 
 
-def _carefully(text: str, delimiter: str, name: str, before: int) -> Labelled:
+def _carefully(text: str, delimiter: str, source: Source, head: Head) -> Labelled:
     """The labels and numbers, looked at one by one."""
-    from qkvcli.formats.lines import Quotes, numbers_and_labels  # imported here: most are plain
+    from qkvcli.formats.lines import Quotes, lines_in, numbers_and_labels  # most are plain
+    from qkvcli.formats.spreadsheets import hint, other_cells
 
-    first, *second = [*islice(filter(str.strip, _split(text)), 2)] or [""]
+    name = source.name
+    if head.lines and not text.strip():
+        raise DataError(f"{name}: only comments, no numbers")
+    other = other_cells(text, delimiter, source)
+    if other is not None and other.sure:
+        raise DataError(f"{name}: {other.said}")
+    first, *second = [*islice(filter(str.strip, split_lines(text)), 2)] or [""]
     parted = r"\s+" if delimiter == SPACE else delimiter
     heads = bool(re.match(rf'"(?:[^"]|"")*"{parted}[-+.\d]', first))
     corner = "" if delimiter == SPACE else delimiter
     labels = first.startswith((f'{corner}"', f'""{delimiter}"'))
     quotes = Quotes((labels or any(line.startswith('"') for line in second)) and not heads, heads)
-    return numbers_and_labels(list(_lines(text, delimiter, name, before)), delimiter, name, quotes)
-
-
-def _lines(text: str, delimiter: str, name: str, before: int) -> "Iterator[Line]":
-    """The lines that have anything in them."""
-    from qkvcli.formats.lines import Line
-
-    if delimiter == SPACE:
-        for i, line in enumerate(text.split("\n"), 1 + before):
-            if words := [_unquoted(word) for word in _WORD.findall(line)]:
-                yield Line(i, words)
-        return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        for cells in reader:
-            if len(cells) > 1 or (cells and cells[0].strip()):
-                yield Line(reader.line_num + before, cells)
-    except csv.Error as fault:
-        raise DataError(f"{name}: line {reader.line_num + before}: {fault}") from None
+        lines = list(lines_in(text, delimiter, name, head.lines))
+        return numbers_and_labels(lines, delimiter, name, quotes, source.labelling)
+    except DataError as fault:
+        more = other.said if other is not None else hint(text, delimiter)
+        raise DataError(f"{fault} ({more})") if more else fault from None
 
 
 def cells_of(source: Source, delimiter: str) -> tuple[str, list[list[str]]]:
-    """The line of the shape, where there is one, and the cells of each other line that has any."""
-    _, length = _declared(source)
+    """What stands before the numbers, as it is, and the cells of each line that has any."""
+    from qkvcli.formats.lines import lines_in
+
+    head = head_of(source, delimiter)
     whole = source.text()
-    text = whole[length:].removeprefix("\ufeff")
-    lines = _lines(text, delimiter, source.name, 1 if length else 0)
-    return whole[:length], [line.cells for line in lines]
-
-
-def _unquoted(word: str) -> str:
-    return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
+    lines = lines_in(whole[head.length :], delimiter, source.name, head.lines)
+    return whole[: head.length], [line.cells for line in lines]
 
 
 def _reshaped(
@@ -277,5 +259,5 @@ def _label_line(labels: Sequence[str], delimiter: str, quoted: bool) -> str:
 def _plain_word(word: str) -> bool:
     """Whether a label can stand among white space as it is."""
     # how other formats begin, and how their cells are parted
-    odd = "," in word or word.startswith(("#", "%", "[", "{", "\ufeff", "PK"))
+    odd = "," in word or word.startswith((*COMMENTS, "[", "{", "\ufeff", "PK"))
     return '"' not in word and word.split() == [word] and not odd

@@ -30,6 +30,7 @@ from qkvcli.formats.cells import DEEPEST, SPACE, is_number
 from qkvcli.formats.delimited import cells_of, read_delimited
 from qkvcli.formats.files import format_of, read_document
 from qkvcli.formats.json_text import entries, matrix_of
+from qkvcli.formats.labels import Labelling
 from qkvcli.formats.members import NAMES, Member, listed, named, told_apart
 from qkvcli.formats.registry import JSON
 from qkvcli.formats.source import Source
@@ -232,10 +233,11 @@ def _held(member: Member) -> Held:
 def _delimited(source: Source, delimiter: str) -> Held:
     """The one matrix of a text file."""
     head, lines = cells_of(source, delimiter)
-    filled = _filled_lines(lines)
+    filled = _filled_lines(lines, source.labelling)
     whole = source
     if filled != lines:
-        whole = Source(source.name, data=head.encode() + _written(filled, delimiter))
+        data = head.encode() + _written(filled, delimiter)
+        whole = replace(source, path=None, data=data)
     operand = read_delimited(whole, delimiter)[""].read()
     rows, width = math.prod(operand.shape[:-1]), operand.shape[-1]
     texts = [cell.strip() for cells in lines[len(lines) - rows :] for cell in cells[-width:]]
@@ -244,10 +246,10 @@ def _delimited(source: Source, delimiter: str) -> Held:
     return Held(operand, texts)
 
 
-def _filled_lines(lines: list[list[str]]) -> list[list[str]]:
+def _filled_lines(lines: list[list[str]], asked: Labelling) -> list[list[str]]:
     """The cells with NaN where one is left out; the corner above and before labels stays."""
     filled = [["nan" if cell.strip() in _BLANKS else cell for cell in cells] for cells in lines]
-    if lines and len(lines[0]) > 1:
+    if lines and len(lines[0]) > 1 and not asked.never:
         corner = lines[0][0]
         if not corner.strip() or not all(is_number(cell) for cell in filled[0][1:]):
             filled[0][0] = corner

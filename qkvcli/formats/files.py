@@ -1,6 +1,7 @@
 """Reading a matrix from wherever it is: a file, a folder, or a pipe."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,17 +84,22 @@ def among(document: Document, address: Address, where: str) -> tuple[Document, P
     return {}, address.part
 
 
-def in_folder(folder: Path, role: str, part: Part = WHOLE) -> Operand | None:
+def in_folder(
+    folder: Path,
+    role: str,
+    part: Part = WHOLE,
+    opened: Callable[[Path], Source] = Source.file,
+) -> Operand | None:
     """The matrix of the file that is named for its ``role`` in a folder: query.npy, Q.csv, ….
 
-    Of several files that hold the same numbers it is the one with labels. None where there
-    is none. Raises DataError where they differ.
+    ``opened`` makes the source of each. Of several files that hold the same numbers it is the
+    one with labels. None where there is none. Raises DataError where they differ.
     """
     names = names_of(role)
     fitting = [path for path in files_in(folder) if stem(path).lower() in names]
     found = [
         choose(read_document(source), role, source.name, part=part)
-        for source in map(Source.file, fitting)
+        for source in map(opened, fitting)
     ]
     for other in found[1:]:
         if not np.array_equal(found[0].array, other.array, equal_nan=other.array.dtype.kind == "f"):

@@ -5,7 +5,7 @@ import re
 from qkvcli.errors import DataError
 
 _STARTS: dict[bytes, str] = {
-    b"\x1f\x8b": "compressed by gzip; decompress it first: gunzip",
+    b"\x1f\x8b": "compressed by gzip twice; decompress it first: gunzip",
     b"BZh": "compressed by bzip2; decompress it first: bunzip2",
     b"\xfd7zXZ\x00": "compressed by xz; decompress it first: unxz",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it first: unzstd",
@@ -40,9 +40,9 @@ def check_ours(start: bytes, name: str) -> None:
     r"""Raise DataError, which begins with ``name``, where the first bytes are another kind's.
 
     >>> check_ours(b"1,2\n", "q.csv")
-    >>> check_ours(b"\x1f\x8b\x08", "q.csv.gz")
+    >>> check_ours(b"\xfd7zXZ\x00", "q.csv.xz")
     Traceback (most recent call last):
-    qkvcli.errors.DataError: q.csv.gz: is compressed by gzip; decompress it first: gunzip
+    qkvcli.errors.DataError: q.csv.xz: is compressed by xz; decompress it first: unxz
     """
     binary = b"\0" in start or not start.isascii()
     known = (said for begins, said in _STARTS.items() if start.startswith(begins))

@@ -6,6 +6,7 @@ as a bare ``0``.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,36 @@ _CORNERS = {"token", "tokens", "word", "words", "label", "labels", "index", "id"
 """What people call a first column that names its rows."""
 FEW = 3
 """Fewer whole numbers than these are no count: many small matrices begin with 0, 1."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Whether the first line, and the first column, are labels; None where nobody said it."""
+
+    header: bool | None = None
+    index: bool | None = None
+
+    @property
+    def never(self) -> bool:
+        """Whether there are no labels on one side, at least."""
+        return self.header is False or self.index is False
+
+    @property
+    def said(self) -> str:
+        """The first option that says it, as a person types it; nothing where none does.
+
+        >>> Labelling(index=False).said, Labelling().said
+        ('--no-index', '')
+        """
+        if self.header is not None:
+            return "--header" if self.header else "--no-header"
+        if self.index is not None:
+            return "--index" if self.index else "--no-index"
+        return ""
+
+
+GUESSED = Labelling()
+"""Where nobody said what is labels."""
 
 
 class Labelled(NamedTuple):
@@ -32,12 +63,16 @@ class Labelled(NamedTuple):
 
 
 def without_counts(
-    array: Array, line: Callable[[], list[str]], column: Callable[[], list[str]]
+    array: Array,
+    line: Callable[[], list[str]],
+    column: Callable[[], list[str]],
+    asked: Labelling = GUESSED,
 ) -> Labelled:
-    """Numbers alone, of which the first line or column may be labels that count.
+    """Numbers alone, of which the first line or column may be labels.
 
-    They are labels, if they are written 0, 1, 2, … and what they stand above or before is not
-    whole. ``line`` and ``column`` give the text of the first, where it is looked at.
+    They are if they are ``asked`` to be; or, where nobody said it, if they are written
+    0, 1, 2, … and what they stand above or before is not whole. ``line`` and ``column`` give
+    the text of the first, where it is looked at.
 
     >>> half = np.array([[0, 1], [0.5, 0.5]])
     >>> without_counts(half, lambda: ["0", "1"], lambda: ["0", "0.5"]).array.tolist()
@@ -45,27 +80,27 @@ def without_counts(
     >>> without_counts(half, lambda: ["0.0", "1.0"], lambda: ["0.0", "0.5"]).array.tolist()
     [[0.0, 1.0], [0.5, 0.5]]
     """
-    if array.shape[1] == 1 and len(array) > 2 and array[0] == 0 and line() == ["0"]:
-        said = "the first line, 0, is read as a number; if it is a label, leave it out"
-        return Labelled(array, reading="" if _whole(array) else said)
-    if min(array.shape) < 2:
-        return Labelled(array)
-    above, said = _axis(array[0], array[1:], line, "the first line")
-    body = array[1:] if above else array
+    (above, said), (before, more) = (asked.header or False, ""), (asked.index or False, "")
+    guessed = min(array.shape) > 1
+    if asked.header is None:
+        above, said = _axis(array[0], array[1:], line, "line") if guessed else _alone(array, line)
     rest = slice(1 if above else 0, None)
-    before, more = _axis(body[:, 0], body[:, 1:], lambda: column()[rest], "the first column")
+    body = array[rest]
+    if asked.index is None and guessed:
+        before, more = _axis(body[:, 0], body[:, 1:], lambda: column()[rest], "column")
+    others = slice(1 if before else 0, None)
     return Labelled(
-        body[:, 1:] if before else body,
-        list(map(str, range(len(body)))) if before else None,
-        list(map(str, range(array.shape[1])))[1 if before else 0 :] if above else None,
+        body[:, others],
+        column()[rest] if before else None,
+        line()[others] if above else None,
         "; ".join(filter(None, (said, more))),
     )
 
 
 def _axis(
-    numbers: Array, others: Array, text: Callable[[], list[str]], place: str
+    numbers: Array, others: Array, text: Callable[[], list[str]], side: str
 ) -> tuple[bool, str]:
-    """Whether the numbers are labels, and what a person should know of that."""
+    """Whether the numbers of the first line or column are labels, and what a person should know."""
     start = numbers[0]
     if not 0 <= start < 10_000 or not (numbers == np.arange(len(numbers)) + start).all():
         return False, ""
@@ -73,12 +108,20 @@ def _axis(
     first, count = int(start), len(numbers)
     if not counts(text(), first):
         return False, ""
-    shown = f"{place}, {first} to {first + count - 1}, is read as"
+    option = "header" if side == "line" else "index"
+    shown = f"the first {side}, {first} to {first + count - 1}, is read as"
     if first == 0 and not whole:
-        return True, f"{shown} labels; if it is numbers, write 0.0"
+        return True, f"{shown} labels; --no-{option} reads it as numbers"
     if count < FEW or (first > 0 and whole):  # many matrices begin so
         return False, ""
-    return False, f"{shown} numbers; if it is labels, leave it out"
+    return False, f"{shown} numbers; --{option} reads it as labels"
+
+
+def _alone(array: Array, line: Callable[[], list[str]]) -> tuple[bool, str]:
+    """What a person should know of a 0 above one column, which is a number."""
+    if array.shape[1] > 1 or len(array) < 3 or array[0] != 0 or line() != ["0"] or _whole(array):
+        return False, ""
+    return False, "the first line, 0, is read as a number; --header reads it as a label"
 
 
 def _whole(numbers: Array) -> bool:
@@ -138,9 +181,9 @@ def first_column(corner: str, heads: Sequence[str], others: Array) -> tuple[bool
     whole = _whole(others)
     named = f"the first column, {corner.strip()!r}, is read as"
     if counts(heads) and len(heads) > 1 and not whole:
-        return True, f"{named} labels; if it is numbers, write 0.0"
+        return True, f"{named} labels; --no-index reads it as numbers"
     count = len(heads) >= FEW and (counts(heads) or counts(heads, 1))
     sizes = np.abs(others[np.isfinite(others)]).max(initial=1)
     if count or not whole or min(map(int, heads)) > 10 * sizes:  # years, not entries of a matrix
-        return False, f"{named} numbers; if it is labels, leave its name empty"
+        return False, f"{named} numbers; --index reads it as labels"
     return False, ""

@@ -1,15 +1,19 @@
 """Lines of cells, looked at one by one: which are labels, which numbers, and what is wrong."""
 
+import csv
+import io
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import PRINTED, SPACE, is_number, number
+from qkvcli.formats.cells import COMMENTS, SPACE, is_number, number, split_lines
 from qkvcli.formats.labels import (
     FEW,
     Labelled,
+    Labelling,
     counts,
     first_column,
     named,
@@ -21,6 +25,7 @@ _LIKE_A_NUMBER = re.compile(
     r"\s*(?:[-+\u2212]?\.?\d|(?:#?n/?a|null|none|nil|missing|-+|\?+)\s*$)", re.IGNORECASE
 )
 """A number misspelt, or a word for one that is missing."""
+_WORD = re.compile(r'"(?:[^"]|"")*"(?=\s|$)|\S+')
 _PARTED = {",": "commas", "\t": "tabs"}
 
 
@@ -38,43 +43,80 @@ class Quotes(NamedTuple):
     heads: bool
 
 
-def numbers_and_labels(lines: list[Line], delimiter: str, name: str, quotes: Quotes) -> Labelled:
+def lines_in(text: str, delimiter: str, name: str, before: int) -> Iterator[Line]:
+    """The lines that have anything in them; ``before`` are those of the file that came first.
+
+    Raises DataError for one whose quotes are not in order.
+    """
+    if delimiter == SPACE:
+        for i, line in enumerate(split_lines(text), 1 + before):
+            if words := [_unquoted(word) for word in _WORD.findall(line)]:
+                yield Line(i, words)
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield Line(reader.line_num + before, cells)
+    except csv.Error as fault:
+        raise DataError(f"{name}: line {reader.line_num + before}: {fault}") from None
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1].replace('""', '"') if word[:1] == word[-1:] == '"' and word[1:] else word
+
+
+def numbers_and_labels(
+    lines: list[Line], delimiter: str, name: str, quotes: Quotes, asked: Labelling
+) -> Labelled:
     """The numbers, and what stands before the rows and above the columns.
 
-    Raises DataError at the first thing that is neither.
+    What is labels is guessed where nobody ``asked`` for it. Raises DataError at the first thing
+    that is neither.
     """
     if not lines:
         raise DataError(f"{name}: empty; there is no matrix in it")
-    try:
-        return _Lines(lines, delimiter, name, quotes).read()
-    except DataError as fault:
-        hint = _hint(lines, delimiter)
-        raise DataError(f"{fault}{hint}") if hint else fault from None
+    return _Lines(lines, delimiter, name, quotes, asked).read()
 
 
 class _Lines:
     """One file's lines, on the way to a matrix."""
 
-    def __init__(self, lines: list[Line], delimiter: str, name: str, quotes: Quotes) -> None:
+    def __init__(
+        self, lines: list[Line], delimiter: str, name: str, quotes: Quotes, asked: Labelling
+    ) -> None:
         first, rest = lines[0], lines[1:]
         self.width = len(rest[0].cells if rest else first.cells)
         quoted = quotes.labels
-        if _is_comment(first, rest) and not quoted:
-            what = f"begins with {first.cells[0].strip()[:1]!r}, as a comment does; leave it out"
-            raise DataError(f"{name}: line {first.number} {what}")
-        if delimiter == SPACE and len(first.cells) == self.width - 1:  # no corner: as R writes it
-            if not (quoted or (named(first.cells) and named([line.cells[0] for line in rest]))):
+        cornered = delimiter == SPACE or asked.said
+        if cornered and not asked.never and len(first.cells) == self.width - 1:  # as R writes it
+            known = named(first.cells) and named([line.cells[0] for line in rest])
+            if not (quoted or asked.said or known):
                 raise _ragged(first, rest[0], name)
             first = Line(first.number, ["", *first.cells])
             quoted = True
-        for line in (first, *rest):
-            if len(line.cells) != len(first.cells):
-                raise _ragged(first, line, name)
         self.first, self.rest, self.name = first, rest, name
         self.quoted, self.quoted_heads = quoted, quotes.heads
+        self.asked = asked
+        self._check_lines()
         self.parted = _PARTED.get(delimiter, "white space")
         self.known = _is_truth if _is_truth(lines[-1].cells[-1]) else is_number
         self.readings: list[str] = []
+
+    def _check_lines(self) -> None:
+        """Raise DataError for a line of another length, or of a comment among the numbers."""
+        corner = self.first.cells[0].strip()
+        heads = [line.cells[0] for line in (self.first, *self.rest)]
+        sure = self.quoted or self.asked.index or not corner or names_rows(corner)
+        numbers = not sure and any(map(is_number, heads))
+        for line in (self.first, *self.rest):
+            ragged = len(line.cells) != len(self.first.cells)
+            head = line.cells[0].lstrip()
+            if (ragged or numbers) and head.startswith(COMMENTS):
+                what = f"begins with {head[:1]!r}, as a comment does; leave it out"
+                raise DataError(f"{self.name}: line {line.number} {what}")
+            if ragged:
+                raise _ragged(self.first, line, self.name)
 
     def read(self) -> Labelled:
         above, before = self._labelled()
@@ -90,7 +132,7 @@ class _Lines:
         rows = self._names([(line, 0) for line in body]) if before else None
         read = _truths if self.known is _is_truth else _numbers
         array = np.array([read(line, start, self.name) for line in body])
-        if above and not before and self.width > 1:
+        if above and not before and self.width > 1 and self.asked.index is None:
             heads = [line.cells[0] for line in body]
             before, reading = first_column(self.first.cells[0], heads, array[:, 1:])
             self.readings.append(reading)
@@ -100,19 +142,36 @@ class _Lines:
 
     def _labelled(self) -> tuple[bool, bool]:
         """Whether there are labels above, and before, the numbers."""
+        above, before = self.asked.header, self.asked.index
+        if above is not None and before is not None:
+            return above, before
         corner, *header = self.first.cells
         heads = [line.cells[0] for line in self.rest]
-        if not corner.strip():  # an empty corner stands above and before labels
-            if not (self.quoted or sure_labels(header, heads)):
+        if not corner.strip() and not self.asked.never:
+            # an empty corner stands above and before labels
+            if not (self.quoted or self.asked.said or sure_labels(header, heads)):
                 raise DataError(_empty(self.name, self.first, 0))
             return True, True
-        above = not all(map(self.known, header))
-        before = self.quoted_heads or not all(map(self.known, heads))
+        words = not all(map(self.known, header))
+        worded = self.quoted_heads or not all(map(self.known, heads))
+        if above is not None:
+            return above, worded or not (above or self.known(corner)) or names_rows(corner)
+        if before is False:
+            return words or not self.known(corner), False
         if self.known(corner) or self.quoted_heads:
-            return above, before
+            return words, before or worded
+        return self._of_word(corner, header, words, before or worded)
+
+    def _of_word(
+        self, corner: str, header: list[str], above: bool, before: bool
+    ) -> tuple[bool, bool]:
+        """Whether there are labels above and before, where a word begins the first line.
+
+        It belongs to whichever labels there are.
+        """
         if not self.rest:
             return above, not above
-        if above:  # a word there belongs to whichever labels there are
+        if above:
             return True, before
         if not before:
             return True, counts(header) and len(header) > 1
@@ -126,11 +185,12 @@ class _Lines:
             return True, True
         if counted and not whole:  # as pandas writes an index that has a name
             if len(header) < FEW:
-                self.readings.append(f"the first line, {corner.strip()!r}, is read as labels")
+                said = "is read as labels; --no-header reads it as a row"
+                self.readings.append(f"the first line, {corner.strip()!r}, {said}")
             return True, True
         bare = all(cell.strip().isdecimal() for cell in header) and len(set(header)) > 1
         if (bare and not whole) or (counted and len(header) >= FEW):
-            said = "is read as a row; if it is labels, leave its first cell empty"
+            said = "is read as a row; --header reads it as labels"
             self.readings.append(f"the first line, {corner.strip()!r}, {said}")
         return False, True
 
@@ -141,7 +201,9 @@ class _Lines:
         number misspelt, or like part of a mask.
         """
         texts = [line.cells[i] for line, i in cells]
-        sure = not self.first.cells[0].strip() or self.quoted_heads
+        side = "line" if cells and cells[-1][0] is self.first else "column"
+        asked = self.asked.header if side == "line" else self.asked.index
+        sure = not self.first.cells[0].strip() or self.quoted_heads or bool(asked)
         numbers, truths = sum(map(is_number, texts)), all(map(_is_truth, texts))
         misspelt = [bool(_LIKE_A_NUMBER.match(text)) and not is_number(text) for text in texts]
         for (line, i), text, odd in zip(cells, texts, misspelt, strict=True):
@@ -151,7 +213,6 @@ class _Lines:
             if not sure and (truths or (odd and (numbers or all(misspelt)))):
                 beside = " like those beside it" if numbers else "; labels like it want quotes"
                 raise DataError(f"{where}: {text!r} is not a number{beside}")
-        side = "line" if cells and cells[-1][0] is self.first else "column"
         corner = side == "column" and not self.known(self.first.cells[0])
         if not (sure or corner) and 0 < numbers < len(texts):
             word = next(text for text in texts if not is_number(text)).strip()[:20]
@@ -160,34 +221,9 @@ class _Lines:
         return texts
 
 
-def _is_comment(first: Line, rest: list[Line]) -> bool:
-    """Whether the first line is one for people, as `np.savetxt` writes its header."""
-    start, *others = first.cells
-    numbers = len(others) > 0 and all(map(is_number, others))
-    alike = bool(rest) and len(rest[0].cells) == len(first.cells)
-    labelled = numbers and alike and not is_number(rest[0].cells[0])
-    return start.lstrip().startswith(("#", "%")) and not labelled
-
-
 def _empty(name: str, line: Line, i: int) -> str:
     where = f"{name}: line {line.number}, cell {i + 1}"
     return f"{where}: the cell is empty; write a number such as 0.5, -inf or nan"
-
-
-def _hint(lines: list[Line], delimiter: str) -> str:
-    """What a person should know of lines that could not be read."""
-    cells = [cell for line in lines[:3] for cell in line.cells]
-    first = cells[0].lstrip()
-    ended = any(cell.rstrip().endswith("]") for cell in cells)
-    if first.startswith("[") and first.strip("[] \t") and ended:
-        return f" ({PRINTED})"
-    if all(";" in "".join(line.cells) for line in lines[:3]):
-        points = " and a point in each number" if delimiter == "," else ""
-        return f" (cells seem to be separated by ';'; write commas between them{points})"
-    for sign, parted, ending in (("\t", "tabs", ".tsv"), (",", "commas", ".csv")):
-        if sign != delimiter and all(sign in cell for cell in cells):
-            return f" (cells seem to be separated by {parted}; name it {ending})"
-    return ""
 
 
 def _is_truth(cell: str) -> bool:

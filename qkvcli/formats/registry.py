@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import dropwhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
-from qkvcli.formats.cells import SPACE, is_number
+from qkvcli.formats.cells import SPACE, is_comment, is_number
 from qkvcli.formats.foreign import is_torch
 from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded, like_safetensors
@@ -62,6 +63,8 @@ FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ, SAFETE
 ONLY_READ = {".pt": PT, ".pth": PT, ".ckpt": PT}
 """The endings of what other programs write, and ours does not."""
 
+GZIP = ".gz"
+"""What ends the name of a compressed file, after the ending that says the format."""
 PAGES = {
     ".md": "markdown",
     ".markdown": "markdown",
@@ -72,6 +75,8 @@ PAGES = {
 """The endings of what is only written, for people: `render` has the writers."""
 PICTURES = ("svg", "html")
 """Those of them that show what was chosen to be shown, and not the whole."""
+COMPRESSED = tuple(f".{known.name}.gz" for known in FORMATS.values() if not known.binary)
+"""The endings of what is written through gzip: text, which becomes much smaller."""
 
 _JSON = re.compile(r'\s*(\{\s*["}]|\[\s*(\[|\]|"|-?\d|-?Infinity|NaN))')
 """How JSON that holds matrices begins; "[CLS]" is a label."""
@@ -91,6 +96,8 @@ def name_by_ending(path: Path, said: str) -> str:
     ending = path.suffix.lower()
     if ending in ONLY_READ:
         raise UsageError(f"{said}: {ending} is only read; use .npz or .safetensors")
+    if ending == GZIP and not path.name.lower().endswith(COMPRESSED):
+        raise UsageError(f"{said}: what is compressed is text; use one of {', '.join(COMPRESSED)}")
     if ending in PAGES:
         return PAGES[ending]
     known = format_by_ending(path)
@@ -101,13 +108,14 @@ def name_by_ending(path: Path, said: str) -> str:
 
 
 def format_by_ending(path: Path) -> Format | None:
-    """The format that a file's ending names; case does not matter.
+    """The format that a file's ending names, or the one before ``.gz``; case does not matter.
 
-    >>> format_by_ending(Path("Q.CSV")).name, format_by_ending(Path("q.dat"))
-    ('csv', None)
+    >>> [format_by_ending(Path(name)) for name in ("Q.CSV", "q.csv.gz")] == [CSV, CSV]
+    True
+    >>> format_by_ending(Path("q.dat"))
     """
-    ending = path.suffix.lower()
-    return ONLY_READ.get(ending) or FORMATS.get(ending.removeprefix("."))
+    inside = Path(path.name.lower().removesuffix(GZIP)).suffix
+    return ONLY_READ.get(inside) or FORMATS.get(inside.removeprefix("."))
 
 
 def format_by_start(start: bytes) -> Format:
@@ -128,8 +136,9 @@ def format_by_start(start: bytes) -> Format:
     text = decoded(start)
     if _JSON.match(text) and not _LABEL.match(text):
         return JSON
-    lines = [line.strip() for line in text.splitlines()[:50] if not line.startswith("# shape ")]
-    lines = [line for line in lines if line]
+    lines = list(filter(str.strip, text.splitlines()))
+    lines = [*dropwhile(is_comment, lines)] or lines
+    lines = list(map(str.strip, lines[:50]))
     ends = {_parted_by(line) for line in lines[1:] or lines}  # the first may be labels
     known = next((delimiter for delimiter in "\t, " if delimiter in ends), None)
     if known is None:  # no line ends in a number: what follows will say where that is

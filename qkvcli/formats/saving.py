@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from qkvcli.errors import WriteError
+from qkvcli.formats.registry import GZIP
 
 _unfinished: set[Path] = set()
 """The files that are being written, under the names that they have until then."""
@@ -19,10 +20,25 @@ _unfinished: set[Path] = set()
 def saved(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes become the file when all of them are there.
 
-    A fault on the way leaves what was there before. The new file has the old one's mode and,
-    where the system allows, its owner; a symbolic link to it stays one, a hard link keeps
-    the old. A device or a pipe is written directly. Raises WriteError where the system says no.
+    They are compressed where the name ends in ``.gz``. A fault on the way leaves what was there
+    before. The new file has the old one's mode and, where the system allows, its owner; a
+    symbolic link to it stays one, a hard link keeps the old. A device or a pipe is written
+    directly. Raises WriteError where the system says no.
     """
+    with _stored(path) as stream:
+        if path.suffix.lower() != GZIP:
+            yield stream
+            return
+        from qkvcli.formats.gzipped import Compressing
+
+        inside = Compressing(stream)
+        yield cast(BinaryIO, inside)
+        inside.finish()  # after a fault a pipe must not look whole
+
+
+@contextmanager
+def _stored(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes become the file as they are."""
     if is_special(path):
         with _said_of(path):
             device = path.open("wb", buffering=0)

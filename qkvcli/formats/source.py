@@ -1,4 +1,7 @@
-"""Where bytes come from: a file, or standard input that has been read once."""
+"""Where bytes come from: a file, or standard input that has been read once.
+
+What gzip has compressed is what was compressed, here and for all that read from here.
+"""
 
 import math
 import mmap
@@ -13,10 +16,12 @@ import numpy as np
 from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import check_ours, is_torch
+from qkvcli.formats.labels import GUESSED, Labelling
 
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
 _START = 65536
+_GZIP = b"\x1f\x8b"
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -41,20 +46,30 @@ def whole(stream: BinaryIO, name: str) -> bytes:
     Raises DataError at once where they can't: some devices have no end.
     """
     start = stream.read(_START)
+    if not start.startswith(_GZIP):
+        _check_matrix(start, name)
+    return start + stream.read()
+
+
+def _check_matrix(start: bytes, name: str) -> None:
+    """Raise DataError where the first bytes can't be those of a matrix."""
     known = start.startswith((b"\x93NUMPY", b"PK", b"\xff\xfe", b"\xfe\xff"))
     if b"\0" in start and not (known or is_torch(start) or like_safetensors(start)):
         check_ours(start, name)
         raise DataError(f"{name}: neither text nor a file of arrays")
-    return start + stream.read()
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file (``path``) or bytes that are here already (``data``), with a name for errors."""
+    """A file (``path``) or bytes that are here already (``data``), with a name for errors.
+
+    ``labelling`` is what a person says of labels in text.
+    """
 
     name: str
     path: Path | None = None
     data: bytes | None = None
+    labelling: Labelling = GUESSED
 
     @classmethod
     def file(cls, path: Path) -> "Source":
@@ -63,19 +78,41 @@ class Source:
 
     @property
     def mappable(self) -> bool:
-        """Whether the bytes lie in a regular file, so that parts of it can be read."""
+        """Whether the bytes lie in a regular file as they are, so that parts of it can be read."""
+        return self._regular and not self.compressed
+
+    @property
+    def _regular(self) -> bool:
         try:
             return self.path is not None and self.path.is_file()
         except OSError:  # a name that no file can have; reading it says so
             return False
 
     @cached_property
+    def compressed(self) -> bool:
+        """Whether gzip has compressed it, which its first bytes say."""
+        return self._first.startswith(_GZIP)
+
+    @cached_property
     def content(self) -> bytes:
-        """All of it, read once. Raises DataError where the file can't be read."""
+        """All of it, read once and decompressed.
+
+        Raises DataError where the file can't be read, or is not whole.
+        """
+        if not self.compressed:
+            return self._whole
+        from qkvcli.formats.gzipped import decompressed
+
+        _check_matrix(self._begin, self.name)  # before much of it is decompressed
+        return decompressed(self._whole, self.name)
+
+    @cached_property
+    def _whole(self) -> bytes:
+        """All the bytes as they lie there."""
         if self.path is None:
             return self.data or b""
         try:
-            if self.mappable:
+            if self._regular:
                 return self.path.read_bytes()
             with self.path.open("rb") as stream:
                 return whole(stream, self.name)
@@ -84,19 +121,28 @@ class Source:
         except (OSError, ValueError) as fault:  # the latter for a name with a null byte
             raise self.unreadable(fault) from None
 
-    def start(self, count: int = _START) -> bytes:
-        """The first bytes; a pipe is read whole, since it can't be read twice."""
-        return self._begin[:count]
-
     @cached_property
-    def _begin(self) -> bytes:
-        if not self.mappable or self.path is None:
-            return self.content[:_START]
+    def _first(self) -> bytes:
+        """The first bytes as they lie there; a pipe is read whole, since it can't be read twice."""
+        if not self._regular or self.path is None:
+            return self._whole[:_START]
         try:
             with self.path.open("rb") as stream:
                 return stream.read(_START)
         except OSError as fault:
             raise self.unreadable(fault) from None
+
+    def start(self, count: int = _START) -> bytes:
+        """The first bytes."""
+        return self._begin[:count]
+
+    @cached_property
+    def _begin(self) -> bytes:
+        if not self.compressed:
+            return self._first
+        from qkvcli.formats.gzipped import begun
+
+        return begun(self._first, _START, self.name)
 
     @cached_property
     def size(self) -> int:
