@@ -76,7 +76,7 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "more": (lambda whole: whole + b"more", "more follows after the first one's end"),
     "two": (lambda whole: whole + whole, "another gzip file follows in it"),
     "spoilt": (lambda whole: whole[:10] + b"\xff" * 20, "not a whole gzip file: invalid block"),
-    "binary inside": (lambda _: gzip.compress(bytes(2000)), "neither text nor an .npy"),
+    "binary inside": (lambda _: gzip.compress(bytes(2000)), "neither text nor a file"),
     "an archive inside": (lambda _: gzip.compress(b"\x89HDF\r\n\x1a\n"), "is an HDF5 file"),
 }
 

@@ -66,7 +66,7 @@ class Held(NamedTuple):
         if texts is not None and part is not WHOLE:
             whole = np.array(texts, dtype=object).reshape(self.operand.shape)
             texts = part.of(replace(self.operand, array=whole)).array.ravel().tolist()
-        return Held(part.of(self.operand), texts)
+        return self._replace(operand=part.of(self.operand), texts=texts)
 
 
 Read: TypeAlias = Callable[[], Held]
