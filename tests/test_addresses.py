@@ -316,3 +316,50 @@ def test_thousands_of_names_are_sorted_in_time() -> None:
     assert shown.startswith("model.layers.1234.self_attn.q_proj.weight (1, 1), ")
     name, part = named(document, "*.1234.*.q_*[0]", "x")
     assert (name, part.index) == ("model.layers.1234.self_attn.q_proj.weight", (0,))
+
+
+def test_each_option_takes_its_name_of_those_in_braces(qkv: Program, folder: Path) -> None:
+    arrays = {f"h.{i}.{m}_proj.weight": RNG.normal(size=(4, 3)) for i in (0, 1) for m in "qkv"}
+    arrays |= {f"h.{i}.o_proj.weight": RNG.normal(size=(3, 4)) for i in (0, 1)}
+    save("m.npz", arrays | {"{a,b}": np.eye(3)})
+    np.save("x.npy", np.eye(3))
+    words = [f"--w{side}=m.npz:*.1.{{q,k,v,o}}_proj.weight.T" for side in "qkvo"]
+    q, k, v, o = (arrays[f"h.1.{m}_proj.weight"].T for m in "qkvo")
+    scores = q @ k.T
+    weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    projected = read(qkv, "output", "--embeddings", "x.npy", *words, "--show", "projected")
+    np.testing.assert_allclose(projected, weights @ v @ o)
+    assert query(qkv, "m.npz:{a,b}", width=3).tolist() == np.eye(3).tolist()
+    few = qkv("output", "--embeddings", "x.npy", *words[:3], "--wo=m.npz:*.1.{q,k,v}_proj.weight")
+    assert (few.code, "{q,k,v} has no name for the wo" in few.err) == (3, True)
+
+
+def test_a_checkpoint_of_several_files_is_read_by_its_index(qkv: Program, folder: Path) -> None:
+    save("a.npz", {"h.0.q": np.eye(2), "h.0.k": 2 * np.eye(2)})
+    save("b.npz", {"h.1.q": 3 * np.eye(2)})
+    places = {"h.0.q": "a.npz", "h.0.k": "a.npz", "h.1.q": "b.npz", "h.2.q": "c.npz"}
+    index = Path("m.safetensors.index.json")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    assert query(qkv, f"{index}:h.1.q", width=2).tolist() == [[3, 0], [0, 3]]
+    gone = qkv("scores", "-q", f"{index}:h.2.q", "-k", f"{index}:*.0.k")
+    assert (gone.code, "c.npz: cannot be read: it is not there" in gone.err) == (3, True)
+    index.write_text(json.dumps({"weight_map": {"q": "../a.npz"}}))
+    outside = qkv("scores", "-q", f"{index}:q", "-k", f"{index}:q")
+    assert (outside.code, "'../a.npz' is no file beside it" in outside.err) == (3, True)
+    for text in ("[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"q": 1}}', "[" * 9999, "{"):
+        index.write_text(text)
+        wrong = qkv("scores", "-q", f"{index}:q", "-k", f"{index}:q")
+        assert (wrong.code, wrong.err.count("\n")) == (3, 1)
+        assert "not the index of a checkpoint" in wrong.err
+
+
+def test_objects_within_objects_have_names_with_points(qkv: Program, folder: Path) -> None:
+    layers = {"layers": {"0": {"q": [[1, 2]], "k": {"rows": ["a"], "data": [[3, 4]]}}}, "n": {}}
+    Path("d.json").write_text(json.dumps(layers))
+    assert qkv("scores", "-q", "d.json:layers.0.q", "-k", "d.json:*.k").out == ",a\n0,11.0\n"
+    deep = {"q": [[1.0]]}
+    for _ in range(200):
+        deep = {"a": deep}  # type: ignore[dict-item]
+    Path("deep.json").write_text(json.dumps(deep))
+    wrong = qkv("scores", "-q", "deep.json", "-k", "d.json:*.k")
+    assert (wrong.code, wrong.err.count("\n")) == (3, 1)

@@ -195,10 +195,9 @@ class _Reading:
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
         if "wo" not in named:  # its bias is none of a layer that is not projected
             known.add("bo")
-        for said in dict.fromkeys(
-            {**self.paths, **self.files}[name] for name in sorted(weights & named)
-        ):
-            document = self.opened.beside(said)
+        for weight in sorted(weights & named):
+            said = {**self.paths, **self.files}[weight]
+            document = self.opened.beside(said, weight)
             names = {part: fitting(document, part) for part in _LEFT if part not in known}
             parts = {part: found[0] for part, found in names.items() if found}
             if parts:

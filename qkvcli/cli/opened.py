@@ -11,15 +11,15 @@ from qkvcli.formats.address import Address
 from qkvcli.formats.files import (
     address_of,
     among,
-    each,
     format_of,
     in_folder,
+    member_at,
     missing_from,
     read_document,
     taken,
 )
 from qkvcli.formats.labels import GUESSED, Labelling
-from qkvcli.formats.members import Document, choose, fitting, named
+from qkvcli.formats.members import Document, choose, fitting
 from qkvcli.formats.source import Source
 
 
@@ -94,9 +94,7 @@ class Opened:
         if "" in document:
             raise _of_one(where, "one matrix")
         if address.member is not None and "{" in address.member:
-            return {
-                role: self.told(taken(document, each(address, role), role, where)) for role in roles
-            }
+            return {role: self.told(taken(document, address, role, where)) for role in roles}
         document, part = among(document, address, where)
         fused = fitting(document, "qkv")
         if fused and not any(fitting(document, role) for role in roles):
@@ -126,8 +124,8 @@ class Opened:
                 raise missing_from(address.path, role)
         return {role: self.told(operand) for role, operand in found.items() if operand}
 
-    def beside(self, text: str) -> Document:
-        """What else the file of an address has of the same layer; nothing for a pipe.
+    def beside(self, text: str, role: str) -> Document:
+        """What else the file of a role's address has of the same layer; nothing for a pipe.
 
         That is all of it, or where the address names a member, those of its names that begin alike.
         """
@@ -137,7 +135,7 @@ class Opened:
         document, where = self.document(address.path)
         if address.member is None:
             return document
-        name, _ = named(document, address.member, where)
+        name, _ = member_at(document, address, role, where)
         layer = "".join(f"{part}." for part in name.split(".")[:-2])
         return {other: member for other, member in document.items() if other.startswith(layer)}
 

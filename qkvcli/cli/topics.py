@@ -31,7 +31,11 @@ _SPOKEN_OF = {
     **dict.fromkeys(("sliding", "attention-mask"), "masks"),
     **dict.fromkeys(("norm", "norms", "alibi", "sink", "sinks", "gate", "clip"), "layer"),
     **dict.fromkeys(("projection", "projections", "projected", "wo"), "layer"),
-    **dict.fromkeys(("csv", "json", "npy", "npz", "labels", "files"), "formats"),
+    **dict.fromkeys(("csv", "json", "npy", "npz", "labels", "gzip", "header"), "formats"),
+    **dict.fromkeys(("file", "checkpoint", "safetensors", "torch", "pt", "slice"), "files"),
+    **dict.fromkeys(
+        ("member", "members", "layout", "layouts", "convert", "flashattention"), "files"
+    ),
     **dict.fromkeys(("stdin", "shell", "pipe", "jq"), "pipes"),
     **dict.fromkeys(("example", "examples", "option"), "options"),
 }

@@ -1,8 +1,10 @@
 """Reading a matrix from wherever it is: a file, a folder, or a pipe."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,19 @@ from qkvcli.core.operands import PARTS, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.address import WHOLE, Address, Part, readings
 from qkvcli.formats.foreign import check_ours
-from qkvcli.formats.members import Document, choose, listed, matching, named, names_of
+from qkvcli.formats.members import Document, Member, choose, listed, matching, named, names_of
 from qkvcli.formats.registry import Format, format_by_ending, format_by_start
 from qkvcli.formats.source import Source
 
-_BRACES = re.compile(r"\{([^{}]+)\}")
+_INDEX = ".index.json"
+"""How the name of a checkpoint's index ends: model.safetensors.index.json."""
+_BRACES = re.compile(r"\{([^{}]+,[^{}]+)\}")
+_PLACES = {
+    part: place
+    for place, (name, parts) in enumerate(PARTS.items())
+    for part in (name, *parts.values())
+} | dict.fromkeys(("output", "wo", "bo"), len(PARTS))
+"""Which of the names in braces is that of a role."""
 
 
 def address_of(text: str) -> Address:
@@ -26,9 +36,40 @@ def address_of(text: str) -> Address:
 def read_document(source: Source) -> Document:
     """All that a file or a pipe holds; the ending tells the format, else the first bytes do.
 
-    Raises DataError, which names the file and, where there is one, the line and the cell.
+    The index of a checkpoint in several files holds what all of them do. Raises DataError, which
+    names the file and, where there is one, the line and the cell.
     """
+    if source.path is not None and source.path.name.lower().endswith(_INDEX):
+        return _of_index(source, source.path.parent)
     return format_of(source).read(source)
+
+
+def _of_index(source: Source, folder: Path) -> Document:
+    """The tensors that an index names, each with the file beside it that has it."""
+    try:
+        places = json.loads(source.text())["weight_map"]
+        files = dict.fromkeys(places.values())
+        outside = [file for file in files if not file or Path(file).name != file]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        what = 'not the index of a checkpoint: there is no "weight_map" of names and files in it'
+        raise DataError(f"{source.name}: {what}") from None
+    if outside:
+        raise DataError(f"{source.name}: {outside[0]!r} is no file beside it")
+    held = {file: _shard(folder / file) for file in files}
+    return {
+        name: held[file].get(name) or Member(partial(_not_there, folder / file, name))
+        for name, file in places.items()
+    }
+
+
+def _shard(path: Path) -> Document:
+    """What one file of a checkpoint holds; nothing where it is not there (yet)."""
+    return read_document(Source.file(path)) if path.is_file() else {}
+
+
+def _not_there(path: Path, name: str) -> Operand:
+    what = f"there is no {name} in it" if path.is_file() else "cannot be read: it is not there"
+    raise DataError(f"{path}: {what}")
 
 
 def format_of(source: Source) -> Format:
@@ -48,27 +89,37 @@ def taken(document: Document, address: Address, role: str, where: str) -> Operan
     """The matrix at an address, in the document of its file, for ``role``. Raises DataError."""
     if address.member is None:
         return choose(document, role, where, part=address.part)
-    name, part = named(document, address.member, where)
+    name, part = member_at(document, address, role, where)
     known = role == "scores" and name.lower() in names_of(role)  # it says which step it is
     found = choose({name if known else "": document[name]}, role, where, part=part)
     return replace(found, origin=f"{where}:{name}{part}")
 
 
+def member_at(document: Document, address: Address, role: str, where: str) -> tuple[str, Part]:
+    """The name of the member that an address means for a role, and its part. Raises DataError."""
+    if not any(name in document for name, _ in readings(address.member or "")):
+        address = each(address, role)
+    return named(document, address.member or "", where)
+
+
 def each(address: Address, role: str) -> Address:
-    """The address of one of Q, K and V, of one that names all: ``{query,key,value}_states``.
+    """The address for one role, of one that names several: ``{q,k,v,o}_proj.weight``.
 
-    Raises DataError where there is no third for the value.
+    The names in braces are those of the query, the key, the value and the output, as far as they
+    are listed; each option takes its own. Raises DataError where there is none for it.
 
-    >>> each(Address("", Path("a.npz"), "{q,k,v}_proj[1]"), "key").member
-    'k_proj[1]'
+    >>> several = Address("", Path("a.npz"), "{query,key,value}_states[1]")
+    >>> each(several, "key").member, each(several, "mask").member
+    ('key_states[1]', '{query,key,value}_states[1]')
     """
-    number = list(PARTS).index(role)
+    if role not in _PLACES:
+        return address
 
     def one(match: re.Match[str]) -> str:
         names = match[1].split(",")
-        if number >= len(names):
+        if _PLACES[role] >= len(names):
             raise DataError(f"{address}: {match[0]} has no name for the {role}")
-        return names[number].strip()
+        return names[_PLACES[role]].strip()
 
     return address._replace(member=_BRACES.sub(one, address.member or ""))
 

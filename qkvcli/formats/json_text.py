@@ -62,7 +62,17 @@ def entries(held: Any, source: Source) -> dict[str, Any]:
         return {"": held}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
-    return held
+    return dict(_flat(held))
+
+
+def _flat(held: dict[str, Any], before: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The matrices of objects within objects, their names joined by points."""
+    for name, value in held.items():
+        within = isinstance(value, dict) and not {"data", *_KEYS} & set(value) and value
+        if within and depth < DEEPEST:
+            yield from _flat(value, f"{before}{name}.", depth + 1)
+        else:
+            yield f"{before}{name}", value
 
 
 def _shape_of(entry: Any) -> Shape | None:
