@@ -124,7 +124,7 @@ def test_help_in_ascii(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = qkv(*words).data
         assert shown.isascii()
         # question marks that are meant
-        ours = (b"$?", b"numbers?", b"rms?", b",?", b"or ?", b"(? ")
+        ours = (b"$?", b"numbers?", b"rms?", b",?", b"or ?", b"(? ", b"file?", b", ? one")
         assert sum(map(shown.count, ours)) == shown.count(b"?")
 
 
