@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from operator import index
-from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
 from numpy.typing import ArrayLike
@@ -116,10 +115,13 @@ def _bound(name: str, size: SupportsFloat | None) -> float | None:
 def _theirs(expected: Any, names: Sequence[str]) -> list[Expected]:
     """Somebody's steps, from a file, by their names, or the last one."""
     if isinstance(expected, (str, os.PathLike)):
-        from qkvcli.formats.expected import read_expected
+        from qkvcli.formats.expected import read_expected, step_named
+        from qkvcli.formats.files import address_of
         from qkvcli.formats.source import Source
 
-        found, _ = read_expected(Source.file(Path(expected)), names)
+        address = address_of(os.fspath(expected))
+        step = step_named(address)
+        found, _ = read_expected(Source.file(address.path), names, step, address)
         return found
     if not isinstance(expected, (Mapping, Steps)):
         expected = {names[-1]: expected}

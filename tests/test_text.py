@@ -18,6 +18,7 @@ import qkvcli
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, UsageError
 from qkvcli.formats import gzipped
+from qkvcli.formats.address import WHOLE
 from qkvcli.formats.files import in_folder, read_matrix
 from qkvcli.formats.labels import GUESSED, Labelling
 from qkvcli.formats.registry import COMPRESSED
@@ -64,7 +65,7 @@ def test_the_ending_inside_tells_the_format(folder: Path, kind: str, sign: str) 
 
 def test_a_folder_has_compressed_files(folder: Path) -> None:
     Path("query.csv.gz").write_bytes(gzip.compress(b"1,2\n3,4\n"))
-    found = in_folder(Path(), "query")
+    found = in_folder(Path(), "query", WHOLE, Source.file)
     assert found is not None
     assert found.array.tolist() == [[1, 2], [3, 4]]
 

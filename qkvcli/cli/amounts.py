@@ -8,7 +8,7 @@ from pathlib import Path
 from qkvcli.cli.environment import Environment
 from qkvcli.core.steps import Outline
 from qkvcli.errors import WriteError
-from qkvcli.formats.registry import FORMATS
+from qkvcli.formats.registry import FORMATS, GZIP
 from qkvcli.formats.saving import is_special
 
 _LARGE = 10**9
@@ -17,34 +17,35 @@ _LEAST = 2
 """Bytes of text that a number has at least, with what parts it from the next: ``0,``."""
 _LIKELY = {2: 10, 4: 12, 8: 20}
 """Bytes of text that it is likely to have, by the bytes of its type: all its digits."""
-_LAST_ALONE = ("csv", "tsv", "txt", "npy")
-"""The formats that hold the last step alone."""
+_NAMED = 8
+"""How many steps the note names."""
 
 
-def check_room(path: Path, name: str, steps: Sequence[Outline], environment: Environment) -> None:
-    """Note the size of a large file. Raises WriteError where the disk cannot hold it."""
-    kept = steps[-1:] if name in _LAST_ALONE else steps
+def check_room(
+    path: Path, name: str, steps: Sequence[Outline], advice: str, environment: Environment
+) -> None:
+    """Note the size of a large file, with ``advice`` on what to save instead.
+
+    Raises WriteError where the disk cannot hold it; what is compressed may be much smaller.
+    """
+    known = FORMATS[name]
+    kept = steps[-1:] if known.alone else steps
     least = likely = 0
     for step in kept:
         count, size = math.prod(step.shape), step.dtype.itemsize
-        binary = FORMATS[name].binary
-        least += count * (size if binary else _LEAST)
-        likely += count * (size if binary else _LIKELY.get(size, size))
+        least += count * (size if known.binary else _LEAST)
+        likely += count * (size if known.binary else _LIKELY.get(size, size))
     if likely < _LARGE or is_special(path):
         return
-    free = _free(path)
-    if free is not None and least > free:
-        more = "" if FORMATS[name].binary else "at least "
-        raise WriteError(
-            f"{path}: needs {more}{_said(least)}, and the disk has {_said(free)}; --rows, --head "
-            "and --show choose what is saved"
-        )
-    shapes = ", ".join(f"{step.name} {step.shape}" for step in kept)
-    about = "" if FORMATS[name].binary else "about "
-    environment.note(
-        f"{path} will have {about}{_said(likely)}: {shapes}; --rows, --head and --show choose what "
-        "is saved"
-    )
+    free, compressed = _free(path), path.suffix.lower() == GZIP
+    if free is not None and least > free and not compressed:
+        more = "" if known.binary else "at least "
+        what = f"needs {more}{_said(least)}, and the disk has {_said(free)}"
+        raise WriteError(f"{path}: {what}; {advice}")
+    shapes = ", ".join(f"{step.name} {step.shape}" for step in kept[:_NAMED])
+    shapes += f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+    about = "" if known.binary else "at most " if compressed else "about "
+    environment.note(f"{path} will have {about}{_said(likely)}: {shapes}; {advice}")
 
 
 def _free(path: Path) -> int | None:

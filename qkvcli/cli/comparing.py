@@ -22,8 +22,8 @@ from qkvcli.core.operands import Array
 from qkvcli.core.steps import Outline
 from qkvcli.core.views import Selection, axes_of, outlines, taken
 from qkvcli.errors import DataError, ExitCode, ReaderGone, UsageError
-from qkvcli.formats.address import Address, readings
-from qkvcli.formats.expected import means_nothing, read_expected
+from qkvcli.formats.address import Address
+from qkvcli.formats.expected import means_nothing, read_expected, step_named
 from qkvcli.formats.files import address_of
 from qkvcli.formats.source import Source
 
@@ -111,12 +111,6 @@ def _rules(asked: Comparing, inputs: Kind) -> Rules:
     return Rules(asked.rtol, asked.atol, asked.ulp, asked.equal_nan, asked.follow, inputs)
 
 
-def _step_named(address: Address) -> str | None:
-    """The step that an address names: ``mine.npz:weights``, also in a file that has no names."""
-    said = [name.lower() for name, _ in readings(address.member or "")]
-    return next((name for name in said if name in ORDER), None)
-
-
 def _check_kept(line: Line) -> None:
     """Raise UsageError where what is computed would be saved over what it is compared with."""
     path = address_of(line.comparing.expect or "-").path
@@ -136,11 +130,14 @@ def _read(
     """Somebody's steps ``names``, of those ``computed``, in the type that they were computed in."""
     if not names:
         raise UsageError("nothing of what is shown is computed; there is nothing to compare")
-    step = _step_named(address)
+    step = step_named(address)
     if step is not None and step not in names:
         there = ", ".join(names)
         raise UsageError(f"--expect {asked.expect}: there is no step {step} here; there is {there}")
     expected, others = read_expected(source, names, step, address)
+    for one in expected:
+        if one.reading:
+            environment.note(f"{one.origin}: {one.reading}")
     if address.member is None:
         _note_others(source.name, others, computed, environment)
     if asked.expect_dtype is not None:

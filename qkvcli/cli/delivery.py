@@ -5,15 +5,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from qkvcli.cli.amounts import check_room
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.hints import hint
 from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import TOP_SHOWN_AS, Display
-from qkvcli.cli.terminal import Meter, Printer, Shown, page, screen
+from qkvcli.cli.terminal import Meter, Printer, Progress, Shown, page, screen
 from qkvcli.core.config import SCORES
 from qkvcli.core.problem import Problem
+from qkvcli.core.steps import Step
 from qkvcli.core.views import (
     Selection,
     counted,
@@ -39,6 +39,9 @@ ASKED_BY = {
     "projected": "--wo asks for it",
 }
 """What makes a step, where the options did not ask for it."""
+
+
+_ADVICE = "--rows, --head and --show choose what is saved"
 
 
 class Plan(NamedTuple):
@@ -143,20 +146,22 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
     if selection.rows is not None and not selection.rows.size:
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
+    progress = Progress()
+    data = selected(problem, plan.command.until, plan.names, selection, advance=progress)
     for path, name in plan.kept.items():
+        from qkvcli.cli.amounts import check_room
         from qkvcli.formats.saving import saved
 
         asked = problem if name in FORMATS else named
         if name in FORMATS and plan.display.top is None:
-            steps = selected(asked, plan.command.until, plan.names, selection)
-            check_room(path, name, steps, environment)
+            check_room(path, name, data, _ADVICE, environment)
         with saved(path) as stream:
-            _write(name, asked, plan.saved(name), selection, stream, environment)
+            _write(name, asked, plan.saved(name), selection, data, progress, stream, environment)
     if plan.shown is not None:
         obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
         stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
         shown = problem if plan.shown in FORMATS else named
-        _write(plan.shown, shown, plan, selection, stream, environment)
+        _write(plan.shown, shown, plan, selection, data, progress, stream, environment)
 
 
 def selection_of(problem: Problem, plan: Plan) -> Selection:
@@ -181,10 +186,16 @@ def _write(
     problem: Problem,
     plan: Plan,
     selection: Selection,
+    data: list[Step],
+    progress: Progress,
     stream: BinaryIO,
     environment: Environment,
 ) -> None:
-    """The steps that the command shows, in a format, into a stream."""
+    """The steps that the command shows, in a format, into a stream.
+
+    ``data`` are those for programs, the same for every file, so that what is held of them is
+    computed once.
+    """
     until, names, display = plan.command.until, plan.names, plan.display
     if display.top is not None:
         from qkvcli.cli.top import write_top
@@ -208,13 +219,12 @@ def _write(
 
         write_lesson(problem, names, display, selection, stream)
     else:
-        with Meter(environment) as advance:
-            shown = selected(problem, until, names, selection, advance=advance)
-            if plan.layout is not None:
-                from qkvcli.cli.layouts import LAYOUTS
+        if plan.layout is not None:
+            from qkvcli.cli.layouts import LAYOUTS
 
-                shown = [LAYOUTS[plan.layout].written(step) for step in shown]
-            FORMATS[name].write(shown, stream, display.digits)
+            data = [LAYOUTS[plan.layout].written(step) for step in data]
+        with Meter(environment) as progress.bar:
+            FORMATS[name].write(data, stream, display.digits)
 
 
 def _write_tables(

@@ -1,5 +1,6 @@
 """From the options of a command line to the operands of the attention."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from os.path import exists
@@ -11,7 +12,7 @@ from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
-from qkvcli.cli.opened import Opened, check_labelling
+from qkvcli.cli.opened import Opened, check_labelling, told
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
 from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
@@ -193,19 +194,25 @@ class _Reading:
         named, left = {*self.typed, *self.files, *self.paths}, dict[str, dict[str, str]]()
         weights = {"wo", *(parts["weight"] for parts in PARTS.values())}
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
+        last = ORDER.index(LAST[self.line.command.until])
+        known |= {part for part, on in ACTS_ON.items() if min(map(ORDER.index, on)) > last}
         if "wo" not in named:  # its bias is none of a layer that is not projected
             known.add("bo")
         for weight in sorted(weights & named):
             said = {**self.paths, **self.files}[weight]
-            document = self.opened.beside(said, weight)
+            document, name = self.opened.beside(said, weight)
             names = {part: fitting(document, part) for part in _LEFT if part not in known}
             parts = {part: found[0] for part, found in names.items() if found}
+            bias, own = weight.replace("w", "b"), re.sub("weight$", "bias", name)
+            if bias not in known and own in document and own != name:
+                parts[bias] = own
             if parts:
-                left[address_of(said).path.name] = parts
+                left.setdefault(address_of(said).path.name, {}).update(parts)
         for name, parts in left.items():
             options = ", ".join(map(typed, parts))
-            has = ", ".join(parts.values())
-            self.environment.note(f"{name} also has {has}; {options} would take them")
+            it = "it" if len(parts) == 1 else "them"
+            has = ", ".join(dict.fromkeys(parts.values()))
+            self.environment.note(f"{name} also has {has}; {options} would take {it}")
 
     def _check_example(self) -> None:
         """Raise UsageError for a projection, where nothing names what is to be projected."""
@@ -227,8 +234,11 @@ class _Reading:
         """The step that is given, and what goes with it."""
         command, operand = self.line.command, self.sources.scores or self.line.operand
         wants_width = self.takes == "scores" and self.config.scale == "sqrt"
-        if operand is None:
+        if operand is not None:
+            address_of(operand)  # says what is wrong with half a slice
+        else:
             self._check_there("query", "key", *command.inputs_beside)
+            self._check_both()
         if operand is None and self.environment.asks_a_person:
             missing = [name for name in command.inputs_beside if not self._has(name)]
             besides = "".join(f", and {typed(name)} FILE" for name in missing)
@@ -245,6 +255,15 @@ class _Reading:
         if self.takes == "scores":
             return replace(found, scores=step)
         return replace(found, weights=step)
+
+    def _check_both(self) -> None:
+        """Raise UsageError for one of Q and K without the other, which are no step from a pipe."""
+        sides = [name for name in ("query", "key") if name in self.typed]
+        wants = self.takes == "scores" and self.config.scale == "sqrt"  # one tells the width
+        if len(sides) == 1 and not wants:
+            other = typed("key" if sides == ["query"] else "query")
+            pipe = f"or leave out {typed(sides[0])} to read {self.takes} from a pipe"
+            raise UsageError(f"{other} missing: name a file for it, {pipe}")
 
     def _check_follows(self, wants_width: bool) -> None:
         """Raise UsageError for an option that comes before the step that is given."""
@@ -319,7 +338,7 @@ class _Reading:
             operand = self._matrix(self.paths[name], name) if name in parts else found.get(name)
             if self.layout is None or operand is None:
                 return operand
-            return self.opened.told(self.layout.read(operand, name, self.config))
+            return told(self.layout.read(operand, name, self.config), self.environment)
 
         return Operands.of(find)
 

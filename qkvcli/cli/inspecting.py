@@ -12,27 +12,24 @@ from qkvcli.cli.amounts import check_room
 from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import kept_in
 from qkvcli.cli.environment import Environment
-from qkvcli.cli.opened import Opened, check_labelling
+from qkvcli.cli.opened import Opened, check_labelling, told
 from qkvcli.cli.terminal import Meter, Printer, Shown, screen
 from qkvcli.core.inventory import Entry, range_of
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Outline, Parts, Step
 from qkvcli.errors import DataError, UsageError
 from qkvcli.formats.address import Part
-from qkvcli.formats.files import address_of, among, files_in, stem
-from qkvcli.formats.members import Member, held_in
+from qkvcli.formats.files import address_of, among, files_in, is_folder, stem
+from qkvcli.formats.members import Document, Member, held_in
 from qkvcli.formats.registry import FORMATS
 from qkvcli.formats.saving import saved
 
 _AT_ONCE = 2**20
 """How many numbers are made of what a file holds, and written, together."""
-_ALONE = ("csv", "tsv", "txt", "npy")
-"""The formats of one array."""
-_AXES = {"csv": 2, "tsv": 2, "txt": 2, "json": 1}
-"""How many axes an array has there at least."""
+_ADVICE = "name a part, as FILE:NAME[0:1000], to save less"
 
 
-class _Found(NamedTuple):
+class _Chosen(NamedTuple):
     """A member of a file, or the part of it that was named."""
 
     file: str
@@ -48,12 +45,12 @@ class _Found(NamedTuple):
 
     def held(self) -> Operand:
         """The array as the file holds it. Raises DataError."""
-        return self.part.of(self.member.held())
+        return self.member.part(self.part)
 
     @property
-    def label(self) -> str:
+    def saved_name(self) -> str:
         """The name that it has in another file."""
-        return self.name or stem(self.path)
+        return self.name or ("array" if str(self.path) == "-" else stem(self.path))
 
 
 def perform(line: Line, environment: Environment) -> None:
@@ -69,20 +66,34 @@ def perform(line: Line, environment: Environment) -> None:
         _show(found, shown, line, environment)
 
 
-def _members(opened: Opened, word: str) -> Iterator[_Found]:
+def _members(opened: Opened, word: str) -> Iterator[_Chosen]:
     """What a word of the command line names: all of a file or of a folder, or some of a file."""
     address = address_of(word)
-    folder = address.path.is_dir()
-    for path in files_in(address.path) if folder else [address.path]:
-        document, where = opened.document(path)
-        part = address.part
-        if not folder:
-            document, part = among(document, address, where)
+    if not is_folder(address):
+        document, where = opened.document(address.path)
+        document, part = among(document, address, where)
         for name, member in document.items():
-            yield _Found(where, path, name, member, part)
+            yield _Chosen(where, address.path, name, member, part)
+        return
+    for path in files_in(address.path):
+        for name, member in _held_in(opened, path).items():
+            yield _Chosen(str(path), path, name, member, address.part)
 
 
-def _show(found: Sequence[_Found], shown: str, line: Line, environment: Environment) -> None:
+def _held_in(opened: Opened, path: Path) -> Document:
+    """What a file of a folder holds; one that cannot be read does not hide the others."""
+    try:
+        return opened.document(path)[0]
+    except DataError as fault:
+        said = fault
+
+        def refuse() -> Operand:
+            raise said
+
+        return {"": Member(refuse)}
+
+
+def _show(found: Sequence[_Chosen], shown: str, line: Line, environment: Environment) -> None:
     """The members with their ranges. Raises DataError, in the end, where one cannot be read."""
     with Meter(environment) as advance:
         entries = list(_entries(found, environment, advance))
@@ -107,7 +118,7 @@ def _show(found: Sequence[_Found], shown: str, line: Line, environment: Environm
 
 
 def _entries(
-    found: Sequence[_Found], environment: Environment, advance: Callable[[int, int], None]
+    found: Sequence[_Chosen], environment: Environment, advance: Callable[[int, int], None]
 ) -> Iterator[Entry]:
     """What is said of each member; its numbers are looked at, and not kept."""
     sizes = [math.prod(one.member.shape or ()) for one in found]
@@ -124,7 +135,7 @@ def _entries(
         done += size
 
 
-def _entry(one: _Found, environment: Environment, advance: Callable[[int], None]) -> Entry:
+def _entry(one: _Chosen, environment: Environment, advance: Callable[[int], None]) -> Entry:
     stored = one.member.stored
     try:
         held = one.held()
@@ -132,8 +143,7 @@ def _entry(one: _Found, environment: Environment, advance: Callable[[int], None]
     except DataError as fault:
         kind = "" if stored is None else stored.name
         return Entry(one.file, one.name, one.member.shape or (), kind, fault=str(fault))
-    if held.reading:
-        environment.note(f"{held.origin}: {held.reading}")
+    told(held, environment)
     kind = held.array.dtype.name if stored is None else stored.name
     kind = "text" if kind.startswith("str") else kind
     return Entry(
@@ -142,7 +152,7 @@ def _entry(one: _Found, environment: Environment, advance: Callable[[int], None]
 
 
 def _save(
-    found: Sequence[_Found], path: Path, name: str, digits: int | None, environment: Environment
+    found: Sequence[_Chosen], path: Path, name: str, digits: int | None, environment: Environment
 ) -> None:
     """Save the members in a format, part by part.
 
@@ -151,49 +161,56 @@ def _save(
     if name not in FORMATS:
         endings = ", ".join(f".{known}" for known in FORMATS)
         raise UsageError(f"-o {path}: what a file holds is saved as {endings}")
-    if name in _ALONE and len(found) != 1:
-        held = held_in({one.label: one.member for one in found})
+    known = FORMATS[name]
+    if known.alone and len(found) != 1:
+        held = held_in({one.saved_name: one.member for one in found})
         raise UsageError(
             f"-o {path}: .{name} has room for one array; name it, as FILE:NAME, of {held}; "
             "or save all as .npz"
         )
-    labels = _labels(found)
-    axes = _AXES.get(name, 0)
-    steps = [_step(one, label, axes) for one, label in zip(found, labels, strict=True)]
-    for step in steps:
-        if name not in ("npy", "npz") and step.dtype.kind not in "biuf":
-            raise DataError(f"{step.name}: numbers of type {step.dtype} cannot be kept in .{name}")
-    check_room(path, name, steps, environment)
+    steps = list[Step]()
+    for one, called in zip(found, _saved_names(found), strict=True):
+        array = told(one.held(), environment)
+        steps.append(step := _step(array, one.decode, called, known.axes))
+        if not known.keeps(step.dtype):
+            where = f"{one.file}: {one.name}" if one.name else one.file
+            what = f"numbers of type {step.dtype} cannot be kept in .{name}"
+            raise DataError(f"{where}: {what}; use .npz")
+        if one.decode is not None and one.member.stored is not None:
+            environment.note(f"{path}: {one.member.stored.name} is written as {step.dtype}")
+    check_room(path, name, steps, _ADVICE, environment)
     with saved(path) as stream:
-        FORMATS[name].write(steps, stream, digits)
+        known.write(steps, stream, digits)
 
 
-def _labels(found: Sequence[_Found]) -> list[str]:
+def _saved_names(found: Sequence[_Chosen]) -> list[str]:
     """The names in another file: of those that stand in several files, the file's before it."""
-    counted = Counter(one.label for one in found)
-    labels = [
-        one.label if counted[one.label] == 1 else f"{stem(one.path)}.{one.label}" for one in found
+    own = Counter(one.saved_name for one in found)
+    names = [
+        one.saved_name if own[one.saved_name] == 1 else f"{stem(one.path)}.{one.saved_name}"
+        for one in found
     ]
-    twice = [label for label, count in Counter(labels).items() if count > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UsageError(f"two arrays would be called {twice[0]!r}; save them one by one")
-    return labels
+    return names
 
 
-def _step(one: _Found, label: str, axes: int) -> Step:
-    """The member as something to write; nothing of a mapped file is read yet."""
-    held = one.held()
+def _step(held: Operand, decode: Callable[[Array], Array] | None, name: str, axes: int) -> Step:
+    """An array as something to write; nothing of a mapped file is read yet."""
     array = held.array.reshape((1,) * (axes - held.array.ndim) + held.shape)
     like = np.empty(0, array.dtype)
-    dtype = like.dtype if one.decode is None else one.decode(like).dtype
-    outline = Outline(label, "", (), array.shape, dtype, held.rows, held.columns)
-    return outline.computed_by(lambda: _parts(array, one.decode))
+    dtype = like.dtype if decode is None else decode(like).dtype
+    outline = Outline(name, "", (), array.shape, dtype, held.rows, held.columns)
+    return outline.computed_by(lambda: _parts(array, decode))
 
 
 def _parts(array: Array, decode: Callable[[Array], Array] | None) -> Parts:
-    """The rows of all its matrices, some at a time."""
+    """The rows of all its matrices, some at a time; none where there is no number."""
+    if not array.size:
+        return
     whole = np.atleast_2d(array)
-    rows = max(_AT_ONCE // max(whole.shape[-1], 1), 1)
+    rows = max(_AT_ONCE // whole.shape[-1], 1)
     for place in np.ndindex(whole.shape[:-2]):
         matrix = whole[place]
         for first in range(0, len(matrix), rows):

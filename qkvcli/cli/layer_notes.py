@@ -3,6 +3,7 @@
 Each is one line on standard error, as those of `notes` are.
 """
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -23,6 +24,10 @@ _OF_ONE = frozenset({"gemma3", "qwen3-next"})
 _NEAR_0 = 0.5
 """Weights of a norm are around 1: where their mean is less, they are around 0."""
 
+_LINEAR = re.compile(r"(\.weight|in_proj_weight)(\.[a-z]+)?(\[[^\]]*\])?$")
+"""What the weights of `nn.Linear`, and of `nn.MultiheadAttention`, are called, not turned."""
+_CONV1D = re.compile(r"\bc_(attn|proj|fc)\b")
+"""Those of GPT-2, which are kept the other way."""
 _FUSED = 3
 """How many times as wide Wq, Wk and Wv side by side are."""
 
@@ -165,7 +170,7 @@ def _square(asked: _Asked) -> Iterator[str]:
     weights = [side.weight for side in operands.inputs if side.weight is not None]
     weights += [weight for weight in (operands.gate, operands.wo) if weight is not None]
     square = [w for w in weights if w.array.ndim == 2 and len(set(w.shape)) == 1]
-    found = [weight for weight in square if weight.origin.endswith(".weight")]
+    found = [w for w in square if _LINEAR.search(w.origin) and not _CONV1D.search(w.origin)]
     if found:
         yield (
             f"{', '.join(typed(weight.name) for weight in found)} {found[0].shape}: read as (in, "
@@ -193,11 +198,11 @@ def _at_key_0(asked: _Asked) -> Iterator[str]:
     config, problem = asked.config, asked.problem
     queries, keys = problem.shape[-2:]
     placed = config.offset is not None or config.valid_length is not None or problem.past
-    by_position = asked.turns or config.alibi or (config.by_position and queries == 1)
+    by_position = asked.turns or config.alibi or config.by_position
     if by_position and not placed and 0 < queries < keys and problem.query is not None:
         yield (
-            f"of {queries} queries and {keys} keys, query 0 is taken to stand at key 0; "
-            f"--offset {keys - queries} has the last ones meet"
+            f"of {queries} {'query' if queries == 1 else 'queries'} and {keys} keys, query 0 is "
+            f"taken to stand at key 0; --offset {keys - queries} has the last ones meet"
         )
 
 

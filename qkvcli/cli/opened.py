@@ -13,6 +13,7 @@ from qkvcli.formats.files import (
     among,
     format_of,
     in_folder,
+    is_folder,
     member_at,
     missing_from,
     read_document,
@@ -73,11 +74,14 @@ class Opened:
             self._documents[path] = read_document(self.source(path))
         return self._documents[path], self.source(path).name
 
+    def _told(self, operand: Operand) -> Operand:
+        return told(operand, self.environment)
+
     def matrix(self, text: str, role: str) -> Operand:
         """The matrix at an address, for a role ("query", "wq", …). Raises DataError."""
         address = address_of(text)
         document, where = self.document(address.path)
-        return self.told(taken(document, address, role, where))
+        return self._told(taken(document, address, role, where))
 
     def bundle(
         self, text: str, roles: tuple[str, ...], optional: frozenset[str]
@@ -88,32 +92,32 @@ class Opened:
         is found among. Raises DataError.
         """
         address = address_of(text)
-        if address.path.is_dir():
+        if is_folder(address):
             return self._in_folder(address, roles, optional)
         document, where = self.document(address.path)
         if "" in document:
             raise _of_one(where, "one matrix")
         if address.member is not None and "{" in address.member:
-            return {role: self.told(taken(document, address, role, where)) for role in roles}
+            return {role: self._told(taken(document, address, role, where)) for role in roles}
         document, part = among(document, address, where)
         fused = fitting(document, "qkv")
         if fused and not any(fitting(document, role) for role in roles):
             raise _of_one(where, fused[0])
         roles = tuple(role for role in roles if role not in optional or fitting(document, role))
         return {
-            role: self.told(choose(document, role, where, several=True, part=part))
+            role: self._told(choose(document, role, where, several=True, part=part))
             for role in roles
         }
 
     def fused(self, text: str) -> Operand:
         """The one array that has Q, K and V in it. Raises DataError."""
         address = address_of(text)
-        if not address.path.is_dir():
+        if not is_folder(address):
             return self.matrix(text, "qkv")
-        found = in_folder(address.path, "qkv", address.part)
+        found = in_folder(address.path, "qkv", address.part, self.source)
         if found is None:
             raise missing_from(address.path, "qkv")
-        return self.told(found)
+        return self._told(found)
 
     def _in_folder(
         self, address: Address, roles: tuple[str, ...], optional: frozenset[str]
@@ -122,28 +126,31 @@ class Opened:
         for role, operand in found.items():
             if operand is None and role not in optional:
                 raise missing_from(address.path, role)
-        return {role: self.told(operand) for role, operand in found.items() if operand}
+        return {role: self._told(operand) for role, operand in found.items() if operand}
 
-    def beside(self, text: str, role: str) -> Document:
-        """What else the file of a role's address has of the same layer; nothing for a pipe.
+    def beside(self, text: str, role: str) -> tuple[Document, str]:
+        """What else the file of a role's address has of the same layer, and the name that is meant.
 
-        That is all of it, or where the address names a member, those of its names that begin alike.
+        That is all of it, or where the address names a member, those of its names that begin alike;
+        nothing of a pipe.
         """
         address = address_of(text)
         if str(address.path) == "-" or not address.path.is_file():
-            return {}
+            return {}, ""
         document, where = self.document(address.path)
         if address.member is None:
-            return document
+            return document, next(iter(fitting(document, role)), "")
         name, _ = member_at(document, address, role, where)
         layer = "".join(f"{part}." for part in name.split(".")[:-2])
-        return {other: member for other, member in document.items() if other.startswith(layer)}
+        layer_of = {other: held for other, held in document.items() if other.startswith(layer)}
+        return layer_of, name
 
-    def told(self, operand: Operand) -> Operand:
-        """The operand, once a person knows how it was read."""
-        if operand.reading:
-            self.environment.note(f"{operand.origin}: {operand.reading}")
-        return operand
+
+def told(operand: Operand, environment: Environment) -> Operand:
+    """The operand, once a person knows how it was read."""
+    if operand.reading:
+        environment.note(f"{operand.origin}: {operand.reading}")
+    return operand
 
 
 def _of_one(where: str, held: str) -> DataError:

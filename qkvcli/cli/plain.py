@@ -73,7 +73,7 @@ def _line(command: "Command", words: list[str]) -> "Line | Help":
 
 def _is_place(word: str) -> bool:
     """Whether a word stands for itself, and is no option; an empty one is for Typer to refuse."""
-    return word[:1] not in ("", "-") or word == "-" or word.startswith("-:")
+    return word[:1] not in ("", "-") or word == "-" or word.startswith(("-:", "-[", "-.T"))
 
 
 def _value(option: "Option", name: str, text: str | None, rest: Iterator[str]) -> Any:

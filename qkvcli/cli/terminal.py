@@ -3,6 +3,7 @@
 import re
 import time
 from codecs import getincrementalencoder
+from collections.abc import Callable
 from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -94,6 +95,18 @@ class Shown:
 
         spelt = re.sub("[^\n\t]+", lambda found: printable(found[0]), data.decode())
         return self.environment.write(spelt.encode())
+
+
+class Progress:
+    """How far work has come that several bars show, one after the other: whichever is there now."""
+
+    def __init__(self) -> None:
+        self.bar: Callable[[int, int], None] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how many parts are done, and of how many."""
+        if self.bar is not None:
+            self.bar(done, total)
 
 
 class Meter:

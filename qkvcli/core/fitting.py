@@ -26,6 +26,7 @@ from qkvcli.core.score_steps import Alibi, Mask, Scale, ScoreStep, Softcap
 from qkvcli.core.shapes import (
     broadcast_leading,
     check_axes,
+    check_depth,
     check_gate,
     check_leading,
     check_merged,
@@ -47,6 +48,8 @@ def problem_of(config: AttentionConfig, operands: Operands, until: Stage = "outp
     Raises ShapeError, DtypeError or UsageError, before any product over tokens is taken.
     """
     check_partners(config, operands.query, operands.key, operands.value)
+    for operand in operands.all():
+        check_depth(operand)
     if operands.mask is not None:
         own_dtype(operands.mask)
     own = result_dtype(operands.numeric())

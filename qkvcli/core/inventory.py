@@ -1,7 +1,7 @@
 """What files hold: arrays, and from where to where their numbers reach."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,11 +63,11 @@ def range_of(
     >>> range_of(np.array([[3.0, np.nan], [-np.inf, -2.0]]))
     Range(least=-2.0, largest=3.0, nan=1, inf=1)
     """
+    if decode is None and array.dtype.kind not in "biuf":
+        return None
     found = Range()
     for part in _parts(array):
         numbers = part if decode is None else decode(part)
-        if numbers.dtype.kind not in "biuf":
-            return None
         found = found.joined(_of_part(numbers))
         advance(part.size)
     return found
@@ -92,4 +92,9 @@ def _of_part(numbers: Array) -> Range:
         if nan + inf == numbers.size:
             return Range(None, None, nan, inf)
         least, largest = numbers[finite].min(), numbers[finite].max()
-    return Range(least.item(), largest.item(), nan, inf)
+    return Range(_plain(least), _plain(largest), nan, inf)
+
+
+def _plain(number: Any) -> Any:
+    """A number of NumPy's as one of Python's; a longdouble is none by itself."""
+    return float(number) if number.dtype.itemsize > 8 else number.item()

@@ -151,6 +151,12 @@ class Operands:
         """Those of Q, K and V that are given."""
         return tuple(side for side in (self.query, self.key, self.value) if side is not None)
 
+    def all(self) -> Iterator[Operand]:
+        """Every one that is given."""
+        for side in self.inputs:
+            yield from side.parts()
+        yield from (part for part in (getattr(self, name) for name in ALONE) if part is not None)
+
     def numeric(self) -> Iterator[Operand]:
         """Those whose dtype decides the result's: not masks, sinks and tables of cosines."""
         for side in self.inputs:

@@ -8,6 +8,8 @@ import numpy as np
 from qkvcli.core.operands import Array, Operand, Shape
 from qkvcli.errors import ShapeError
 
+_DEEPEST = 32
+"""How many axes NumPy broadcasts."""
 _TURNED = "; its transpose fits, which nn.Linear keeps: add .T to its name"
 
 
@@ -21,6 +23,13 @@ def check_axes(operand: Operand, axes: str) -> None:
     if operand.array.ndim < 2:
         hint = f"; a single row is (1, {operand.shape[0]})" if operand.array.ndim else ""
         raise ShapeError(f"{operand.described}: needs the axes (…, {axes}){hint}")
+
+
+def check_depth(operand: Operand) -> None:
+    """Raise ShapeError for more axes than NumPy broadcasts."""
+    if operand.array.ndim > _DEEPEST:
+        axes = f"{operand.array.ndim} axes are more than {_DEEPEST}"
+        raise ShapeError(f"{operand.described}: {axes}; join those of batches")
 
 
 def check_width(query: Operand, key: Operand) -> None:
@@ -165,9 +174,13 @@ def check_leading(weights: Operand, value: Operand) -> None:
 
 def check_projection(embeddings: Operand, weight: Operand, bias: Operand | None) -> None:
     """Raise ShapeError unless X·W + b exists: (…, L, m), (m, d) and (d,)."""
-    if weight.array.ndim != 2 or embeddings.shape[-1] != weight.shape[0]:
+    if weight.array.ndim != 2:
+        what = "a projection has the axes (m, d)"
+        hint = "; one head of (m, H, d) is [:, 0]" if weight.array.ndim == 3 else ""
+        raise ShapeError(f"{weight.described}: {what}{hint}")
+    if embeddings.shape[-1] != weight.shape[0]:
         rule = "the last axis of one must be the first of the other"
-        turned = weight.array.ndim == 2 and embeddings.shape[-1] == weight.shape[1]
+        turned = embeddings.shape[-1] == weight.shape[1]
         raise ShapeError(f"{_pair(embeddings, weight)}: {rule}{_TURNED if turned else ''}")
     _check_bias(weight, bias)
 

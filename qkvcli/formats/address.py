@@ -14,6 +14,7 @@ from qkvcli.errors import DataError
 Index: TypeAlias = tuple[int | slice | EllipsisType | None, ...]
 
 _TURN = ".T"
+NO_SLICE = "is no slice such as [0], [:, 3] or [..., 0:2], after which .T may stand"
 _BRACKETS = re.compile(r"(.*)\[([^\[\]]*)\]", re.DOTALL)
 _WHOLE = r"[-+]?\d{1,18}"
 _ITEM = re.compile(
@@ -168,6 +169,8 @@ class Address(NamedTuple):
         for name, part in readings(text):
             if _is_there(name):
                 return cls(text, Path(name), part=part)
+        if text.count("[") != text.count("]"):
+            raise DataError(f"{text}: half a slice; quote it, since a shell parts words at blanks")
         colons = [match.start() for match in re.finditer(":", text)]
         for colon in reversed(colons):
             if _is_there(text[:colon]):
@@ -195,7 +198,7 @@ class Address(NamedTuple):
 
 
 def _no_index(text: str, brackets: str) -> DataError:
-    return DataError(f"{text}: [{brackets}] is no slice such as [0], [:, 3] or [..., 0:2]")
+    return DataError(f"{text}: [{brackets}] {NO_SLICE}")
 
 
 def _is_there(name: str) -> bool:

@@ -1,5 +1,8 @@
 """A number to text and back: the shortest digits that read back to the same number."""
 
+import math
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,15 @@ def is_comment(line: str) -> bool:
     (True, False)
     """
     return line.lstrip(" ").startswith(COMMENTS)
+
+
+def is_size(shape: Sequence[int]) -> bool:
+    """Whether a shape is one that an array can have: its bytes can be counted, also of one of none.
+
+    >>> is_size((3, 0)), is_size((0, 2**62))
+    (True, False)
+    """
+    return math.prod(max(n, 1) for n in shape) <= sys.maxsize // 8
 
 
 def is_number(cell: str) -> bool:

@@ -193,7 +193,7 @@ def _reshaped(
     except ValueError:
         whole = np.zeros(())
     if array.shape[-1:] != shape[-1:] or whole.shape != shape:
-        raise DataError(f"{name}: line 1 says shape {shape}, and the lines are {array.shape}")
+        raise DataError(f"{name}: a line says # shape {shape}, and the lines are {array.shape}")
     if rows is None:
         return whole, None
     if rows != rows[: shape[-2]] * (len(rows) // shape[-2]):

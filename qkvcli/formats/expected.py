@@ -72,6 +72,12 @@ class Held(NamedTuple):
 Read: TypeAlias = Callable[[], Held]
 
 
+def step_named(address: Address) -> str | None:
+    """The step that an address names: ``mine.npz:weights``, also in a file that has no names."""
+    said = [name.lower() for name, _ in readings(address.member or "")]
+    return next((name for name in said if name in ORDER), None)
+
+
 def read_expected(
     source: Source, steps: Sequence[str], step: str | None = None, address: Address | None = None
 ) -> tuple[list[Expected], list[str]]:
@@ -158,7 +164,13 @@ def _expected(name: str, held: Held) -> Expected:
         blank = np.array([text in _BLANKS for text in texts], np.bool_).reshape(array.shape)
         halves, kind = _halves(array, texts)
         found = Expected(name, array, kind, halves, blank if blank.any() else None)
-    return replace(found, origin=operand.origin, rows=operand.rows, columns=operand.columns)
+    return replace(
+        found,
+        origin=operand.origin,
+        rows=operand.rows,
+        columns=operand.columns,
+        reading=operand.reading,
+    )
 
 
 def _halves(array: Array, texts: list[str]) -> tuple[Array | None, Kind]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from qkvcli.core.operands import PARTS, Operand
 from qkvcli.errors import DataError
-from qkvcli.formats.address import WHOLE, Address, Part, readings
+from qkvcli.formats.address import Address, Part, readings
 from qkvcli.formats.foreign import check_ours
-from qkvcli.formats.members import Document, Member, choose, listed, matching, named, names_of
+from qkvcli.formats.members import Document, Member, choose, fits, listed, named, names_of
 from qkvcli.formats.registry import Format, format_by_ending, format_by_start
 from qkvcli.formats.source import Source
 
@@ -41,7 +41,12 @@ def read_document(source: Source) -> Document:
     """
     if source.path is not None and source.path.name.lower().endswith(_INDEX):
         return _of_index(source, source.path.parent)
-    return format_of(source).read(source)
+    document = format_of(source).read(source)
+    try:
+        "".join(document).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{source.name}: a name in it is not UTF-8 text") from None
+    return document
 
 
 def _of_index(source: Source, folder: Path) -> Document:
@@ -128,18 +133,29 @@ def among(document: Document, address: Address, where: str) -> tuple[Document, P
     """The members that an address may mean, of a document, and the part of each of them."""
     if address.member is None:
         return document, address.part
-    for pattern, part in readings(address.member):
-        if found := matching(document, pattern):
-            return {name: document[name] for name in found}, part
-    named(document, address.member, where)  # says that there is none
-    return {}, address.part
+    found, part = fits(document, address.member)
+    if not found:
+        named(document, address.member, where)  # says that there is none
+    return {name: document[name] for name in found}, part
+
+
+def is_folder(address: Address) -> bool:
+    """Whether an address is of a folder. Raises DataError for a member of one."""
+    try:
+        folder = address.path.is_dir()
+    except OSError:  # a name that no file can have; reading it says so
+        return False
+    if folder and address.member is not None:
+        file = address.path / "FILE"
+        raise DataError(f"{address}: a folder has no members; name a file of it, as {file}")
+    return folder
 
 
 def in_folder(
     folder: Path,
     role: str,
-    part: Part = WHOLE,
-    opened: Callable[[Path], Source] = Source.file,
+    part: Part,
+    opened: Callable[[Path], Source],
 ) -> Operand | None:
     """The matrix of the file that is named for its ``role`` in a folder: query.npy, Q.csv, ….
 

@@ -36,6 +36,15 @@ def is_torch(start: bytes) -> bool:
     return _first_name(start).endswith(inside) or _TORCH.match(start) is not None
 
 
+def like_safetensors(start: bytes) -> bool:
+    r"""Whether bytes begin as a safetensors file does: with the length of a header of JSON.
+
+    >>> like_safetensors(b"\x02\0\0\0\0\0\0\0{}"), like_safetensors(b'[1,2,3],{"a"')
+    (True, False)
+    """
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+
+
 def check_ours(start: bytes, name: str) -> None:
     r"""Raise DataError, which begins with ``name``, where the first bytes are another kind's.
 
@@ -49,7 +58,8 @@ def check_ours(start: bytes, name: str) -> None:
     what = next(known, None) if binary else None  # PAR1 may be a label
     if what is None:
         what = _workbook(start)
-    if what is None and start.startswith(_PICKLES) and not is_torch(start):
+    ours = is_torch(start) or like_safetensors(start)
+    if what is None and start.startswith(_PICKLES) and not ours:
         what = "a Python pickle, which is never loaded; save the matrix by np.save"
     if what is not None:
         raise DataError(f"{name}: is {what}")

@@ -223,7 +223,10 @@ class _Lines:
 
 def _empty(name: str, line: Line, i: int) -> str:
     where = f"{name}: line {line.number}, cell {i + 1}"
-    return f"{where}: the cell is empty; write a number such as 0.5, -inf or nan"
+    what = "write a number such as 0.5, -inf or nan"
+    if i == 0:
+        what += ", or say --header or --index where the first line or column is labels"
+    return f"{where}: the cell is empty; {what}"
 
 
 def _is_truth(cell: str) -> bool:

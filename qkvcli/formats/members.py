@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
+from fnmatch import translate
 from functools import lru_cache
 from typing import TypeAlias
 
 from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand, Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.address import WHOLE, Part, readings
+from qkvcli.formats.address import NO_SLICE, WHOLE, Part, readings
 from qkvcli.formats.stored import Stored
 
 
@@ -19,16 +19,24 @@ class Member:
     """One array of a file.
 
     ``held`` gives it as the file has it, mapped where that is possible, with its labels;
-    ``shape`` and ``stored`` are what is known of it before it is read (None: nothing).
+    ``shape`` and ``stored`` are what is known of it before it is read (None: nothing). Where it
+    is read whole, ``check`` raises DataError if it is spoilt.
     """
 
     held: Callable[[], Operand]
     shape: Shape | None = None
     stored: Stored | None = None
+    check: Callable[[], None] = lambda: None
+
+    def part(self, part: Part) -> Operand:
+        """The part of it, as the file has it. Raises DataError."""
+        if part is WHOLE:
+            self.check()
+        return part.of(self.held())
 
     def read(self, part: Part = WHOLE) -> Operand:
         """The part of it, as numbers that NumPy has. Raises DataError."""
-        found = part.of(self.held())
+        found = self.part(part)
         if self.stored is None or self.stored.decode is None:
             return found
         return replace(found, array=self.stored.decode(found.array))
@@ -71,7 +79,6 @@ OF_MODELS: dict[str, tuple[str, ...]] = {
     "k_norm": ("k_norm.weight", "k_layernorm.weight"),
     "q_norm_bias": ("q_norm.bias", "q_layernorm.bias"),
     "k_norm_bias": ("k_norm.bias", "k_layernorm.bias"),
-    "gate": ("gate_proj.weight",),
 }
 """The names in models' own files, where the layer's name and a point may stand before them."""
 
@@ -104,11 +111,6 @@ def fitting(document: Iterable[str], role: str) -> list[str]:
     ]
 
 
-def has(document: Document, role: str) -> bool:
-    """Whether a document has a matrix that is named for a role."""
-    return bool(fitting(document, role))
-
-
 def choose(
     document: Document, role: str, where: str, several: bool = False, part: Part = WHOLE
 ) -> Operand:
@@ -123,7 +125,8 @@ def choose(
     found = fitting(document, role)
     if len(found) > 1 and role != "scores":
         held = f"{' and '.join(found[:_NAMED])}, and each may be {role}"
-        raise DataError(f"{where}: holds {held}; name one, as {where}:{found[0]}")
+        how = f"{where}:{{query,key,value}}" if several else f"{where}:{found[0]}{part}"
+        raise DataError(f"{where}: holds {held}; name one, as {how}")
     if not found and len(names) == 1 and not several and not _KNOWN & set(names):
         found = list(names.values())
     if not found:
@@ -138,27 +141,40 @@ def choose(
     return replace(operand, name=step, origin=operand.origin if ours else f"{where}:{name}{part}")
 
 
-def named(document: Document, text: str, where: str) -> tuple[str, Part]:
-    """The member, and the part of it, that a person's text after the colon says.
+def fits(document: Document, text: str) -> tuple[list[str], Part]:
+    """The members that a person's text after the colon may mean, and the part of each.
 
     A name as it stands comes first, slice and all; then one in other case; then a pattern
-    with ``*`` and ``?`` that fits exactly one. Raises DataError.
+    with ``*`` and ``?``.
     """
     said = list(readings(text))
     for name, part in said:
         if name in document:
-            return name, part
+            return [name], part
     for name, part in said:
-        found = matching(document, name)
-        if len(found) == 1:
-            return found[0], part
-        if found:
-            held = held_in({name: document[name] for name in found})
-            raise DataError(f"{where}: {name} fits {len(found)} names, and must fit one: {held}")
-    name = said[-1][0]
-    what = "nothing fits" if _SIGNS.search(name) else "there is no"
-    held = held_in(document, (_SIGNS.sub("", name),))
-    raise DataError(f"{where}: {what} {name!r} in it; it holds {held}")
+        if found := matching(document, name):
+            return found, part
+    return [], WHOLE
+
+
+def named(document: Document, text: str, where: str) -> tuple[str, Part]:
+    """The one member that a person's text after the colon means, and the part of it.
+
+    Raises DataError.
+    """
+    found, part = fits(document, text)
+    *_, (name, _) = readings(text)
+    if len(found) > 1:
+        held = held_in({name: document[name] for name in found})
+        raise DataError(f"{where}: {name} fits {len(found)} names, and must fit one: {held}")
+    stem = max((name for name in document if name and text.startswith(name)), key=len, default="")
+    if not found and text[len(stem) : len(stem) + 1] in ("[", ".") and stem:
+        raise DataError(f"{where}:{stem} is there, and {text[len(stem) :]} {NO_SLICE}")
+    if not found:
+        what = "nothing fits" if _SIGNS.search(name) else "there is no"
+        held = held_in(document, (_SIGNS.sub("", name),))
+        raise DataError(f"{where}: {what} {name!r} in it; it holds {held}")
+    return found[0], part
 
 
 def matching(document: Iterable[str], pattern: str) -> list[str]:
@@ -167,9 +183,9 @@ def matching(document: Iterable[str], pattern: str) -> list[str]:
     >>> matching(["h.0.q", "h.1.q", "h.10.q"], "h.1?.q"), matching(["Q", "q"], "q")
     (['h.10.q'], ['q'])
     """
-    text = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    text = translate(pattern.replace("[", "[[]"))  # which does not go back and forth for long
     for flags in (0, re.IGNORECASE):
-        found = [name for name in document if re.fullmatch(text, name, flags | re.DOTALL)]
+        found = [name for name in document if re.match(text, name, flags)]
         if found:
             return found
     return []
@@ -183,7 +199,8 @@ def told_apart(document: Iterable[str], where: str) -> dict[str, str]:
     names: dict[str, str] = {}
     for name in document:
         if name.lower() in names:
-            raise DataError(f"{where}: both {names[name.lower()]!r} and {name!r}; keep one")
+            both = f"both {names[name.lower()]!r} and {name!r}"
+            raise DataError(f"{where}: {both}; name one, as {where}:{name}")
         names[name.lower()] = name
     return names
 
@@ -217,6 +234,8 @@ def _likeness(name: str, word: str) -> float:
 
 @lru_cache(maxsize=2**16)  # the same few parts stand in thousands of names
 def _ratio(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # imported here: most files have what is asked for
+
     return SequenceMatcher(None, one, other).ratio()
 
 

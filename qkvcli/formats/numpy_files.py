@@ -1,8 +1,10 @@
 """NumPy's own files: .npy holds one array, .npz several by name."""
 
+import io
 import math
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import is_torch
+from qkvcli.formats.gzipped import LARGE, TIMES
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import SMALL, Source
 from qkvcli.formats.stored import Stored, lacking
-from qkvcli.formats.zipped import opened, place
+from qkvcli.formats.zipped import place, stream_of
 
 _OBJECTS = "it holds Python objects, which are never loaded; save numbers"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -31,8 +34,8 @@ def read_npy(source: Source) -> Document:
             raise DataError(
                 f"{source.name}: is an .npz archive; rename it so that its ending says so"
             )
-        with opened(source) as stream:
-            found = _Found.of(stream)
+        with stream_of(source) as stream:
+            found = _Header.of(stream)
         said = found.start + found.count
         if said != source.size:
             more = " (np.save twice? Save each array to its own file)" if source.size > said else ""
@@ -42,24 +45,25 @@ def read_npy(source: Source) -> Document:
 
 def read_npz(source: Source) -> Document:
     """The archive's arrays by name; each is read when it is asked for."""
-    with _archive(source) as archive:
+    with _faults(source, ".npz"):
+        archive = _archive(source)
         found: dict[str, Member] = {}
-        for i, info in enumerate(archive.infolist()):
+        for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name in found:
                 raise DataError(f"{source.name}: {name!r} stands there twice; keep one")
-            held = partial(_member, source, i)
+            held, check = partial(_member, source, archive, info), partial(_check, source, info)
             try:
                 with archive.open(info) as stream:
-                    known = _Found.of(stream)
-                found[name] = Member(held, known.shape, known.stored)
+                    known = _Header.of(stream)
+                found[name] = Member(held, known.shape, known.stored, check)
             except Exception:  # reading it says what is wrong with it; others may be right
                 found[name] = Member(held)
         return found
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Header:
     """What the header of an array says: where its numbers start, and how they lie there."""
 
     start: int
@@ -68,7 +72,7 @@ class _Found:
     stored: Stored
 
     @classmethod
-    def of(cls, stream: IO[bytes], name: str = "") -> "_Found":
+    def of(cls, stream: IO[bytes], name: str = "") -> "_Header":
         """Read a header. Raises ValueError, which may begin with a name, as NumPy does."""
         shape, fortran, kind = _header(stream)
         if kind.hasobject:
@@ -83,7 +87,7 @@ class _Found:
         return math.prod(self.shape) * self.stored.dtype.itemsize
 
 
-def _at(source: Source, found: _Found, offset: int) -> Operand:
+def _at(source: Source, found: _Header, offset: int) -> Operand:
     """The array whose numbers begin at an offset in a source."""
     shape = found.shape[::-1] if found.fortran else found.shape
     with _faults(source, ".npy"):
@@ -91,16 +95,18 @@ def _at(source: Source, found: _Found, offset: int) -> Operand:
     return Operand(array.T if found.fortran else array, origin=source.name)
 
 
-def _member(source: Source, number: int) -> Operand:
-    with _archive(source) as archive:
-        info = archive.infolist()[number]
+def _member(source: Source, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Operand:
+    """One array of an archive: mapped where it is large, and lies there as it is."""
+    with _faults(source, ".npz"):
         if info.compress_type not in _METHODS:
             raise ValueError(f"{info.filename} is compressed in a way that NumPy does not write")
+        if info.file_size > max(LARGE, TIMES * info.compress_size):
+            raise ValueError(f"{info.filename} grows to more than {TIMES} times its size")
         with archive.open(info) as stream:
-            found = _Found.of(stream, f"{info.filename}: ")
+            found = _Header.of(stream, f"{info.filename}: ")
         if found.count != info.file_size - found.start:
             raise ValueError(f"{info.filename} does not hold what its header says")
-        begins = place(source, info) if found.count > SMALL and source.mappable else None
+        begins = _mapped_at(source, info)
         if begins is not None:
             return _at(source, found, begins + found.start)
         with archive.open(info) as stream:
@@ -110,27 +116,42 @@ def _member(source: Source, number: int) -> Operand:
     return Operand(array, origin=source.name)
 
 
+def _mapped_at(source: Source, info: zipfile.ZipInfo) -> int | None:
+    """Where a member begins that is mapped; None for one that is read."""
+    return place(source, info) if info.file_size > SMALL and source.mappable else None
+
+
+def _check(source: Source, info: zipfile.ZipInfo) -> None:
+    """Raise DataError for a member that is mapped and spoilt: one that is read says so itself."""
+    begins = _mapped_at(source, info)
+    if begins is None:
+        return
+    held = source.array_at(begins, info.file_size, np.dtype(np.uint8), (info.file_size,))
+    if zlib.crc32(held.data) != info.CRC:
+        raise DataError(f"{source.name}: not a whole .npz file: {info.filename} is spoilt (CRC-32)")
+
+
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """What an array's header says: its shape, whether it is in Fortran's order, and its type."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)
+    if version not in ((2, 0), (3, 0)):
+        raise ValueError(f"version {version} of the format is not known")
     return np.lib.format.read_array_header_2_0(stream)  # 3.0 differs in the names of fields
 
 
-@contextmanager
-def _archive(source: Source) -> Iterator[zipfile.ZipFile]:
-    with _faults(source, ".npz"), opened(source) as stream:
-        if source.start(6) == b"\x93NUMPY":
-            raise DataError(
-                f"{source.name}: is an .npy array; rename it so that its ending says so"
-            )
-        if is_torch(source.start()):
-            raise DataError(
-                f"{source.name}: is a PyTorch file; rename it to .pt so that its ending says so"
-            )
-        with zipfile.ZipFile(stream) as archive:
-            yield archive
+def _archive(source: Source) -> zipfile.ZipFile:
+    """The archive, open for as long as anything may be read from it."""
+    if source.start(6) == b"\x93NUMPY":
+        raise DataError(f"{source.name}: is an .npy array; rename it so that its ending says so")
+    if is_torch(source.start()):
+        raise DataError(
+            f"{source.name}: is a PyTorch file; rename it to .pt so that its ending says so"
+        )
+    if source.mappable and source.path is not None:
+        return zipfile.ZipFile(source.path)
+    return zipfile.ZipFile(io.BytesIO(source.content))
 
 
 @contextmanager
@@ -172,4 +193,4 @@ def _write(step: Step, stream: IO[bytes]) -> None:
     }
     np.lib.format.write_array_header_1_0(stream, header)
     for part in step.parts():
-        stream.write(np.ascontiguousarray(part).data.cast("B") if part.size else b"")
+        stream.write(np.ascontiguousarray(part).view(np.uint8).data if part.size else b"")

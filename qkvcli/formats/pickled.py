@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -186,11 +185,6 @@ def table_of(items: list[Any]) -> Table:
 def _global(machine: Unpickler, argument: Any) -> None:
     module, _, name = argument.partition(" ")
     machine.name(module, name)
-
-
-def stream_of(data: bytes) -> IO[bytes]:
-    """A stream for `Unpickler.load`."""
-    return io.BytesIO(data[:LARGEST])
 
 
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}

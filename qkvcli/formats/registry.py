@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import dropwhile
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.cells import SPACE, is_comment, is_number
-from qkvcli.formats.foreign import is_torch
+from qkvcli.formats.foreign import is_torch, like_safetensors
 from qkvcli.formats.members import Document
-from qkvcli.formats.source import Source, decoded, like_safetensors
+from qkvcli.formats.source import Source, decoded
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Format(NamedTuple):
@@ -20,13 +23,24 @@ class Format(NamedTuple):
 
     ``module`` has ``read_NAME`` and, unless it is only read, ``write_NAME``, and is imported
     when it is used. Text with a ``delimiter`` shares one reader and one writer. A ``binary``
-    format is not for a terminal.
+    format is not for a terminal. A file holds one array ``alone`` (of several steps the last), or
+    all by name; an array has ``axes`` there at least.
     """
 
     name: str
     module: str
     delimiter: str | None = None
     binary: bool = False
+    alone: bool = False
+    axes: int = 0
+
+    def keeps(self, dtype: "np.dtype[Any]") -> bool:
+        """Whether a file of the format can hold a type of NumPy's."""
+        if self.name == "safetensors":
+            from qkvcli.formats.safetensors import keeps
+
+            return keeps(dtype)
+        return self.binary or dtype.kind in "biuf"
 
     def read(self, source: Source) -> Document:
         """What a source holds. Raises DataError."""
@@ -49,11 +63,11 @@ class Format(NamedTuple):
         return found
 
 
-CSV = Format("csv", "delimited", ",")
-TSV = Format("tsv", "delimited", "\t")
-TXT = Format("txt", "delimited", SPACE)
-JSON = Format("json", "json_text")
-NPY = Format("npy", "numpy_files", binary=True)
+CSV = Format("csv", "delimited", ",", alone=True, axes=2)
+TSV = Format("tsv", "delimited", "\t", alone=True, axes=2)
+TXT = Format("txt", "delimited", SPACE, alone=True, axes=2)
+JSON = Format("json", "json_text", axes=1)
+NPY = Format("npy", "numpy_files", binary=True, alone=True)
 NPZ = Format("npz", "numpy_files", binary=True)
 SAFETENSORS = Format("safetensors", "safetensors", binary=True)
 PT = Format("pt", "torch_files", binary=True)

@@ -18,8 +18,8 @@ import numpy as np
 
 from qkvcli.core.operands import Operand, Shape
 from qkvcli.core.steps import Step
-from qkvcli.errors import DataError
-from qkvcli.formats.cells import DEEPEST
+from qkvcli.errors import DataError, WriteError
+from qkvcli.formats.cells import DEEPEST, is_size
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
 from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored
@@ -89,7 +89,7 @@ def _header(source: Source, data: bytes) -> dict[str, Any]:
     if not data.startswith(b"{"):
         _refuse(source, "its header is no JSON object")
     try:
-        header = json.loads(data, object_pairs_hook=partial(_once, source))
+        header = json.loads(data.decode(), object_pairs_hook=partial(_once, source))
     except DataError:
         raise
     except RecursionError:
@@ -116,14 +116,15 @@ def _entry(source: Source, name: str, said: Any) -> _Entry:
     kind, shape, places = said["dtype"], said["shape"], said["data_offsets"]
     if not isinstance(kind, str) or not (kind in _STORED or kind in _ONLY_SIZED):
         _refuse(source, f"{name!r} is of type {str(kind)[:30]}, which the format does not have")
-    if not _counts(shape) or len(shape) > DEEPEST:
+    if not _counts(shape) or len(shape) > DEEPEST or not is_size(shape):
         _refuse(source, f"the shape of {name!r} is none")
     if not _counts(places) or len(places) != 2:
         _refuse(source, f"the data_offsets of {name!r} are no two numbers")
     bits = 8 * _STORED[kind].dtype.itemsize if kind in _STORED else _ONLY_SIZED[kind]
     begin, end = places
     if math.prod(shape) * bits != 8 * (end - begin):
-        _refuse(source, f"{name!r} has {end - begin} bytes, and its type and shape say others")
+        needed = math.prod(shape) * bits / 8
+        _refuse(source, f"{name!r} has {end - begin} bytes, and {kind} of {shape} are {needed:g}")
     return _Entry(kind, tuple(shape), begin, end)
 
 
@@ -148,16 +149,27 @@ def _check_places(source: Source, entries: dict[str, _Entry], held: int) -> None
 
 def _held(source: Source, name: str, entry: _Entry, start: int) -> Operand:
     if entry.type not in _STORED:
-        raise DataError(f"{source.name}: {name} is of type {entry.type}, which is not read here")
+        what = f"{name} is of type {entry.type}, which is not read here"
+        raise DataError(f"{source.name}: {what}; convert it to BF16")
     dtype = _STORED[entry.type].dtype
-    array = source.array_at(start + entry.begin, entry.end - entry.begin, dtype, entry.shape)
+    try:
+        array = source.array_at(start + entry.begin, entry.end - entry.begin, dtype, entry.shape)
+    except (ValueError, TypeError):  # the file has been cut meanwhile
+        _refuse(source, f"{name!r} ends early")
     return Operand(array, origin=source.name)
 
 
+def keeps(dtype: np.dtype[Any]) -> bool:
+    """Whether the format has a type of NumPy's."""
+    return dtype.newbyteorder("=") in _WRITTEN
+
+
 def write_safetensors(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
-    """Every step's array by its name, with every digit."""
+    """Every step's array by its name, with every digit. Raises WriteError for a name it lacks."""
     header, end = dict[str, Any](), 0
     for step in steps:
+        if step.name == _META:
+            raise WriteError(f"no array can be called {_META} there; use .npz")
         begin, end = end, end + step.dtype.itemsize * math.prod(step.shape)
         kind = _WRITTEN[step.dtype.newbyteorder("=")]
         header[step.name] = {"dtype": kind, "shape": step.shape, "data_offsets": (begin, end)}

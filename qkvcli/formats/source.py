@@ -15,7 +15,7 @@ import numpy as np
 
 from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.foreign import check_ours, is_torch
+from qkvcli.formats.foreign import check_ours, is_torch, like_safetensors
 from qkvcli.formats.labels import GUESSED, Labelling
 
 SMALL = 2**22
@@ -31,22 +31,17 @@ def decoded(start: bytes) -> str:
     return start.decode(encoding, "ignore")
 
 
-def like_safetensors(start: bytes) -> bool:
-    r"""Whether bytes begin as a safetensors file does: with the length of a header of JSON.
-
-    >>> like_safetensors(b"\x02\0\0\0\0\0\0\0{}"), like_safetensors(b'[1,2,3],{"a"')
-    (True, False)
-    """
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
-
-
 def whole(stream: BinaryIO, name: str) -> bytes:
     """All the bytes of a pipe or a device, if its first could be those of a matrix.
 
     Raises DataError at once where they can't: some devices have no end.
     """
     start = stream.read(_START)
-    if not start.startswith(_GZIP):
+    if start.startswith(_GZIP):
+        from qkvcli.formats.gzipped import begun
+
+        _check_matrix(begun(start, _START, name), name)
+    else:
         _check_matrix(start, name)
     return start + stream.read()
 

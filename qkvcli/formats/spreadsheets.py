@@ -45,16 +45,6 @@ def other_cells(text: str, delimiter: str, source: Source) -> Other | None:
         if all(map(_is_value, others)) and (commas or sign == ";"):
             return Other(_said(known, commas, source), sign not in (SPACE, delimiter))
     return None
-    for sign, called in ((";", "';'"), ("\t", "tabs"), (SPACE, "white space")):
-        rows = [_parted(line, sign) for line in lines]
-        body = rows[1:] or rows
-        if len(body[0]) < 2 or any(len(cells) != len(body[0]) for cells in body):
-            continue
-        others = [cell for cells in body for cell in cells[0 if sign == SPACE else 1 :]]
-        commas = any(map(_DECIMAL.fullmatch, (cell for cells in body for cell in cells)))
-        if all(map(_is_value, others)) and (commas or sign == ";"):
-            return Other(_said(sign, called, commas, source), sign not in (SPACE, delimiter))
-    return None
 
 
 def _parted(line: str, sign: str) -> list[str]:

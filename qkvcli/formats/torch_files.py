@@ -4,6 +4,7 @@ Sources: PyTorch's ``torch/serialization.py`` (both formats) and ``torch/_utils.
 tensor is made of).
 """
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import numpy as np
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
-from qkvcli.formats.pickled import LARGEST, Unpickler, stream_of
+from qkvcli.formats.pickled import LARGEST, Unpickler
 from qkvcli.formats.source import Source
 from qkvcli.formats.torch_tensors import (
     KNOWN,
@@ -28,7 +29,7 @@ from qkvcli.formats.torch_tensors import (
     item_size,
     storage_of,
 )
-from qkvcli.formats.zipped import opened, place
+from qkvcli.formats.zipped import place, stream_of
 
 _PROTOCOL = 1001
 _NO_SCRIPT = "is a TorchScript archive, whose code is never run; save model.state_dict()"
@@ -59,7 +60,7 @@ def read_pt(source: Source) -> Document:
 
 def _zipped(source: Source) -> tuple[object, Mapping[str, _Run], int]:
     """What an archive holds, its storages by their keys, and the instructions of its pickle."""
-    with opened(source) as stream, zipfile.ZipFile(stream) as archive:
+    with stream_of(source) as stream, zipfile.ZipFile(stream) as archive:
         infos = {info.filename: info for info in archive.infolist()}
         if len(infos) != len(archive.infolist()):
             raise ValueError("two of its members have one name")
@@ -70,7 +71,7 @@ def _zipped(source: Source) -> tuple[object, Mapping[str, _Run], int]:
         big = order is not None and _content(archive, order) == b"big"
         data = _content(archive, infos[f"{folder}data.pkl"])
     unpickler = Unpickler(source.name, KNOWN, storage_of)
-    value = unpickler.load(stream_of(data))
+    value = unpickler.load(io.BytesIO(data))
     runs = {
         name.removeprefix(f"{folder}data/"): _Run(
             info.file_size, partial(_begin, source, info), big
@@ -120,7 +121,7 @@ def _older(source: Source) -> tuple[object, Mapping[str, _Run], int]:
 
     Numbers are little-endian whatever the machine was: PyTorch swaps them when it writes.
     """
-    stream = stream_of(source.bytes_at(0, LARGEST))
+    stream = io.BytesIO(source.bytes_at(0, LARGEST))
     sizes: dict[str, int] = {}
 
     def noted(said: object) -> Storage:

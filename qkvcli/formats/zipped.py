@@ -7,7 +7,7 @@ from typing import IO
 from qkvcli.formats.source import Source
 
 
-def opened(source: Source) -> IO[bytes]:
+def stream_of(source: Source) -> IO[bytes]:
     """A source's bytes as a stream; of a regular file, only what is asked for is read."""
     if source.mappable and source.path is not None:
         return source.path.open("rb")
@@ -26,4 +26,7 @@ def place(source: Source, info: zipfile.ZipInfo) -> int | None:
     if len(head) < 30 or not head.startswith(b"PK\x03\x04"):
         return None
     name, extra = (int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
+    said = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
+    if source.bytes_at(info.header_offset + 30, name) != said:  # it is another's header
+        return None
     return info.header_offset + 30 + name + extra

@@ -27,7 +27,8 @@ class Expected:
     ``kind`` is the type that they are kept in. Of text, ``halves`` (the array's shape) is half a
     unit of the last digit of each number, and ``left_out`` true where there is none; ``loose`` is
     the type that they were computed in before they were written, where that is known. ``rows``
-    and ``columns`` are the labels that came with them.
+    and ``columns`` are the labels that came with them, and a ``reading`` says what was taken
+    for what, where text could be read in two ways.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Expected:
     loose: Kind | None = None
     rows: Labels = None
     columns: Labels = None
+    reading: str = ""
 
     def turned(self, turn: Turn) -> "Expected":
         """The same with its arrays turned."""

@@ -19,6 +19,8 @@ def fitting(theirs: Shape, ours: Shape, heads: int | None = None) -> Turn | None
 
     With ``heads``, they are split off where they were joined. None where that is not enough.
     """
+    if theirs == ours:
+        return lambda array: array
     if heads is not None:
         *leading, _, rows, width = ours
         joined = fitting(theirs, (*leading, rows, heads * width))
