@@ -142,7 +142,7 @@ FAULTS = {
     "acts.npz:": "no member is named after the colon",
     "acts.npz[a]": "acts.npz[a]: [a] is no slice such as [0], [:, 3] or [..., 0:2]",
     "acts.npz[::0]": "acts.npz[::0]: [::0] is no slice",
-    "acts.npz[0": "acts.npz[0: cannot be read: No such file",
+    "acts.npz[0": "acts.npz[0: half a slice; quote it, since a shell parts words at blanks",
     "gone.npz:q[0]": "gone.npz: cannot be read: No such file",
     "gone.npz[0].T": "gone.npz: cannot be read: No such file",
     "gone": "gone: cannot be read: No such file",
@@ -205,7 +205,7 @@ def test_weights_that_are_turned_the_other_way_are_told_of_t(qkv: Program, folde
     assert "from m.npz:h.0.q_proj.weight" in wrong.err
     right = qkv(*words, "m.npz:h.0.q*t.T")
     assert right.out == "96.0,96.0\n96.0,96.0\n"
-    assert right.err == "note: m.npz also has h.0.q_proj.bias; --bq would take them\n"
+    assert right.err == "note: m.npz also has h.0.q_proj.bias; --bq, --bk would take them\n"
 
 
 def test_only_what_is_asked_for_is_read(folder: Path) -> None:

@@ -984,7 +984,7 @@ def test_the_largest_difference_is_one_that_counts(folder: Path, qkv: Program) -
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"Weights": 0, "weights": 0}, "both 'Weights' and 'weights'; keep one"),
+        ({"Weights": 0, "weights": 0}, "both 'Weights' and 'weights'; name one"),
         ({"query": 0, "q": 0}, "holds query and q, and each may be query; keep one"),
         ({"weight": 0, "output": 0}, "no step is called 'weight'; did you mean 'weights'?"),
         ({"score": 0}, "no step is called 'score'; did you mean 'scores'?"),

@@ -175,7 +175,7 @@ BAD = {
     "1;2\n3;4\n": "x: cells are separated by ';'; convert it: tr ';' ','",
     "": "x: empty",
     "\n\n": "x: empty",
-    "# shape 2 3\n1,2\n": "x: line 1 says shape (2, 3)",
+    "# shape 2 3\n1,2\n": "x: a line says # shape (2, 3)",
     "# shape 2 2 1\na,1\nb,1\nc,1\nd,1\n": "x: each matrix must have the same labels",
     "[[1, 2], [3]]": "x: the matrix: rows of different lengths",
     "[[[1, 2]], [[1]]]": "x: the matrix: lists of different lengths",

@@ -69,11 +69,11 @@ def test_members_are_told_as_json_and_csv(qkv: Program, files: Path) -> None:
 def test_a_table_for_each_file(qkv: Program, files: Path) -> None:
     shown = qkv("inspect", "a.npz:q", "x.npy", SAMPLES / "cat_sat_mat" / "query.csv")
     assert shown.out.splitlines()[:7] == [
-        "a.npz   1 array",
+        "a.npz   1 array, 6 numbers",
         "name  shape   type     min   max  NaN  inf",
         "q     (3, 2)  float64   -2  3.25    1    2",
         "",
-        "x.npy   1 array",
+        "x.npy   1 array, 6 numbers",
         "shape   type     min   max  NaN  inf",
         "(3, 2)  float64   -2  3.25    1    2",
     ]
@@ -87,7 +87,7 @@ def test_a_narrow_room_has_the_names_above(qkv: Program, files: Path) -> None:
     wide = qkv("inspect", "long.npz").out.splitlines()
     assert wide[2] == "model.layers.0.self_attn.q_proj.weight  (2, 2)  float64    0    1    0    0"
     assert qkv("inspect", "long.npz", "--width", 45).out.splitlines() == [
-        "long.npz   1 array",
+        "long.npz   1 array, 4 numbers",
         "shape   type     min  max  NaN  inf",
         "model.layers.0.self_attn.q_proj.weight",
         "(2, 2)  float64    0    1    0    0",

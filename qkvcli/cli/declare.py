@@ -42,6 +42,11 @@ class Option(NamedTuple):
     repeats: bool = False
 
     @property
+    def reads_file(self) -> bool:
+        """Whether its value is a file to read: of two that are named, neither is meant."""
+        return self.read is file_name
+
+    @property
     def signature(self) -> str:
         """The option as help writes it: ``-q, --query FILE``."""
         return " ".join(filter(None, (", ".join(self.names), self.metavar)))

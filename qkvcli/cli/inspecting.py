@@ -69,28 +69,27 @@ def perform(line: Line, environment: Environment) -> None:
 def _members(opened: Opened, word: str) -> Iterator[_Chosen]:
     """What a word of the command line names: all of a file or of a folder, or some of a file."""
     address = address_of(word)
-    if not is_folder(address):
-        document, where = opened.document(address.path)
-        document, part = among(document, address, where)
-        for name, member in document.items():
-            yield _Chosen(where, address.path, name, member, part)
+    if is_folder(address):
+        for path in files_in(address.path):
+            document, where = _document(opened, path)
+            yield from (_Chosen(where, path, *held, address.part) for held in document.items())
         return
-    for path in files_in(address.path):
-        for name, member in _held_in(opened, path).items():
-            yield _Chosen(str(path), path, name, member, address.part)
+    document, where = _document(opened, address.path)
+    document, part = among(document, address, where)
+    yield from (_Chosen(where, address.path, *held, part) for held in document.items())
 
 
-def _held_in(opened: Opened, path: Path) -> Document:
-    """What a file of a folder holds; one that cannot be read does not hide the others."""
+def _document(opened: Opened, path: Path) -> tuple[Document, str]:
+    """What a file holds, and its name; one that cannot be read does not hide the others."""
     try:
-        return opened.document(path)[0]
+        return opened.document(path)
     except DataError as fault:
         said = fault
 
         def refuse() -> Operand:
             raise said
 
-        return {"": Member(refuse)}
+        return {"": Member(refuse)}, str(path)
 
 
 def _show(found: Sequence[_Chosen], shown: str, line: Line, environment: Environment) -> None:
@@ -170,14 +169,17 @@ def _save(
         )
     steps = list[Step]()
     for one, called in zip(found, _saved_names(found), strict=True):
-        array = told(one.held(), environment)
-        steps.append(step := _step(array, one.decode, called, known.axes))
+        array, stored = told(one.held(), environment), one.member.stored
+        kind = stored.name if stored is not None and known.has(stored) else ""
+        decode = None if kind else one.decode
+        step = _step(array, decode, called, known.axes, kind)
+        steps.append(step)
         if not known.keeps(step.dtype):
             where = f"{one.file}: {one.name}" if one.name else one.file
             what = f"numbers of type {step.dtype} cannot be kept in .{name}"
             raise DataError(f"{where}: {what}; use .npz")
-        if one.decode is not None and one.member.stored is not None:
-            environment.note(f"{path}: {one.member.stored.name} is written as {step.dtype}")
+        if decode is not None and stored is not None:
+            environment.note(f"{path}: {stored.name} is written as {step.dtype}")
     check_room(path, name, steps, _ADVICE, environment)
     with saved(path) as stream:
         known.write(steps, stream, digits)
@@ -196,12 +198,14 @@ def _saved_names(found: Sequence[_Chosen]) -> list[str]:
     return names
 
 
-def _step(held: Operand, decode: Callable[[Array], Array] | None, name: str, axes: int) -> Step:
-    """An array as something to write; nothing of a mapped file is read yet."""
+def _step(
+    held: Operand, decode: Callable[[Array], Array] | None, name: str, axes: int, kind: str
+) -> Step:
+    """An array as something to write, of a ``kind``; nothing of a mapped file is read yet."""
     array = held.array.reshape((1,) * (axes - held.array.ndim) + held.shape)
     like = np.empty(0, array.dtype)
     dtype = like.dtype if decode is None else decode(like).dtype
-    outline = Outline(name, "", (), array.shape, dtype, held.rows, held.columns)
+    outline = Outline(name, "", (), array.shape, dtype, held.rows, held.columns, kind=kind)
     return outline.computed_by(lambda: _parts(array, decode))
 
 

@@ -24,6 +24,8 @@ _OF_ONE = frozenset({"gemma3", "qwen3-next"})
 _NEAR_0 = 0.5
 """Weights of a norm are around 1: where their mean is less, they are around 0."""
 
+_FLASH = ("lhd", "l3hd")
+"""The layouts of FlashAttention, whose causal mask has the last query and key meet."""
 _LINEAR = re.compile(r"(\.weight|in_proj_weight)(\.[a-z]+)?(\[[^\]]*\])?$")
 """What the weights of `nn.Linear`, and of `nn.MultiheadAttention`, are called, not turned."""
 _CONV1D = re.compile(r"\bc_(attn|proj|fc)\b")
@@ -198,7 +200,8 @@ def _at_key_0(asked: _Asked) -> Iterator[str]:
     config, problem = asked.config, asked.problem
     queries, keys = problem.shape[-2:]
     placed = config.offset is not None or config.valid_length is not None or problem.past
-    by_position = asked.turns or config.alibi or config.by_position
+    flash = asked.line.sources.layout in _FLASH and config.by_position
+    by_position = asked.turns or config.alibi or (config.by_position and queries == 1) or flash
     if by_position and not placed and 0 < queries < keys and problem.query is not None:
         yield (
             f"of {queries} {'query' if queries == 1 else 'queries'} and {keys} keys, query 0 is "

@@ -57,6 +57,8 @@ def _line(command: "Command", words: list[str]) -> "Line | Help":
         if name in fields:
             field = fields[name]
             value = _value(options[field], name, text if equals else None, rest)
+            if options[field].reads_file and values.get(field, value) != value:
+                raise ValueError(name)
             values[field] = (*values.get(field, ()), value) if options[field].repeats else value
         elif word in _BRIEF:
             helps.append(Help(command, _BRIEF[word]))

@@ -12,7 +12,7 @@ from typer.main import get_install_completion_arguments
 from qkvcli import __version__
 from qkvcli.cli import completion
 from qkvcli.cli.commands import COMMANDS, Command, Line, Place
-from qkvcli.cli.declare import Option
+from qkvcli.cli.declare import Option, typed
 from qkvcli.cli.mistaken import no_command
 from qkvcli.cli.options import BRIEF, FULL, VERSION
 from qkvcli.cli.plain import Help
@@ -96,6 +96,9 @@ def _helps(command: Command | None) -> list[TyperOption]:
 def _command(command: Command) -> TyperCommand:
     def line(**values: Any) -> Line:
         said = {name: value for name, value in values.items() if value is not None}
+        for field in [field for field, option in command.options.items() if option.reads_file]:
+            if files := dict.fromkeys(said.pop(field, ())):
+                said[field] = _one(field, *files)
         words = [said.pop(name) for name in _words_of(command) if name in said]
         if command.takes_more:
             *words, last = words
@@ -111,6 +114,14 @@ def _command(command: Command) -> TyperCommand:
         help=command.help,
         context_settings=_HELP,
     )
+
+
+def _one(field: str, file: Any, *others: Any) -> Any:
+    """The file of an option. Raises UsageError where there are others."""
+    if others:
+        what = f"{typed(field)} stands there twice, with {file} and {others[0]}"
+        raise UsageError(f"{what}; keep one, and quote braces, or a shell writes them out")
+    return file
 
 
 def _words_of(command: Command) -> list[str]:
@@ -142,7 +153,7 @@ def _option(field: str, option: Option) -> TyperOption:
     return TyperOption(
         param_decls=[field, *option.names],
         type=_reader(option.read),
-        multiple=option.repeats,
+        multiple=option.repeats or option.reads_file,
         metavar=option.metavar,
         help=option.help,
         autocompletion=completion.of_option(option),

@@ -169,7 +169,7 @@ class Address(NamedTuple):
         for name, part in readings(text):
             if _is_there(name):
                 return cls(text, Path(name), part=part)
-        if text.count("[") != text.count("]"):
+        if _is_half(text):
             raise DataError(f"{text}: half a slice; quote it, since a shell parts words at blanks")
         colons = [match.start() for match in re.finditer(":", text)]
         for colon in reversed(colons):
@@ -199,6 +199,14 @@ class Address(NamedTuple):
 
 def _no_index(text: str, brackets: str) -> DataError:
     return DataError(f"{text}: [{brackets}] {NO_SLICE}")
+
+
+def _is_half(text: str) -> bool:
+    """Whether a text seems to be one half of what a shell has parted at a blank."""
+    before, bracket, after = text.rpartition("[")
+    if not bracket:
+        return text.endswith("]")
+    return "]" not in after and any(map(_is_there, (before, before.partition(":")[0])))
 
 
 def _is_there(name: str) -> bool:

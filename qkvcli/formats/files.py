@@ -39,7 +39,7 @@ def read_document(source: Source) -> Document:
     The index of a checkpoint in several files holds what all of them do. Raises DataError, which
     names the file and, where there is one, the line and the cell.
     """
-    if source.path is not None and source.path.name.lower().endswith(_INDEX):
+    if source.path is not None and _is_index(source.path):
         return _of_index(source, source.path.parent)
     document = format_of(source).read(source)
     try:
@@ -49,15 +49,27 @@ def read_document(source: Source) -> Document:
     return document
 
 
-def _of_index(source: Source, folder: Path) -> Document:
-    """The tensors that an index names, each with the file beside it that has it."""
+def _is_index(path: Path) -> bool:
+    return path.name.lower().endswith(_INDEX)
+
+
+def _places(source: Source) -> dict[str, str]:
+    """The file of each tensor of a checkpoint, by its name. Raises DataError."""
     try:
         places = json.loads(source.text())["weight_map"]
-        files = dict.fromkeys(places.values())
-        outside = [file for file in files if not file or Path(file).name != file]
+        if all(isinstance(file, str) and file for file in places.values()):
+            return dict(places)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        what = 'not the index of a checkpoint: there is no "weight_map" of names and files in it'
-        raise DataError(f"{source.name}: {what}") from None
+        pass
+    what = 'not the index of a checkpoint: there is no "weight_map" of names and files in it'
+    raise DataError(f"{source.name}: {what}")
+
+
+def _of_index(source: Source, folder: Path) -> Document:
+    """The tensors that an index names, each with the file beside it that has it."""
+    places = _places(source)
+    files = dict.fromkeys(places.values())
+    outside = [file for file in files if Path(file).name != file]
     if outside:
         raise DataError(f"{source.name}: {outside[0]!r} is no file beside it")
     held = {file: _shard(folder / file) for file in files}
@@ -177,12 +189,24 @@ def in_folder(
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files of a folder that have an ending of ours. Raises DataError."""
+    """The files of a folder that have an ending of ours; an index stands for those that it names.
+
+    Raises DataError.
+    """
     try:
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     except OSError as fault:
         raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
-    return [path for path in files if format_by_ending(path)]
+    shards = {file for path in files if _is_index(path) for file in _files_of(path)}
+    return [path for path in files if format_by_ending(path) and path.name not in shards]
+
+
+def _files_of(index: Path) -> set[str]:
+    """The files that an index names; none where it is none, which reading it says."""
+    try:
+        return set(_places(Source.file(index)).values())
+    except DataError:
+        return set()
 
 
 def stem(path: Path) -> str:

@@ -193,4 +193,5 @@ def _write(step: Step, stream: IO[bytes]) -> None:
     }
     np.lib.format.write_array_header_1_0(stream, header)
     for part in step.parts():
-        stream.write(np.ascontiguousarray(part).view(np.uint8).data if part.size else b"")
+        if part.size:  # as bytes: dates have no buffer of their own
+            stream.write(np.ascontiguousarray(part).view(np.uint8).reshape(-1).data)

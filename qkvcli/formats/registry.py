@@ -13,6 +13,7 @@ from qkvcli.formats.cells import SPACE, is_comment, is_number
 from qkvcli.formats.foreign import is_torch, like_safetensors
 from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded
+from qkvcli.formats.stored import Stored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,10 @@ class Format(NamedTuple):
 
             return keeps(dtype)
         return self.binary or dtype.kind in "biuf"
+
+    def has(self, stored: Stored) -> bool:
+        """Whether a file of the format can hold a type that NumPy lacks, as it is."""
+        return stored.decode is not None and self.name == "safetensors"
 
     def read(self, source: Source) -> Document:
         """What a source holds. Raises DataError."""

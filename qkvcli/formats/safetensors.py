@@ -52,6 +52,9 @@ _WRITTEN = {
     if stored.decode is None
 }
 
+_LACKING = {(stored.name, stored.dtype): name for name, stored in _STORED.items() if stored.decode}
+"""The types that NumPy lacks, by what they are called and how their bytes are kept."""
+
 
 class _Entry(NamedTuple):
     """What the header says of a tensor: its type, its shape, and its bytes after the header."""
@@ -171,7 +174,7 @@ def write_safetensors(steps: Sequence[Step], stream: BinaryIO, digits: int | Non
         if step.name == _META:
             raise WriteError(f"no array can be called {_META} there; use .npz")
         begin, end = end, end + step.dtype.itemsize * math.prod(step.shape)
-        kind = _WRITTEN[step.dtype.newbyteorder("=")]
+        kind = _LACKING.get((step.kind, step.dtype)) or _WRITTEN[step.dtype.newbyteorder("=")]
         header[step.name] = {"dtype": kind, "shape": step.shape, "data_offsets": (begin, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the numbers are aligned

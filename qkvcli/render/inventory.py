@@ -1,12 +1,12 @@
 """What files hold, for a person: a table for each file."""
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.cells import cell_len
-from rich.console import JustifyMethod
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from qkvcli.core.inventory import Entry, Range
@@ -15,7 +15,7 @@ from qkvcli.render.grids import GAP, Room
 from qkvcli.render.screen import Block, ascii_only, folded, printable
 
 _HEAD = ("shape", "type", "min", "max", "NaN", "inf")
-_JUSTIFIED: dict[str, JustifyMethod] = dict.fromkeys(("min", "max", "NaN", "inf"), "right")
+_RIGHT = ("min", "max", "NaN", "inf")
 _BOLD, _DIM, _NAME = Style(bold=True), Style(dim=True), Style(color="magenta")
 _ODD = Style(color="yellow", bold=True)
 _SHOWN = 6
@@ -31,10 +31,14 @@ def inventory(entries: Sequence[Entry], room: Room) -> Iterator[Block]:
         if i:
             yield Block("")
         count = f"{len(held)} array" + ("" if len(held) == 1 else "s")
+        numbers = sum(math.prod(entry.shape) for entry in held)
+        count += f", {numbers:,} number" + ("" if numbers == 1 else "s")
         yield _line(f"{printable(file)}   {count}", room, _BOLD)
         yield from _table(held, room)
         for entry in held:
-            yield from _remarks(entry, room)
+            yield from _labels(entry, room)
+        if len(entries) > 1:  # of one, the error says it
+            yield from _faults(held, room)
 
 
 def _line(text: str, room: Room, style: Style) -> Block:
@@ -68,12 +72,16 @@ def _table(entries: Sequence[Entry], room: Room) -> Iterator[Block]:
 
 def _grid(lines: Sequence[Sequence[Text]], widths: Sequence[int]) -> Block:
     """Lines of cells, of which the last have columns of these widths."""
-    table = Table.grid(padding=(0, GAP, 0, 0))
-    for name, width in zip(("name", *_HEAD)[-len(widths) :], widths, strict=True):
-        table.add_column(no_wrap=True, width=width, justify=_JUSTIFIED.get(name, "left"))
+    names = ("name", *_HEAD)[-len(widths) :]
+    text = Text()
     for line in lines:
-        table.add_row(*line[-len(widths) :])
-    return Block(table, sum(widths) + GAP * len(widths))
+        for name, cell, width in zip(names, line[-len(widths) :], widths, strict=True):
+            blank = " " * (width - cell.cell_len)
+            text.append(blank if name in _RIGHT else "").append_text(cell)
+            text.append(" " * GAP if name in _RIGHT else blank + " " * GAP)
+        text.append("\n")
+    text.rstrip()
+    return Block(text, sum(widths) + GAP * len(widths))
 
 
 def _fact(cell: str, kind: str) -> Text:
@@ -107,13 +115,19 @@ def _number(number: float | int | bool | None) -> str:
     return f"{number:.{_DIGITS}g}" if isinstance(number, float) else str(number)
 
 
-def _remarks(entry: Entry, room: Room) -> Iterator[Block]:
+def _labels(entry: Entry, room: Room) -> Iterator[Block]:
     for side, labels in (("rows", entry.rows), ("columns", entry.columns)):
         if labels is not None:
             name = f"{printable(entry.name)}: " if entry.name else ""
             yield _line(f"{name}{side}: {_listed(labels, room)}", room, _DIM)
-    if entry.fault:
-        yield _line(printable(entry.fault), room, _ODD)
+
+
+def _faults(entries: Sequence[Entry], room: Room) -> Iterator[Block]:
+    """What is wrong with those that cannot be read, each fault once."""
+    counted = Counter(entry.fault for entry in entries if entry.fault)
+    for fault, count in counted.items():
+        more = f" ({count} arrays)" if count > 1 else ""
+        yield _line(f"{printable(fault)}{more}", room, _ODD)
 
 
 def _listed(labels: Labels, room: Room) -> str:
