@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from qkvcli.core.operands import Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.address import Address, Part, index_of, readings
-from qkvcli.formats.members import Member, held_in, named
+from qkvcli.formats.members import Member, held_in, matching, named
 from tests.conftest import SAMPLES, Program
 
 RNG = np.random.default_rng(12)
@@ -363,3 +364,77 @@ def test_objects_within_objects_have_names_with_points(qkv: Program, folder: Pat
     Path("deep.json").write_text(json.dumps(deep))
     wrong = qkv("scores", "-q", "deep.json", "-k", "d.json:*.k")
     assert (wrong.code, wrong.err.count("\n")) == (3, 1)
+
+
+def test_a_name_with_stars_is_reached_as_it_stands(qkv: Program, folder: Path) -> None:
+    save("s.npz", {"a*": np.eye(1), "ab": 2 * np.eye(1), "?": 3 * np.eye(1), "Q[0]": np.eye(2)})
+    for name, number in (("a*", 1), ("?", 3), ("ab", 2)):
+        assert query(qkv, f"s.npz:{name}", width=1).tolist() == [[number]]
+        [told] = json.loads(qkv("inspect", f"s.npz:{name}", "-f", "json").out)
+        assert (told["name"], told["max"]) == (name, number)
+
+
+def test_a_long_name_is_no_work_for_a_pattern() -> None:
+    started = time.monotonic()
+    assert matching(["a" * 200_000], "a*a*a*a*a*ab") == []
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.json", "m.npz"])
+def test_names_that_are_no_text_are_bad_data(qkv: Program, folder: Path, name: str) -> None:
+    if name == "m.json":
+        Path(name).write_text('{"\\ud800": [[1]]}')
+    else:
+        header = b'{"\\ud800":{"dtype":"U8","shape":[1,1],"data_offsets":[0,1]}}'
+        Path(name).write_bytes(len(header).to_bytes(8, "little") + header + b"1")
+    wrong = qkv("inspect", name, "-f", "csv")
+    assert (wrong.code, wrong.err.count("\n")) == (3, 1)
+
+
+def test_half_a_slice_and_what_is_none_are_told_for_what_they_are(
+    qkv: Program, acts: dict[str, Array]
+) -> None:
+    for address, said in (
+        ("acts.npz:other[0,", "half a slice; quote it"),
+        (":3]", "half a slice; quote it"),
+        ("acts.npz:other[a]", "acts.npz:other is there, and [a] is no slice such as"),
+        ("acts.npz:other[[0,1]]", "acts.npz:other is there, and [[0,1]] is no slice"),
+        ("acts.npz:other.T[0]", "acts.npz:other is there, and .T[0] is no slice such as [0], "),
+    ):
+        for words in (["-q", address, "-k", "x.npy"], ["-k", address, "-q", "x.npy"]):
+            wrong = qkv("scores", *words)
+            assert (wrong.code, said in wrong.err) == (3, True), wrong.err
+    half = qkv("softmax", "-q", "acts.npz:other[0,", ":3]", "-k", "x.npy")
+    assert (half.code, "half a slice" in half.err) == (3, True)
+
+
+def test_a_file_is_named_once(qkv: Program, acts: dict[str, Array]) -> None:
+    words = ["scores", "-k", "acts.npz:other"]
+    same = qkv(*words, "-q", "acts.npz", "--query=acts.npz")
+    assert same.code == 0
+    for more in (["-q", "x.npy", "-q", "acts.npz"], ["--query=x.npy", "-q", "acts.npz"]):
+        wrong = qkv(*words, *more)
+        assert wrong.code == 2
+        assert "--query stands there twice, with x.npy and acts.npz; keep one" in wrong.err
+
+
+def test_more_axes_than_numpy_broadcasts(qkv: Program, folder: Path) -> None:
+    np.save("deep.npy", np.ones((1,) * 40))
+    wrong = qkv("scores", "-q", "deep.npy", "-k", "deep.npy")
+    assert (wrong.code, "40 axes are more than 32" in wrong.err) == (3, True)
+
+
+def test_biases_and_turned_weights_are_told_by_their_names(qkv: Program, folder: Path) -> None:
+    arrays = {"in_proj_weight": np.ones((12, 4)), "in_proj_bias": np.ones(12)}
+    arrays |= {"h.c_proj.weight": np.ones((4, 4)), "mlp.gate_proj.weight": np.ones((4, 4))}
+    save("m.npz", arrays)
+    np.save("x.npy", np.ones((2, 4)))
+    words = ["scores", "--embeddings", "x.npy", "--wk", "m.npz:in_proj_weight[4:8].T", "--wq"]
+    plain = qkv(*words, "m.npz:in_proj_weight[:4]").err
+    assert "--wq (4, 4): read as (in, out); nn.Linear keeps (out, in)" in plain
+    assert "m.npz also has in_proj_bias; --bk, --bq would take them" in plain
+    assert "gate" not in plain
+    assert "--wq (4, 4)" not in qkv(*words, "m.npz:in_proj_weight[:4].T").err
+    assert "--wq (4, 4)" not in qkv(*words, "m.npz:h.c_proj.weight").err
+    flax = qkv(*words, "m.npz:in_proj_weight[:4, None]")
+    assert "a projection has the axes (m, d); one head of (m, H, d) is [:, 0]" in flax.err

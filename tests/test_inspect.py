@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ ARRAYS: dict[str, Any] = {
     "nowhere": np.full((2, 2), np.nan, np.float32),
     "big": np.array([[1.5, -2.5]], ">f4"),
 }
+
+
+def save(name: str, arrays: dict[str, Any]) -> None:
+    np.savez(name, **arrays)
 
 
 @pytest.fixture
@@ -193,3 +199,99 @@ def test_large_arrays_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) ->
             told["min"], told["max"], told["nan"], told["inf"]
         )
         assert seen == np.size(array)
+
+
+def test_a_spoilt_archive_is_bad_data_also_where_it_is_mapped(qkv: Program, folder: Path) -> None:
+    array = np.ones((1500, 1000), np.float32)
+    np.savez("a.npz", q=array)
+    data = bytearray(Path("a.npz").read_bytes())
+    data[3_000_000] ^= 0x40
+    Path("a.npz").write_bytes(data)
+    for words in (["inspect", "a.npz"], ["scores", "-q", "a.npz", "-k", "a.npz", "--rows", "0"]):
+        spoilt = qkv(*words)
+        assert (spoilt.code, "q.npy is spoilt (CRC-32)" in spoilt.err + spoilt.out) == (3, True)
+    part = json.loads(qkv("inspect", "a.npz:q[0]", "-f", "json").out)  # of which no sum is known
+    assert part[0]["max"] == 1
+
+
+def test_thousands_of_arrays_are_told_in_time(qkv: Program, folder: Path) -> None:
+    save("many.npz", {f"a{i}": np.ones((1, 2)) for i in range(3000)})
+    started = time.monotonic()
+    assert qkv("inspect", "many.npz").out.count("(1, 2)") == 3000
+    assert time.monotonic() - started < 20  # where each array opened the archive again: minutes
+
+
+def test_an_archive_that_grows_beyond_measure_is_refused(qkv: Program, folder: Path) -> None:
+    archive = zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("q.npy", "w") as member:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (300 * 2**20, 1)}
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(300):
+            member.write(bytes(2**20))
+    told = qkv("inspect", "bomb.npz:q[0]")
+    assert (told.code, "grows to more than 200 times its size" in told.err) == (3, True)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "safetensors", "json"])
+def test_billions_of_empty_rows_are_no_work(qkv: Program, folder: Path, ending: str) -> None:
+    with Path("none.npy").open("wb") as file:
+        header: dict[str, Any] = {"descr": "<f8", "fortran_order": False, "shape": (10**9, 1, 0)}
+        np.lib.format.write_array_header_1_0(file, header)
+    started = time.monotonic()
+    assert qkv("inspect", "none.npy", "-o", f"o.{ending}", "--quiet").code == 0
+    assert time.monotonic() - started < 10
+
+
+def test_types_that_few_have(qkv: Program, folder: Path) -> None:
+    save("odd.npz", {"day": np.array(["2026-11-27"], "M8[D]"), "long": np.ones(2, np.longdouble)})
+    for ending in ("npy", "npz"):
+        assert qkv("inspect", "odd.npz:day", "-o", f"day.{ending}", "--quiet").code == 0
+    assert np.load("day.npy")[0] == np.datetime64("2026-11-27")
+    assert json.loads(qkv("inspect", "odd.npz:long", "-f", "json").out)[0]["max"] == 1.0
+    if np.longdouble(1).itemsize > 8:
+        refused = qkv("inspect", "odd.npz:long", "-o", "o.safetensors", "--quiet")
+        assert (refused.code, "cannot be kept in .safetensors" in refused.err) == (3, True)
+
+
+def test_what_a_file_was_read_as_is_told_though_nothing_is_shown(
+    qkv: Program, folder: Path
+) -> None:
+    Path("s.csv").write_text("0,1\n2.5,1\n")
+    told = qkv("inspect", "s.csv", "-o", "s.npy", "--quiet")
+    assert "the first line, 0 to 1, is read as labels" in told.err
+    assert qkv("inspect", "s.csv", "-o", "s.npy", "--quiet", "--no-header").err == ""
+    assert np.load("s.npy").shape == (2, 2)
+
+
+def test_bfloat16_stays_what_it_is_in_safetensors_alone(qkv: Program, folder: Path) -> None:
+    bits = np.array([[0x3F80, 0xC040]], np.uint16)
+    np.save("b.npy", bits.view("V2"))
+    assert qkv("inspect", "b.npy", "-o", "b.safetensors", "--quiet")[:3] == (0, "", "")
+    assert Path("b.safetensors").read_bytes().endswith(bits.tobytes())
+    [told] = json.loads(qkv("inspect", "b.safetensors", "-f", "json").out)
+    assert (told["type"], told["min"], told["max"]) == ("bfloat16", -3, 1)
+    told = qkv("inspect", "b.safetensors", "-o", "c.npy", "--quiet")
+    assert told.err == "note: c.npy: bfloat16 is written as float32\n"
+    assert np.load("c.npy").tolist() == [[1, -3]]
+
+
+def test_an_index_stands_for_its_files_in_a_folder(qkv: Program, folder: Path) -> None:
+    save("a.npz", {"h.0.q": np.eye(2)})
+    save("b.npz", {"h.1.q": np.eye(2)})
+    places = {"h.0.q": "a.npz", "h.1.q": "b.npz"}
+    Path("m.npz.index.json").write_text(json.dumps({"weight_map": places}))
+    shown = json.loads(qkv("inspect", ".", "-f", "json").out)
+    assert [(one["file"], one["name"]) for one in shown] == [
+        ("m.npz.index.json", "h.0.q"), ("m.npz.index.json", "h.1.q")
+    ]  # fmt: skip
+
+
+def test_one_bad_file_does_not_hide_the_others(qkv: Program, files: Path) -> None:
+    Path("bad.csv").write_text("1,2\n3\n")
+    for words in (["bad.csv", "x.npy"], ["."]):
+        shown = qkv("inspect", *words)
+        assert (shown.code, "bad.csv: line 2: 1 cell" in shown.out) == (3, True)
+        assert "x.npy   1 array, 6 numbers" in shown.out
+    for word, said in ((".:q", "a folder has no members"), ("x" * 300, "File name too long")):
+        assert said in qkv("inspect", word).err
+        assert qkv("inspect", word).code == 3

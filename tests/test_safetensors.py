@@ -206,3 +206,30 @@ def test_any_bytes_are_tensors_or_bad_data(data: bytes, cut: int) -> None:
         except DataError:
             continue
         assert all(isinstance(array, np.ndarray) for array in found.values())
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 0x8B1F, 0x4B50])
+def test_a_header_whose_length_looks_like_anothers_first_bytes(
+    qkv: Program, folder: Path, length: int
+) -> None:
+    """0x280 is the beginning of a pickle, 0x4B50 that of a zip archive."""
+    header = json.dumps({"a": tensor("F32", [1, 2], 0, 8)}).encode().ljust(length)
+    Path("m.safetensors").write_bytes(file_of(header, np.ones(2, np.float32).tobytes()))
+    assert qkv("scores", "-q", "m.safetensors", "-k", "m.safetensors").out == "2.0\n"
+    data = Path("m.safetensors").read_bytes()
+    assert qkv("scores", "--qkv", "-:{a,a}", stdin=data).out == "2.0\n"
+
+
+def test_an_empty_shape_may_not_be_beyond_numbers(qkv: Program, folder: Path) -> None:
+    for shape in ([0, 2**62], [0, 2**62, 2**62]):
+        Path("m.safetensors").write_bytes(file_of({"a": tensor("F32", shape, 0, 0)}))
+        wrong = qkv("inspect", "m.safetensors")
+        assert (wrong.code, "the shape of 'a' is none" in wrong.err + wrong.out) == (3, True)
+
+
+def test_no_array_can_have_the_name_of_the_metadata(qkv: Program, folder: Path) -> None:
+    arrays: dict[str, Any] = {"__metadata__": np.eye(2)}
+    np.savez("m.npz", **arrays)
+    wrong = qkv("inspect", "m.npz", "-o", "m.safetensors", "--quiet")
+    assert (wrong.code, "no array can be called __metadata__ there" in wrong.err) == (4, True)
+    assert not Path("m.safetensors").exists()

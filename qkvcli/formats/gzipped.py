@@ -10,7 +10,7 @@ LARGE, TIMES = 2**28, 200
 
 Zeros grow a thousand times: a small file must not take all the memory there is.
 """
-_GZIP = 31
+_WINDOW = 31
 """What zlib calls gzip's format, in its largest window."""
 _LEVEL = 6
 
@@ -51,7 +51,7 @@ def _again(rest: bytes) -> bool:
 
 
 def _part(data: bytes, most: int, name: str) -> tuple[bytes, "zlib._Decompress"]:
-    machine = zlib.decompressobj(_GZIP)
+    machine = zlib.decompressobj(_WINDOW)
     try:
         return machine.decompress(data, most), machine
     except zlib.error as fault:
@@ -68,7 +68,7 @@ class Compressing:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._machine = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        self._machine = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW)
 
     def write(self, data: bytes) -> int:
         """Compress some bytes."""

@@ -21,7 +21,7 @@ from qkvcli.formats.labels import GUESSED, Labelling
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
 _START = 65536
-_GZIP = b"\x1f\x8b"
+_GZIP = b"\x1f\x8b\x08"
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
