@@ -53,13 +53,14 @@ def check_ours(start: bytes, name: str) -> None:
     Traceback (most recent call last):
     qkvcli.errors.DataError: q.csv.xz: is compressed by xz; decompress it first: unxz
     """
+    if is_torch(start) or like_safetensors(start):  # whose first bytes may be anything's
+        return
     binary = b"\0" in start or not start.isascii()
     known = (said for begins, said in _STARTS.items() if start.startswith(begins))
     what = next(known, None) if binary else None  # PAR1 may be a label
     if what is None:
         what = _workbook(start)
-    ours = is_torch(start) or like_safetensors(start)
-    if what is None and start.startswith(_PICKLES) and not ours:
+    if what is None and start.startswith(_PICKLES):
         what = "a Python pickle, which is never loaded; save the matrix by np.save"
     if what is not None:
         raise DataError(f"{name}: is {what}")
