@@ -20,10 +20,10 @@ from qkvcli.errors import DataError, UsageError
 from qkvcli.formats import gzipped
 from qkvcli.formats.address import WHOLE
 from qkvcli.formats.files import in_folder, read_matrix
-from qkvcli.formats.labels import GUESSED, Labelling
 from qkvcli.formats.registry import COMPRESSED
 from qkvcli.formats.saving import saved
 from qkvcli.formats.source import Source
+from qkvcli.formats.text.labels import GUESSED, Labelling
 from tests.conftest import Program
 from tests.test_formats import TEXT, written
 

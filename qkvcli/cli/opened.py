@@ -19,9 +19,9 @@ from qkvcli.formats.files import (
     read_document,
     taken,
 )
-from qkvcli.formats.labels import GUESSED, Labelling
 from qkvcli.formats.members import Document, choose, fitting
 from qkvcli.formats.source import Source
+from qkvcli.formats.text.labels import GUESSED, Labelling
 
 
 def check_labelling(asked: Labelling, sources: Iterable[Source]) -> None:

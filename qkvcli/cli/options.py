@@ -35,7 +35,7 @@ from qkvcli.core.config import (
 )
 
 if TYPE_CHECKING:
-    from qkvcli.formats.labels import Labelling
+    from qkvcli.formats.text.labels import Labelling
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
 TOP_SHOWN_AS = ("table", "csv", "tsv", "json", "markdown")
@@ -205,7 +205,7 @@ class Sources:
     @property
     def labelling(self) -> "Labelling":
         """What a person says of labels in files of text."""
-        from qkvcli.formats.labels import Labelling
+        from qkvcli.formats.text.labels import Labelling
 
         return Labelling(self.header, self.index)
 

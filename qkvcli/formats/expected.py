@@ -26,14 +26,14 @@ from qkvcli.core.config import ORDER, SCORES, Kind, kind_named
 from qkvcli.core.operands import ACTS_ON, Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.address import WHOLE, Address, Part, readings
-from qkvcli.formats.cells import DEEPEST, SPACE, is_number
-from qkvcli.formats.delimited import cells_of, read_delimited
 from qkvcli.formats.files import format_of, read_document
 from qkvcli.formats.json_text import entries, matrix_of
-from qkvcli.formats.labels import Labelling
 from qkvcli.formats.members import NAMES, Member, listed, named, told_apart
 from qkvcli.formats.registry import JSON
 from qkvcli.formats.source import Source
+from qkvcli.formats.text.cells import DEEPEST, SPACE, is_number
+from qkvcli.formats.text.delimited import cells_of, read_delimited
+from qkvcli.formats.text.labels import Labelling
 
 _MACHINE = 8
 """So many digits that count are a program's, not a person's."""

@@ -18,9 +18,9 @@ import numpy as np
 from qkvcli.core.operands import Array, Labels, Operand, Shape
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import DEEPEST, PRINTED, checked_labels, lines_of, number
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
+from qkvcli.formats.text.cells import DEEPEST, PRINTED, checked_labels, lines_of, number
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
-from qkvcli.formats.cells import SPACE, is_comment, is_number
 from qkvcli.formats.foreign import is_torch, like_safetensors
 from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded
 from qkvcli.formats.stored import Stored
+from qkvcli.formats.text.cells import SPACE, is_comment, is_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,14 +68,14 @@ class Format(NamedTuple):
         return found
 
 
-CSV = Format("csv", "delimited", ",", alone=True, axes=2)
-TSV = Format("tsv", "delimited", "\t", alone=True, axes=2)
-TXT = Format("txt", "delimited", SPACE, alone=True, axes=2)
+CSV = Format("csv", "text.delimited", ",", alone=True, axes=2)
+TSV = Format("tsv", "text.delimited", "\t", alone=True, axes=2)
+TXT = Format("txt", "text.delimited", SPACE, alone=True, axes=2)
 JSON = Format("json", "json_text", axes=1)
 NPY = Format("npy", "numpy_files", binary=True, alone=True)
 NPZ = Format("npz", "numpy_files", binary=True)
 SAFETENSORS = Format("safetensors", "safetensors", binary=True)
-PT = Format("pt", "torch_files", binary=True)
+PT = Format("pt", "torch.files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ, SAFETENSORS)}
 

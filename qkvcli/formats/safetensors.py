@@ -19,10 +19,10 @@ import numpy as np
 from qkvcli.core.operands import Operand, Shape
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.cells import DEEPEST, is_size
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
 from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored
+from qkvcli.formats.text.cells import DEEPEST, is_size
 
 _LONGEST = 100_000_000
 """The format's own limit for the bytes of a header."""

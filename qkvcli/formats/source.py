@@ -16,7 +16,7 @@ import numpy as np
 from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import check_ours, is_torch, like_safetensors
-from qkvcli.formats.labels import GUESSED, Labelling
+from qkvcli.formats.text.labels import GUESSED, Labelling
 
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""

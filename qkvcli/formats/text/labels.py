@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qkvcli.core.operands import Array
-from qkvcli.formats.cells import is_number
+from qkvcli.formats.text.cells import is_number
 
 _CORNERS = {"token", "tokens", "word", "words", "label", "labels", "index", "id", "name"}
 """What people call a first column that names its rows."""

@@ -17,9 +17,9 @@ import numpy as np
 from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
-from qkvcli.formats.pickled import LARGEST, Unpickler
 from qkvcli.formats.source import Source
-from qkvcli.formats.torch_tensors import (
+from qkvcli.formats.torch.pickled import LARGEST, Unpickler
+from qkvcli.formats.torch.tensors import (
     KNOWN,
     Found,
     Storage,

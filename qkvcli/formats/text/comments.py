@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import COMMENTS, DEEPEST, SPACE, is_comment, is_number
 from qkvcli.formats.source import Source, decoded
+from qkvcli.formats.text.cells import COMMENTS, DEEPEST, SPACE, is_comment, is_number
 
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|$)")
 _SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*")
@@ -96,7 +96,7 @@ def _comments(lines: "list[re.Match[str]]", source: Source, delimiter: str) -> t
 
 def _cells(text: str, delimiter: str) -> list[str]:
     """The cells of the first line that has any; none where its quotes are not in order."""
-    from qkvcli.formats.lines import lines_in
+    from qkvcli.formats.text.lines import lines_in
 
     try:
         line = next(lines_in(text, delimiter, "", 0), None)

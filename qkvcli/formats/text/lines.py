@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qkvcli.errors import DataError
-from qkvcli.formats.cells import COMMENTS, SPACE, is_number, number, split_lines
-from qkvcli.formats.labels import (
+from qkvcli.formats.text.cells import COMMENTS, SPACE, is_number, number, split_lines
+from qkvcli.formats.text.labels import (
     FEW,
     Labelled,
     Labelling,

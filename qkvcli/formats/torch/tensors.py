@@ -9,8 +9,8 @@ import numpy as np
 
 from qkvcli.core.operands import Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.pickled import Maker, Named, Table, named_in_error
 from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored
+from qkvcli.formats.torch.pickled import Maker, Named, Table, named_in_error
 
 Arguments: TypeAlias = tuple[object, ...]
 

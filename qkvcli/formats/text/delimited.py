@@ -19,11 +19,11 @@ import numpy as np
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.cells import COMMENTS, SPACE, checked_labels, lines_of, split_lines
-from qkvcli.formats.comments import Head, head_of
-from qkvcli.formats.labels import Labelled, Labelling, named, sure_labels, without_counts
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source, decoded
+from qkvcli.formats.text.cells import COMMENTS, SPACE, checked_labels, lines_of, split_lines
+from qkvcli.formats.text.comments import Head, head_of
+from qkvcli.formats.text.labels import Labelled, Labelling, named, sure_labels, without_counts
 
 _TO_NUMPY = (".gz", ".bz2", ".xz", ".lzma")
 
@@ -151,8 +151,8 @@ def _with_labels(text: str, delimiter: str, asked: Labelling) -> Labelled | None
 
 def _carefully(text: str, delimiter: str, source: Source, head: Head) -> Labelled:
     """The labels and numbers, looked at one by one."""
-    from qkvcli.formats.lines import Quotes, lines_in, numbers_and_labels  # most are plain
-    from qkvcli.formats.spreadsheets import hint, other_cells
+    from qkvcli.formats.text.lines import Quotes, lines_in, numbers_and_labels  # most are plain
+    from qkvcli.formats.text.spreadsheets import hint, other_cells
 
     name = source.name
     if head.lines and not text.strip():
@@ -176,7 +176,7 @@ def _carefully(text: str, delimiter: str, source: Source, head: Head) -> Labelle
 
 def cells_of(source: Source, delimiter: str) -> tuple[str, list[list[str]]]:
     """What stands before the numbers, as it is, and the cells of each line that has any."""
-    from qkvcli.formats.lines import lines_in
+    from qkvcli.formats.text.lines import lines_in
 
     head = head_of(source, delimiter)
     whole = source.text()

@@ -10,8 +10,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from qkvcli.formats.cells import PRINTED, SPACE, is_number, split_lines
 from qkvcli.formats.source import Source
+from qkvcli.formats.text.cells import PRINTED, SPACE, is_number, split_lines
 
 _DECIMAL = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*")
 _MANY = 1000

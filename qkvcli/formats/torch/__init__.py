@@ -1,0 +1,1 @@
+"""What torch.save writes, read without PyTorch: nothing in it is run."""
