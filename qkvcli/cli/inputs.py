@@ -104,8 +104,8 @@ def posed(line: Line, environment: Environment, beside: Iterable[Source] = ()) -
     """The problem that a command line poses.
 
     ``beside`` are sources that are read besides. What a person should know of the inputs is
-    noted. Raises UsageError where the options
-    contradict, DataError where a file can't be read, ShapeError where shapes don't fit.
+    noted. Raises UsageError where the options contradict, DataError where a file can't be read,
+    ShapeError where shapes don't fit.
     """
     reading = _Reading(line, environment)
     found = reading.operands()
