@@ -207,7 +207,7 @@ def short_rows() -> list[Row]:
 def text_rows() -> list[Row]:
     """CSV and JSON of 1.4 million numbers, against NumPy's own."""
     from qkvcli.core.steps import Step
-    from qkvcli.formats.files import read_matrix
+    from qkvcli.formats.files import read_document
     from qkvcli.formats.registry import FORMATS
     from qkvcli.formats.source import Source
 
@@ -219,7 +219,8 @@ def text_rows() -> list[Row]:
             FORMATS[kind].write([step], stream, None)
 
     def read(kind: str) -> None:
-        read_matrix(Source.file(Path(f"ours.{kind}")), "weights")
+        [member] = read_document(Source.file(Path(f"ours.{kind}"))).values()
+        member.read()
 
     def both(kind: str) -> None:
         write(kind)

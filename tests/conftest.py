@@ -16,6 +16,10 @@ from hypothesis import settings
 
 from qkvcli import cli
 from qkvcli.cli.environment import Environment
+from qkvcli.core.operands import Operand
+from qkvcli.formats.files import read_document
+from qkvcli.formats.members import choose
+from qkvcli.formats.source import Source
 
 settings.register_profile("ours", deadline=None)  # shared machines are slow at times
 settings.load_profile("ours")
@@ -70,6 +74,11 @@ def qkv(request: pytest.FixtureRequest) -> Program:
         return Result(code, data.decode(errors="replace"), said.decode(), data)
 
     return run
+
+
+def read_matrix(source: Source, role: str) -> Operand:
+    """The matrix that plays ``role`` ("query", "scores", …) in what ``source`` holds."""
+    return choose(read_document(source), role, source.name)
 
 
 @pytest.fixture

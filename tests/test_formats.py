@@ -15,11 +15,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.files import read_matrix
 from qkvcli.formats.members import choose
 from qkvcli.formats.registry import FORMATS
 from qkvcli.formats.saving import saved
 from qkvcli.formats.source import Source
+from tests.conftest import read_matrix
 
 TEXT = ["csv", "tsv", "txt", "json"]
 LABEL = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).filter(

@@ -17,9 +17,8 @@ import pytest
 import qkvcli
 from qkvcli.cli import notes
 from qkvcli.errors import DataError, ShapeError
-from qkvcli.formats.files import read_matrix
 from qkvcli.formats.source import Source
-from tests.conftest import Program, environment
+from tests.conftest import Program, environment, read_matrix
 
 PROGRAM = [sys.executable, "-m", "qkvcli"]
 LABELS, NUMBERS = "is read as labels", "is read as numbers"

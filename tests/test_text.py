@@ -19,12 +19,12 @@ from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, UsageError
 from qkvcli.formats import gzipped
 from qkvcli.formats.address import WHOLE
-from qkvcli.formats.files import in_folder, read_matrix
+from qkvcli.formats.files import in_folder
 from qkvcli.formats.registry import COMPRESSED
 from qkvcli.formats.saving import saved
 from qkvcli.formats.source import Source
 from qkvcli.formats.text.labels import GUESSED, Labelling
-from tests.conftest import Program
+from tests.conftest import Program, read_matrix
 from tests.test_formats import TEXT, written
 
 HALF = [[0.5, 0.25], [1.5, 2.0]]

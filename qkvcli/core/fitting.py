@@ -158,15 +158,8 @@ def _of_values(step: Operand, problem: Problem) -> int:
 def _given(operand: Operand, dtype: Float) -> Step:
     """A step that was given, in the results' type."""
     array = operand.array
-    outline = Outline(
-        operand.name,
-        "given",
-        (),
-        array.shape,
-        dtype.carrier,
-        operand.rows,
-        operand.columns,
-        kind=dtype.name,
+    outline = Outline.typed(
+        operand.name, "given", (), array.shape, dtype, operand.rows, operand.columns
     )
     return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 

@@ -156,16 +156,8 @@ def _given(given: Operand, making: _Making) -> Step:
     """What was given as a step of its own, as it was before any split into heads."""
     array, dtype, name = given.array, making.result, making.operand.name
     alone = making.heads is None
-    outline = Outline(
-        name,
-        name[0].upper(),
-        (),
-        array.shape,
-        dtype.carrier,
-        given.rows,
-        given.columns,
-        alone,
-        kind=dtype.name,
+    outline = Outline.typed(
+        name, name[0].upper(), (), array.shape, dtype, given.rows, given.columns, alone
     )
     return outline.computed_by(lambda: iter([flat_rows(converted(array, dtype))]))
 

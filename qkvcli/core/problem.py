@@ -193,15 +193,8 @@ class Problem:
         return "Q·Kᵀ" if (query, key) == ("query", "key") else f"{query}·{key}ᵀ"
 
     def _score_outline(self, name: str, formula: str, terms: tuple[Shape | str, ...]) -> Outline:
-        return Outline(
-            name,
-            formula,
-            terms,
-            self.shape,
-            self.dtype.carrier,
-            self.labels,
-            self.key_labels,
-            kind=self.dtype.name,
+        return Outline.typed(
+            name, formula, terms, self.shape, self.dtype, self.labels, self.key_labels
         )
 
     def _output_outlines(self) -> list[Outline]:
@@ -220,17 +213,7 @@ class Problem:
                 apart, name = apart and not step.joins, step.name
                 columns = columns if name == "gated" else None
             found.append(
-                Outline(
-                    name,
-                    formula,
-                    terms,
-                    shape,
-                    self.dtype.carrier,
-                    self.labels,
-                    columns,
-                    apart,
-                    kind=self.dtype.name,
-                )
+                Outline.typed(name, formula, terms, shape, self.dtype, self.labels, columns, apart)
             )
         return found
 

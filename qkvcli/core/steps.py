@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qkvcli.core.config import OF_KEYS, SCORES
+from qkvcli.core.dtypes import Float
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Shape
 
@@ -46,6 +47,22 @@ class Outline:
         """Take the name of the dtype, where nothing else is said."""
         if not self.kind:
             object.__setattr__(self, "kind", self.dtype.name)
+
+    @classmethod
+    def typed(
+        cls,
+        name: str,
+        formula: str,
+        terms: "tuple[Shape | str, ...]",
+        shape: Shape,
+        dtype: Float,
+        rows: Labels = None,
+        columns: Labels = None,
+        has_heads: bool = True,
+    ) -> "Outline":
+        """The outline of a step in the dtype of the results."""
+        carrier, kind = dtype.carrier, dtype.name
+        return cls(name, formula, terms, shape, carrier, rows, columns, has_heads, kind=kind)
 
     def axis(self, kind: str) -> int | None:
         """Which axis, from the end, counts the "head" or the "batch"; None where none does."""

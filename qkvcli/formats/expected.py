@@ -31,7 +31,7 @@ from qkvcli.formats.json_text import entries, matrix_of
 from qkvcli.formats.members import NAMES, Member, listed, named, told_apart
 from qkvcli.formats.registry import JSON
 from qkvcli.formats.source import Source
-from qkvcli.formats.text.cells import DEEPEST, SPACE, is_number
+from qkvcli.formats.text.cells import BLANKS, DEEPEST, SPACE, is_number
 from qkvcli.formats.text.delimited import cells_of, read_delimited
 from qkvcli.formats.text.labels import Labelling
 
@@ -41,7 +41,6 @@ _EXACT = 16
 """So many are all that a float64 has."""
 _NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
 _BARE = re.compile(r"[-+]?\d")
-_BLANKS = ("", "?")
 _POWER = 6
 """So many characters of an exponent are read: larger ones are beyond any float."""
 _NEAR = 0.8
@@ -161,7 +160,7 @@ def _expected(name: str, held: Held) -> Expected:
     if texts is None:
         found = Expected(name, array, stored or kind_of(array.dtype))
     else:
-        blank = np.array([text in _BLANKS for text in texts], np.bool_).reshape(array.shape)
+        blank = np.array([text in BLANKS for text in texts], np.bool_).reshape(array.shape)
         halves, kind = _halves(array, texts)
         found = Expected(name, array, kind, halves, blank if blank.any() else None)
     return replace(
@@ -260,7 +259,7 @@ def _delimited(source: Source, delimiter: str) -> Held:
 
 def _filled_lines(lines: list[list[str]], asked: Labelling) -> list[list[str]]:
     """The cells with NaN where one is left out; the corner above and before labels stays."""
-    filled = [["nan" if cell.strip() in _BLANKS else cell for cell in cells] for cells in lines]
+    filled = [["nan" if cell.strip() in BLANKS else cell for cell in cells] for cells in lines]
     if lines and len(lines[0]) > 1 and not asked.never:
         corner = lines[0][0]
         if not corner.strip() or not all(is_number(cell) for cell in filled[0][1:]):
@@ -315,7 +314,7 @@ def _filled(data: Any, texts: list[str], depth: int = 0) -> Any:
     """Nested lists with numbers for what was written, and NaN for what was left out."""
     if isinstance(data, list):
         return [_filled(item, texts, depth + 1) for item in data] if depth <= DEEPEST else data
-    if data is None or data in _BLANKS:
+    if data is None or data in BLANKS:
         texts.append("")
         return "nan"
     if isinstance(data, _Digits):

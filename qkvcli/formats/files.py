@@ -97,11 +97,6 @@ def format_of(source: Source) -> Format:
     return known or format_by_start(start)
 
 
-def read_matrix(source: Source, role: str) -> Operand:
-    """The matrix that plays ``role`` ("query", "scores", …) in what ``source`` holds."""
-    return choose(read_document(source), role, source.name)
-
-
 def taken(document: Document, address: Address, role: str, where: str) -> Operand:
     """The matrix at an address, in the document of its file, for ``role``. Raises DataError."""
     if address.member is None:

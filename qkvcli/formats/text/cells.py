@@ -16,6 +16,8 @@ COMMENTS = ("#", "%")
 """How a line begins that is for people, in text."""
 DEEPEST = 64
 """How many axes an array may have; NumPy's own limit."""
+BLANKS = ("", "?")
+"""What stands for a number that is left out of a comparison."""
 PRINTED = "this is how NumPy prints; save it by np.savetxt or np.save"
 """What is said of a matrix that was copied from a screen."""
 

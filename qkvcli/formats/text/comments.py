@@ -8,13 +8,11 @@ from typing import NamedTuple
 
 from qkvcli.errors import DataError
 from qkvcli.formats.source import Source, decoded
-from qkvcli.formats.text.cells import COMMENTS, DEEPEST, SPACE, is_comment, is_number
+from qkvcli.formats.text.cells import BLANKS, COMMENTS, DEEPEST, SPACE, is_comment, is_number
 
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|$)")
 _SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*")
 _LIKE_A_SHAPE = re.compile(r"# shape *(?: \d|$)")
-_BLANKS = ("", "?")
-"""What stands for a number that is left out of a comparison."""
 
 
 class Head(NamedTuple):
@@ -109,7 +107,7 @@ def _like_a_row(cells: list[str]) -> bool:
     """Whether a line that begins like a comment may be labels, or a row with its label."""
     if len(cells) > 1 and cells[0].strip() in COMMENTS:
         return True
-    others = [cell for cell in cells[1:] if cell.strip() not in _BLANKS]
+    others = [cell for cell in cells[1:] if cell.strip() not in BLANKS]
     return bool(others) and all(map(is_number, others))
 
 
@@ -122,4 +120,4 @@ def _is_row(cells: list[str], after: list[str], delimiter: str) -> bool:
 
 
 def _is_blank_or_number(cell: str) -> bool:
-    return cell.strip() in _BLANKS or is_number(cell)
+    return cell.strip() in BLANKS or is_number(cell)
