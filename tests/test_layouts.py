@@ -551,3 +551,19 @@ def test_the_words_are_the_layouts() -> None:
 def test_a_bare_run_needs_none_of_it(qkv: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "qkvcli.cli.layouts", None)  # importing it would fail
     right(qkv("run"))
+
+
+def test_an_output_whose_heads_are_joined_is_told(qkv: Program, folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    q, k, v = rng.normal(size=(3, 2, 6, 7, 4))  # (B, H, L, d) each
+    np.savez("hld.npz", q=q, k=k, v=v)
+    np.savez(
+        "lhd.npz", **{name: a.swapaxes(1, 2) for name, a in zip("qkv", (q, k, v), strict=True)}
+    )
+    weights = np.exp(q @ k.swapaxes(-1, -2))
+    output = weights / weights.sum(axis=-1, keepdims=True) @ v
+    np.save("joined.npy", output.swapaxes(1, 2).reshape(2, 7, 24))
+    for words in (["hld.npz"], ["lhd.npz", "--layout", "lhd"]):
+        told = qkv("output", "--qkv", *words, "--expect", "joined.npy")
+        said = "(2, 7, 24): its heads are side by side; then all of it is the same"
+        assert (told.code, said in told.out) == (1, True)

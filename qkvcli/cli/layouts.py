@@ -16,7 +16,7 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.core.compare.expected import Expected
 from qkvcli.core.compare.turned import fitting
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.operands import PARTS, Array, Operand, Operands
+from qkvcli.core.operands import PARTS, Operand, Operands
 from qkvcli.core.steps import Outline, Step
 from qkvcli.errors import ShapeError, UsageError
 
@@ -164,10 +164,11 @@ class Layout(NamedTuple):
             return one
         *leading, heads, rows, width = step.shape
         turn = fitting(one.array.shape, (*leading, rows, heads, width))  # it may lack axes of 1
+        if turn is None and one.array.ndim != len(step.shape):
+            return one  # the comparison says what is wrong with its shape
 
         def turned(array: Array) -> Array:
-            array = array if turn is None else turn(array)
-            return array.swapaxes(-2, -3) if array.ndim > 2 else array
+            return (array if turn is None else turn(array)).swapaxes(-2, -3)
 
         return replace(one.turned(turned), rows=None)
 

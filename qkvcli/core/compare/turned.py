@@ -64,6 +64,10 @@ def turns(theirs: Shape, ours: Shape, heads: int | None) -> Iterator[tuple[str, 
             yield "its heads are an axis of their own", lambda array: array.reshape(ours)
         if theirs == (*leading, heads, rows, width // heads):
             yield "its heads are an axis of their own", attention.merge_heads
+    if heads is None and len(ours) > 2:
+        *leading, count, rows, width = ours
+        if theirs == (*leading, rows, count * width):
+            yield "its heads are side by side", lambda array: attention.split_heads(array, count)
     yield from _permuted(theirs, ours)
 
 
