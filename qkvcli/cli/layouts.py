@@ -16,7 +16,7 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.core.compare.expected import Expected
 from qkvcli.core.compare.turned import fitting
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.operands import PARTS, Operand, Operands
+from qkvcli.core.operands import PARTS, Array, Operand, Operands
 from qkvcli.core.steps import Outline, Step
 from qkvcli.errors import ShapeError, UsageError
 
