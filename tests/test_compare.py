@@ -1277,3 +1277,35 @@ def test_attend_does_not_wait_for_what_compares() -> None:
     )
     assert "qkvcli.api" in told.stdout
     assert "qkvcli.core.compare" not in told.stdout
+
+
+def test_how_somebodys_text_was_read_is_told(qkv: Program, folder: Path) -> None:
+    Path("w.csv").write_text("0,1\n0.5,0.5\n")
+    Path("s.csv").write_text("0.0,1.0\n2.5,1.0\n")
+    told = qkv("softmax", "s.csv", "--expect", "w.csv")
+    assert (told.code, "the first line, 0 to 1, is read as labels" in told.err) == (1, True)
+
+
+def test_expected_numbers_may_be_a_part_of_a_file(qkv: Program, folder: Path) -> None:
+    """On the command line and in Python; a name that is no step's is the last one."""
+    q, k, v = np.random.default_rng(0).normal(size=(3, 4, 3))
+    steps = qkvcli.attend(q, k, v)
+    weights = np.stack([np.zeros((4, 4)), steps.weights])
+    np.savez("mine.npz", attn=weights, output=steps.output)
+    np.savez("qkv.npz", q=q, k=k, v=v)
+    for address, step in (("attn[1]", "weights"), ("output[:]", "output"), ("*t", "output")):
+        shown = ",".join(dict.fromkeys(("weights", step)))
+        words = ["run", "--qkv", "qkv.npz", "--show", shown]
+        found = qkv(*words, "--expect", f"mine.npz:{address}")
+        assert (found.code, found.out.split()[:2]) == (0, [step, "same"])
+    assert qkv("softmax", "--qkv", "qkv.npz", "--expect", "mine.npz:attn[0]").code == 1
+    assert qkvcli.compare(steps, "mine.npz:output").same
+    assert not qkvcli.compare(steps, "mine.npz:attn[1, :, :3]").same
+    Path("w.csv").write_text("0.1,0.2\n0.3,0.4\n")
+    Path("v.csv").write_text("0.1,0.2\n")
+    assert qkv("scores", "-q", "w.csv", "-k", "w.csv", "--expect", "v.csv[0:1]").code == 1
+    wrong = qkv("softmax", "--qkv", "qkv.npz", "--expect", "mine.npz:atn")
+    assert (wrong.code, "there is no 'atn' in it; it holds attn (2, 4, 4)" in wrong.err) == (
+        3,
+        True,
+    )

@@ -567,3 +567,34 @@ def test_an_output_whose_heads_are_joined_is_told(qkv: Program, folder: Path) ->
         told = qkv("output", "--qkv", *words, "--expect", "joined.npy")
         said = "(2, 7, 24): its heads are side by side; then all of it is the same"
         assert (told.code, said in told.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "noted"),
+    [
+        ((1, 1, 32, 8), (1, 900, 8, 8), True),  # one new token, heads that share, a cache
+        ((1, 1, 8, 8), (1, 900, 8, 8), True),
+        ((20, 8, 4), (20, 2, 4), True),  # sequences one after the other, heads that share
+        ((2, 8, 20, 4), (2, 2, 20, 4), False),
+        ((8, 20, 4), (2, 20, 4), False),
+        ((8, 3, 4), (8, 5, 4), False),
+        ((3, 4), (5, 4), False),
+    ],
+)
+def test_what_is_likely_tokens_first_is_noted(
+    qkv: Program, folder: Path, query: tuple[int, ...], key: tuple[int, ...], noted: bool
+) -> None:
+    np.save("q.npy", np.ones(query))
+    np.save("k.npy", np.ones(key))
+    found = qkv("softmax", "-q", "q.npy", "-k", "k.npy", "--quiet")
+    assert (found.code, "say --layout lhd" in found.err) == (0, noted)
+
+
+def test_flashattentions_causal_mask_is_noted(qkv: Program, folder: Path) -> None:
+    np.save("q.npy", np.ones((1, 10, 2, 4)))
+    np.save("k.npy", np.ones((1, 16, 2, 4)))
+    words = ["softmax", "-q", "q.npy", "-k", "k.npy", "--causal", "--quiet", "--layout"]
+    told = qkv(*words, "lhd").err
+    assert "of 10 queries and 16 keys, query 0 is taken to stand at key 0; --offset 6" in told
+    assert "offset" not in qkv(*words, "lhd", "--offset", 6).err
+    assert "offset" not in qkv(*words, "hld").err

@@ -130,7 +130,7 @@ class Sources:
         _FROM, "-v", "--value", help="The values V: a row for each key, (…, L_k, d_v)."
     )
     qkv: FileName | None = file(
-        _FROM, "--qkv", help="All three: an .npz, a JSON or a folder with q, k and v in it."
+        _FROM, "--qkv", help="All three: one file, or a folder, with q, k and v in it."
     )
     layout: str | None = choice(
         _FROM,

@@ -1,6 +1,5 @@
 """Reading a matrix from wherever it is: a file, a folder, or a pipe."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +54,8 @@ def _is_index(path: Path) -> bool:
 
 def _places(source: Source) -> dict[str, str]:
     """The file of each tensor of a checkpoint, by its name. Raises DataError."""
+    import json  # imported here: few files are an index
+
     try:
         places = json.loads(source.text())["weight_map"]
         if all(isinstance(file, str) and file for file in places.values()):
