@@ -56,7 +56,7 @@ def nearest(number: float) -> float:
 def held(array: Any) -> Any:
     """Whether bfloat16 has all of some numbers."""
     wide = np.asarray(array, np.float64)
-    return [nearest(number) for number in wide.flat] == pytest.approx(
+    return [nearest(float(number)) for number in wide.flat] == pytest.approx(
         list(wide.flat), rel=0, abs=0, nan_ok=True
     )
 
@@ -248,6 +248,7 @@ def test_an_explanation_has_the_numbers_of_the_steps() -> None:
     steps = qkvcli.attend(*inputs, dtype="bfloat16")
     found = steps.explain(2)
     np.testing.assert_array_equal(found.weights, steps.weights[2])
+    assert found.output is not None
     np.testing.assert_array_equal(found.output, steps.output[2])
 
 

@@ -89,7 +89,7 @@ def test_a_table_for_each_file(qkv: Program, files: Path) -> None:
 
 
 def test_a_narrow_room_has_the_names_above(qkv: Program, files: Path) -> None:
-    np.savez("long.npz", **{"model.layers.0.self_attn.q_proj.weight": np.eye(2)})  # type: ignore[arg-type]
+    save("long.npz", {"model.layers.0.self_attn.q_proj.weight": np.eye(2)})
     wide = qkv("inspect", "long.npz").out.splitlines()
     assert wide[2] == "model.layers.0.self_attn.q_proj.weight  (2, 2)  float64    0    1    0    0"
     assert qkv("inspect", "long.npz", "--width", 45).out.splitlines() == [

@@ -75,8 +75,9 @@ def range_of(
 
 def _parts(array: Array) -> Iterator[Array]:
     """All the numbers, some at a time, in the order in which they lie; none where there is none."""
-    flags = ("external_loop", "buffered", "zerosize_ok")
-    with np.nditer(array, flags=flags, order="K", buffersize=_AT_ONCE) as parts:  # type: ignore[call-overload]
+    flags: Any = ("external_loop", "buffered", "zerosize_ok")
+    with np.nditer(array, flags=flags, order="K", buffersize=_AT_ONCE) as numbers:
+        parts: Any = numbers  # one array at a time, which older stubs don't know
         for part in parts:
             if part.size:
                 yield part
