@@ -143,7 +143,7 @@ FAULTS = {
     "acts.npz:": "no member is named after the colon",
     "acts.npz[a]": "acts.npz[a]: [a] is no slice such as [0], [:, 3] or [..., 0:2]",
     "acts.npz[::0]": "acts.npz[::0]: [::0] is no slice",
-    "acts.npz[0": "acts.npz[0: half a slice; quote it, since a shell parts words at blanks",
+    "acts.npz[0": "acts.npz[0: not there; if it is half a slice, quote the whole",
     "gone.npz:q[0]": "gone.npz: cannot be read: No such file",
     "gone.npz[0].T": "gone.npz: cannot be read: No such file",
     "gone": "gone: cannot be read: No such file",
@@ -346,7 +346,7 @@ def test_a_checkpoint_of_several_files_is_read_by_its_index(qkv: Program, folder
     assert (gone.code, "c.npz: cannot be read: it is not there" in gone.err) == (3, True)
     index.write_text(json.dumps({"weight_map": {"q": "../a.npz"}}))
     outside = qkv("scores", "-q", f"{index}:q", "-k", f"{index}:q")
-    assert (outside.code, "'../a.npz' is no file beside it" in outside.err) == (3, True)
+    assert (outside.code, "'../a.npz' is no file of tensors beside it" in outside.err) == (3, True)
     for text in ("[]", "{}", '{"weight_map": [1]}', '{"weight_map": {"q": 1}}', "[" * 9999, "{"):
         index.write_text(text)
         wrong = qkv("scores", "-q", f"{index}:q", "-k", f"{index}:q")
@@ -395,8 +395,8 @@ def test_half_a_slice_and_what_is_none_are_told_for_what_they_are(
     qkv: Program, acts: dict[str, Array]
 ) -> None:
     for address, said in (
-        ("acts.npz:other[0,", "half a slice; quote it"),
-        (":3]", "half a slice; quote it"),
+        ("acts.npz:other[0,", "[0, is no slice such as"),
+        (":3]", "if it is half a slice, quote the whole"),
         ("acts.npz:other[a]", "acts.npz:other is there, and [a] is no slice such as"),
         ("acts.npz:other[[0,1]]", "acts.npz:other is there, and [[0,1]] is no slice"),
         ("acts.npz:other.T[0]", "acts.npz:other is there, and .T[0] is no slice such as [0], "),
@@ -438,3 +438,28 @@ def test_biases_and_turned_weights_are_told_by_their_names(qkv: Program, folder:
     assert "--wq (4, 4)" not in qkv(*words, "m.npz:h.c_proj.weight").err
     flax = qkv(*words, "m.npz:in_proj_weight[:4, None]")
     assert "a projection has the axes (m, d); one head of (m, H, d) is [:, 0]" in flax.err
+
+
+def test_two_names_that_become_one_are_bad_data(qkv: Program, folder: Path) -> None:
+    Path("c.json").write_text('{"a.b": [[1, 2]], "a": {"b": [[9, 9]]}}')
+    wrong = qkv("inspect", "c.json")
+    assert wrong.code == 3
+    assert "two matrices are called a.b; keep one" in wrong.err + wrong.out
+
+
+def test_an_object_called_data_holds_others(qkv: Program, folder: Path) -> None:
+    Path("d.json").write_text('{"data": {"q": [[1, 2]], "k": {"shape": [1, 2], "data": [[3, 4]]}}}')
+    assert qkv("scores", "-q", "d.json:data.q", "-k", "d.json:data.k").out == "11.0\n"
+
+
+def test_a_step_is_expected_through_an_index(qkv: Program, folder: Path) -> None:
+    save("w.npz", {"weights": np.array([[0.5, 0.5]])})
+    index = Path("w.index.json")
+    index.write_text(json.dumps({"weight_map": {"weights": "w.npz", "gone": "x" * 300}}))
+    np.save("s.npy", np.zeros((1, 2)))
+    for address in ("w.index.json:weights", "w.index.json"):
+        assert qkv("softmax", "s.npy", "--expect", address).code == 0
+    gone = qkv("inspect", "w.index.json:gone")
+    assert (gone.code, "cannot be read: it is not there" in gone.err) == (3, True)
+    index.write_text(json.dumps({"weight_map": {"q": "w.index.json"}}))
+    assert "'w.index.json' is no file of tensors beside it" in qkv("inspect", "w.index.json").err

@@ -443,3 +443,15 @@ def test_an_output_of_the_type_is_expected(qkv: Program, folder: Path) -> None:
     told = qkv(*words, "-f", "json")
     assert told.code == 1
     assert json.loads(told.out)["steps"][0]["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "safetensors", "json", "csv"])
+def test_what_is_saved_in_the_type_is_expected_in_it(
+    qkv: Program, folder: Path, ending: str
+) -> None:
+    words = ["output", "--seed", 3, "--preset", "bert", "--dtype", "bfloat16"]
+    assert qkv(*words, "-o", f"o.{ending}", "--quiet").code == 0
+    found = qkv(*words, "--expect", f"o.{ending}")
+    assert (found.code, "same" in found.out) == (0, True)
+    if ending == "safetensors":
+        assert b'"BF16"' in Path("o.safetensors").read_bytes()

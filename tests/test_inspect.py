@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -16,7 +19,7 @@ from qkvcli.core.inventory import Range, range_of
 from qkvcli.core.operands import Array
 from qkvcli.formats.files import read_document
 from qkvcli.formats.source import Source
-from tests.conftest import SAMPLES, Program
+from tests.conftest import SAMPLES, Program, environment
 
 ARRAYS: dict[str, Any] = {
     "q": np.array([[0.5, -2.0], [np.nan, np.inf], [-np.inf, 3.25]]),
@@ -210,6 +213,8 @@ def test_a_spoilt_archive_is_bad_data_also_where_it_is_mapped(qkv: Program, fold
     for words in (["inspect", "a.npz"], ["scores", "-q", "a.npz", "-k", "a.npz", "--rows", "0"]):
         spoilt = qkv(*words)
         assert (spoilt.code, "q.npy is spoilt (CRC-32)" in spoilt.err + spoilt.out) == (3, True)
+    for whole in ("a.npz:q.T", "a.npz:q[:]", "a.npz[:, ::-1]"):
+        assert qkv("inspect", whole).code == 3
     part = json.loads(qkv("inspect", "a.npz:q[0]", "-f", "json").out)  # of which no sum is known
     assert part[0]["max"] == 1
 
@@ -221,15 +226,19 @@ def test_thousands_of_arrays_are_told_in_time(qkv: Program, folder: Path) -> Non
     assert time.monotonic() - started < 20  # where each array opened the archive again: minutes
 
 
-def test_an_archive_that_grows_beyond_measure_is_refused(qkv: Program, folder: Path) -> None:
+def test_an_archive_that_grows_beyond_measure_is_refused(
+    qkv: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED)
     with archive, archive.open("q.npy", "w") as member:
         header = {"descr": "|u1", "fortran_order": False, "shape": (300 * 2**20, 1)}
         np.lib.format.write_array_header_1_0(member, header)
         for _ in range(300):
             member.write(bytes(2**20))
+    assert qkv("inspect", "bomb.npz:q[0]").code == 0  # what a mask may do
+    monkeypatch.setattr("qkvcli.formats.numpy_files._LARGEST", 2**28)
     told = qkv("inspect", "bomb.npz:q[0]")
-    assert (told.code, "grows to more than 200 times its size" in told.err) == (3, True)
+    assert (told.code, "q.npy grows to 300 MB, 200 times its size or more" in told.err) == (3, True)
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz", "safetensors", "json"])
@@ -295,3 +304,23 @@ def test_one_bad_file_does_not_hide_the_others(qkv: Program, files: Path) -> Non
     for word, said in ((".:q", "a folder has no members"), ("x" * 300, "File name too long")):
         assert said in qkv("inspect", word).err
         assert qkv("inspect", word).code == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Unix's own limit")
+def test_more_archives_than_a_process_may_open(folder: Path) -> None:
+    for i in range(60):
+        np.savez(f"a{i}.npz", q=np.eye(2))
+    words = f"ulimit -n 40; exec '{sys.executable}' -m qkvcli inspect . -f csv -o all.npz"
+    ended = subprocess.run(["bash", "-c", words], capture_output=True, text=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.splitlines()) == 61
+    assert len(np.load("all.npz").files) == 60
+
+
+def test_a_models_folder_has_configurations_too(qkv: Program, folder: Path) -> None:
+    Path("config.json").write_text('{"hidden": 16, "names": ["x"], "sizes": [[1, 2]]}')
+    np.save("q.npy", np.eye(2))
+    shown = json.loads(qkv("inspect", ".", "-f", "json").out)
+    assert [(one["file"], one["name"]) for one in shown] == [
+        ("config.json", "sizes"), ("q.npy", "")
+    ]  # fmt: skip

@@ -574,7 +574,7 @@ def test_an_output_whose_heads_are_joined_is_told(qkv: Program, folder: Path) ->
     [
         ((1, 1, 32, 8), (1, 900, 8, 8), True),  # one new token, heads that share, a cache
         ((1, 1, 8, 8), (1, 900, 8, 8), True),
-        ((20, 8, 4), (20, 2, 4), True),  # sequences one after the other, heads that share
+        ((20, 8, 4), (20, 2, 4), False),  # batches of 8 queries and 2 keys, most likely
         ((2, 8, 20, 4), (2, 2, 20, 4), False),
         ((8, 20, 4), (2, 20, 4), False),
         ((8, 3, 4), (8, 5, 4), False),

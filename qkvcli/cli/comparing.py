@@ -48,7 +48,8 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     reference = Reference.of(asked.config, asked.operands, until, selection)
     computed = {outline.name: outline for outline in reference.whole.outlines(until)}
     names = [name for name in computed if name in plan.names]
-    expected = _read(source, address, line.comparing, names, {*computed}, environment)
+    results = asked.problem.dtype.name
+    expected = _read(source, address, line.comparing, results, names, {*computed}, environment)
     if line.sources.layout is not None:
         from qkvcli.cli.layouts import LAYOUTS
 
@@ -123,11 +124,15 @@ def _read(
     source: Source,
     address: Address,
     asked: Comparing,
+    results: Kind,
     names: list[str],
     computed: set[str],
     environment: Environment,
 ) -> list[Expected]:
-    """Somebody's steps ``names``, of those ``computed``, in the type that they were computed in."""
+    """Somebody's steps ``names``, of those ``computed``, in the type that they were computed in.
+
+    ``results`` is the type of ours.
+    """
     if not names:
         raise UsageError("nothing of what is shown is computed; there is nothing to compare")
     step = step_named(address)
@@ -140,9 +145,13 @@ def _read(
             environment.note(f"{one.origin}: {one.reading}")
     if address.member is None:
         _note_others(source.name, others, computed, environment)
-    if asked.expect_dtype is not None:
-        expected = [one.computed_in(asked.expect_dtype) for one in expected]
-    return expected
+    kind = asked.expect_dtype
+    if kind is None and results == "bfloat16":  # which float32 and text carry, ours too
+        return [
+            one.computed_in(results) if one.kind == "float32" or one.halves is not None else one
+            for one in expected
+        ]
+    return expected if kind is None else [one.computed_in(kind) for one in expected]
 
 
 def _by_labels(one: Expected, step: Outline, environment: Environment) -> Expected:

@@ -19,7 +19,7 @@ from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Outline, Parts, Step
 from qkvcli.errors import DataError, UsageError
 from qkvcli.formats.address import Part
-from qkvcli.formats.files import address_of, among, files_in, is_folder, stem
+from qkvcli.formats.files import address_of, among, files_in, is_folder, is_index, stem
 from qkvcli.formats.members import Document, Member, held_in
 from qkvcli.formats.registry import FORMATS
 from qkvcli.formats.saving import saved
@@ -72,11 +72,22 @@ def _members(opened: Opened, word: str) -> Iterator[_Chosen]:
     if is_folder(address):
         for path in files_in(address.path):
             document, where = _document(opened, path)
-            yield from (_Chosen(where, path, *held, address.part) for held in document.items())
+            found = [_Chosen(where, path, *held, address.part) for held in document.items()]
+            config = path.suffix.lower() == ".json" and not is_index(path)
+            yield from filter(_is_there, found) if config else found
         return
     document, where = _document(opened, address.path)
     document, part = among(document, address, where)
     yield from (_Chosen(where, address.path, *held, part) for held in document.items())
+
+
+def _is_there(one: _Chosen) -> bool:
+    """Whether JSON holds a matrix there: a model's folder has configurations in it, too."""
+    try:
+        one.held()
+    except DataError:
+        return False
+    return True
 
 
 def _document(opened: Opened, path: Path) -> tuple[Document, str]:
@@ -141,7 +152,7 @@ def _entry(one: _Chosen, environment: Environment, advance: Callable[[int], None
         numbers = range_of(held.array, one.decode, advance)
     except DataError as fault:
         kind = "" if stored is None else stored.name
-        return Entry(one.file, one.name, one.member.shape or (), kind, fault=str(fault))
+        return Entry(one.file, one.name, one.member.shape, kind, fault=str(fault))
     told(held, environment)
     kind = held.array.dtype.name if stored is None else stored.name
     kind = "text" if kind.startswith("str") else kind

@@ -65,16 +65,15 @@ def _split(given: Operand, heads: int, which: str, layout: str) -> str:
 
 
 def _heads_or_tokens(config: AttentionConfig, operands: Operands) -> Iterator[str]:
-    """Axes of which the one that is read as the heads looks like that of the tokens."""
-    query, key = (_unsaid(side, 3) for side in (operands.query, operands.key))
+    """Four axes or more, of which the one read as the heads looks like that of the tokens."""
+    query, key = (_unsaid(side, 4) for side in (operands.query, operands.key))
     if query is None or key is None or config.head_counts is not None:
         return
     (heads, rows), (shared, keys) = query.shape[-3:-1], key.shape[-3:-1]
     shares = keys > 0 and rows % keys == 0  # as heads of queries share those of keys
     one_query = heads < shared and shares  # heads of K that no head of Q has
     fewer_heads = heads == shared > rows > keys and shares
-    long = min(heads, shared) > _LONG * max(rows, keys) and query.array.ndim > 3
-    if one_query or fewer_heads or long:
+    if one_query or fewer_heads or min(heads, shared) > _LONG * max(rows, keys):
         yield (
             f"{query.described} is read as (…, H, L, d) with H = {heads} (--layout hld); if it is "
             f"(…, L, H, d) with H = {rows}, say --layout lhd"

@@ -38,12 +38,12 @@ class Entry(NamedTuple):
     """An array of a file: what the file says of it, and what its numbers are.
 
     ``type`` is the name of their type, as the file has it ("bfloat16"). What is no real number has
-    no ``range``; where it cannot be read, ``fault`` says why.
+    no ``range``; where it cannot be read, ``fault`` says why, and there may be no shape.
     """
 
     file: str
     name: str
-    shape: Shape
+    shape: Shape | None
     type: str
     range: Range | None = None
     rows: Labels = None

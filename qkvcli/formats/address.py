@@ -14,6 +14,7 @@ from qkvcli.errors import DataError
 Index: TypeAlias = tuple[int | slice | EllipsisType | None, ...]
 
 _TURN = ".T"
+HALF = "if it is half a slice, quote the whole: a shell parts words at blanks"
 NO_SLICE = "is no slice such as [0], [:, 3] or [..., 0:2], after which .T may stand"
 _BRACKETS = re.compile(r"(.*)\[([^\[\]]*)\]", re.DOTALL)
 _WHOLE = r"[-+]?\d{1,18}"
@@ -169,19 +170,27 @@ class Address(NamedTuple):
         for name, part in readings(text):
             if _is_there(name):
                 return cls(text, Path(name), part=part)
-        if _is_half(text):
-            raise DataError(f"{text}: half a slice; quote it, since a shell parts words at blanks")
         colons = [match.start() for match in re.finditer(":", text)]
         for colon in reversed(colons):
             if _is_there(text[:colon]):
                 return cls._of_member(text, colon)
+        return cls._of_none(text, colons, known)
+
+    @classmethod
+    def _of_none(cls, text: str, colons: list[int], known: Callable[[Path], bool]) -> "Address":
+        """The address of a file that is not there, as far as it can be told; reading it says so."""
         for colon in colons:
             if known(Path(text[:colon])):
                 return cls._of_member(text, colon)
+        if text.endswith("]") and "[" not in text:
+            raise DataError(f"{text}: not there; {HALF}")
         *_, (name, part) = readings(text)
         brackets = _BRACKETS.fullmatch(text.removesuffix(_TURN))
         if brackets and _is_there(brackets[1]):
             raise _no_index(text, brackets[2])
+        before, bracket, _ = text.rpartition("[")
+        if bracket and _is_there(before):
+            raise DataError(f"{text}: not there; {HALF}")
         if known(Path(name)):
             return cls(text, Path(name), part=part)
         return cls(text, Path(text))
@@ -199,14 +208,6 @@ class Address(NamedTuple):
 
 def _no_index(text: str, brackets: str) -> DataError:
     return DataError(f"{text}: [{brackets}] {NO_SLICE}")
-
-
-def _is_half(text: str) -> bool:
-    """Whether a text seems to be one half of what a shell has parted at a blank."""
-    before, bracket, after = text.rpartition("[")
-    if not bracket:
-        return text.endswith("]")
-    return "]" not in after and any(map(_is_there, (before, before.partition(":")[0])))
 
 
 def _is_there(name: str) -> bool:

@@ -26,7 +26,7 @@ from qkvcli.core.config import ORDER, SCORES, Kind, kind_named
 from qkvcli.core.operands import ACTS_ON, Array, Operand
 from qkvcli.errors import DataError
 from qkvcli.formats.address import WHOLE, Address, Part, readings
-from qkvcli.formats.files import format_of, read_document
+from qkvcli.formats.files import format_of, is_index, read_document
 from qkvcli.formats.json_text import entries, matrix_of
 from qkvcli.formats.members import NAMES, Member, listed, named, told_apart
 from qkvcli.formats.registry import JSON
@@ -110,7 +110,7 @@ def read_expected(
     taken = {known for step in found for known in _names_of(step)}
     others = [name for name in document if name and name.lower() not in taken]
     strange = [name for name in others if means_nothing(name)]
-    if not found and len(document) == 1 and (strange or "" in document):
+    if not found and len(document) == 1 and ((strange and step is None) or "" in document):
         found, others = {wanted[-1]: next(iter(document.values()))}, []
     if not found:
         held, compared = listed(list(document)), ", ".join(wanted)
@@ -229,7 +229,7 @@ def _of_float32(numbers: Array, halves: Array) -> bool:
 def _document(source: Source) -> dict[str, Read]:
     """The matrices of a source by name, each with its texts."""
     known = format_of(source)
-    if known.binary:
+    if known.binary or is_index(source.path):
         return {name: partial(_held, member) for name, member in read_document(source).items()}
     if known is JSON:
         return _of_json(source)

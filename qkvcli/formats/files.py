@@ -38,7 +38,7 @@ def read_document(source: Source) -> Document:
     The index of a checkpoint in several files holds what all of them do. Raises DataError, which
     names the file and, where there is one, the line and the cell.
     """
-    if source.path is not None and _is_index(source.path):
+    if source.path is not None and is_index(source.path):
         return _of_index(source, source.path.parent)
     document = format_of(source).read(source)
     try:
@@ -48,8 +48,9 @@ def read_document(source: Source) -> Document:
     return document
 
 
-def _is_index(path: Path) -> bool:
-    return path.name.lower().endswith(_INDEX)
+def is_index(path: Path | None) -> bool:
+    """Whether a file is named as the index of a checkpoint in several files."""
+    return path is not None and path.name.lower().endswith(_INDEX)
 
 
 def _places(source: Source) -> dict[str, str]:
@@ -70,9 +71,9 @@ def _of_index(source: Source, folder: Path) -> Document:
     """The tensors that an index names, each with the file beside it that has it."""
     places = _places(source)
     files = dict.fromkeys(places.values())
-    outside = [file for file in files if Path(file).name != file]
-    if outside:
-        raise DataError(f"{source.name}: {outside[0]!r} is no file beside it")
+    for file in files:
+        if Path(file).name != file or is_index(Path(file)):
+            raise DataError(f"{source.name}: {file!r} is no file of tensors beside it")
     held = {file: _shard(folder / file) for file in files}
     return {
         name: held[file].get(name) or Member(partial(_not_there, folder / file, name))
@@ -82,11 +83,13 @@ def _of_index(source: Source, folder: Path) -> Document:
 
 def _shard(path: Path) -> Document:
     """What one file of a checkpoint holds; nothing where it is not there (yet)."""
-    return read_document(Source.file(path)) if path.is_file() else {}
+    source = Source.file(path)
+    return read_document(source) if source.regular else {}
 
 
 def _not_there(path: Path, name: str) -> Operand:
-    what = f"there is no {name} in it" if path.is_file() else "cannot be read: it is not there"
+    there = Source.file(path).regular
+    what = f"there is no {name} in it" if there else "cannot be read: it is not there"
     raise DataError(f"{path}: {what}")
 
 
@@ -193,7 +196,7 @@ def files_in(folder: Path) -> list[Path]:
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     except OSError as fault:
         raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
-    shards = {file for path in files if _is_index(path) for file in _files_of(path)}
+    shards = {file for path in files if is_index(path) for file in _files_of(path)}
     return [path for path in files if format_by_ending(path) and path.name not in shards]
 
 

@@ -28,7 +28,7 @@ def write_inspected(entries: Sequence[Entry], stream: BinaryIO, kind: str) -> No
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for one in facts:
-        shape = " ".join(map(str, one["shape"]))
+        shape = " ".join(map(str, one["shape"] or ()))
         writer.writerow([shape if name == "shape" else _cell(one[name]) for name in _COLUMNS])
     stream.write(text.getvalue().encode())
 
@@ -41,7 +41,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
     facts = {
         "file": entry.file,
         "name": entry.name,
-        "shape": list(entry.shape),
+        "shape": None if entry.shape is None else list(entry.shape),
         "type": entry.type,
         "min": found.least,
         "max": found.largest,

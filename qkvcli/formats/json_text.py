@@ -58,21 +58,38 @@ def read_json(source: Source) -> Document:
 
 def entries(held: Any, source: Source) -> dict[str, Any]:
     """What JSON holds for each matrix, by its name; "" for one that has none."""
-    if isinstance(held, list) or (isinstance(held, dict) and "data" in held and not _named(held)):
+    if isinstance(held, list) or _is_matrix(held):
         return {"": held}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
-    return dict(_flat(held))
+    found = dict[str, Any]()
+    for name, value in _flat(held):
+        if name in found:
+            raise DataError(f"{source.name}: two matrices are called {name}; keep one")
+        found[name] = value
+    return found
 
 
 def _flat(held: dict[str, Any], before: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """The matrices of objects within objects, their names joined by points."""
     for name, value in held.items():
-        within = isinstance(value, dict) and not {"data", *_KEYS} & set(value) and value
-        if within and depth < DEEPEST:
+        if _holds_others(value) and depth < DEEPEST:
             yield from _flat(value, f"{before}{name}.", depth + 1)
         else:
             yield f"{before}{name}", value
+
+
+def _is_matrix(held: Any) -> bool:
+    """Whether an object is one matrix, and not several of which one is called data."""
+    return isinstance(held, dict) and isinstance(held.get("data"), list) and not _named(held)
+
+
+def _holds_others(value: Any) -> bool:
+    """Whether an object holds matrices by name, and is none itself."""
+    if not isinstance(value, dict) or isinstance(value.get("data"), list):
+        return False
+    beside = (held for name, held in value.items() if name not in _KEYS or isinstance(held, dict))
+    return any(isinstance(held, (list, dict)) for held in beside)
 
 
 def _shape_of(entry: Any) -> Shape | None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand, Shape
 from qkvcli.errors import DataError
-from qkvcli.formats.address import NO_SLICE, WHOLE, Part, readings
+from qkvcli.formats.address import HALF, NO_SLICE, WHOLE, Part, readings
 from qkvcli.formats.stored import Stored
 
 
@@ -30,9 +30,11 @@ class Member:
 
     def part(self, part: Part) -> Operand:
         """The part of it, as the file has it. Raises DataError."""
-        if part is WHOLE:
+        held = self.held()
+        found = part.of(held)
+        if found.array.size == held.array.size:
             self.check()
-        return part.of(self.held())
+        return found
 
     def read(self, part: Part = WHOLE) -> Operand:
         """The part of it, as numbers that NumPy has. Raises DataError."""
@@ -169,7 +171,9 @@ def named(document: Document, text: str, where: str) -> tuple[str, Part]:
         raise DataError(f"{where}: {name} fits {len(found)} names, and must fit one: {held}")
     stem = max((name for name in document if name and text.startswith(name)), key=len, default="")
     if not found and text[len(stem) : len(stem) + 1] in ("[", ".") and stem:
-        raise DataError(f"{where}:{stem} is there, and {text[len(stem) :]} {NO_SLICE}")
+        rest = text[len(stem) :]
+        half = f"; {HALF}" if "]" not in rest and "[" in rest else ""
+        raise DataError(f"{where}:{stem} is there, and {rest} {NO_SLICE}{half}")
     if not found:
         what = "nothing fits" if _SIGNS.search(name) else "there is no"
         held = held_in(document, (_SIGNS.sub("", name),))

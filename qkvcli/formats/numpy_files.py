@@ -1,6 +1,5 @@
 """NumPy's own files: .npy holds one array, .npz several by name."""
 
-import io
 import math
 import warnings
 import zipfile
@@ -17,13 +16,15 @@ from qkvcli.core.operands import Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import is_torch
-from qkvcli.formats.gzipped import LARGE, TIMES
+from qkvcli.formats.gzipped import TIMES
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import SMALL, Source
 from qkvcli.formats.stored import Stored, lacking
 from qkvcli.formats.zipped import place, stream_of
 
 _OBJECTS = "it holds Python objects, which are never loaded; save numbers"
+_LARGEST = 2**32
+"""To so many bytes an array may grow that is compressed well, such as a mask."""
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
@@ -100,8 +101,9 @@ def _member(source: Source, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
     with _faults(source, ".npz"):
         if info.compress_type not in _METHODS:
             raise ValueError(f"{info.filename} is compressed in a way that NumPy does not write")
-        if info.file_size > max(LARGE, TIMES * info.compress_size):
-            raise ValueError(f"{info.filename} grows to more than {TIMES} times its size")
+        if info.file_size > max(_LARGEST, TIMES * info.compress_size):
+            what = f"{info.filename} grows to {info.file_size >> 20} MB, {TIMES} times its size"
+            raise DataError(f"{source.name}: {what} or more; if that is meant, decompress it first")
         with archive.open(info) as stream:
             found = _Header.of(stream, f"{info.filename}: ")
         if found.count != info.file_size - found.start:
@@ -142,16 +144,14 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _archive(source: Source) -> zipfile.ZipFile:
-    """The archive, open for as long as anything may be read from it."""
+    """The archive, from which arrays are read as they are asked for."""
     if source.start(6) == b"\x93NUMPY":
         raise DataError(f"{source.name}: is an .npy array; rename it so that its ending says so")
     if is_torch(source.start()):
         raise DataError(
             f"{source.name}: is a PyTorch file; rename it to .pt so that its ending says so"
         )
-    if source.mappable and source.path is not None:
-        return zipfile.ZipFile(source.path)
-    return zipfile.ZipFile(io.BytesIO(source.content))
+    return zipfile.ZipFile(stream_of(source))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
-from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored
+from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored, upper_half
 from qkvcli.formats.text.cells import DEEPEST, is_size
 
 _LONGEST = 100_000_000
@@ -173,8 +173,10 @@ def write_safetensors(steps: Sequence[Step], stream: BinaryIO, digits: int | Non
     for step in steps:
         if step.name == _META:
             raise WriteError(f"no array can be called {_META} there; use .npz")
-        begin, end = end, end + step.dtype.itemsize * math.prod(step.shape)
+        size = 2 if _is_bfloat16(step) else step.dtype.itemsize
+        begin, end = end, end + size * math.prod(step.shape)
         kind = _LACKING.get((step.kind, step.dtype)) or _WRITTEN[step.dtype.newbyteorder("=")]
+        kind = "BF16" if _is_bfloat16(step) else kind
         header[step.name] = {"dtype": kind, "shape": step.shape, "data_offsets": (begin, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the numbers are aligned
@@ -182,4 +184,13 @@ def write_safetensors(steps: Sequence[Step], stream: BinaryIO, digits: int | Non
     for step in steps:
         little = step.dtype.newbyteorder("<")
         for part in step.parts():
-            stream.write(np.ascontiguousarray(part, little).data.cast("B") if part.size else b"")
+            if part.size:
+                numbers = (
+                    upper_half(part) if _is_bfloat16(step) else part.astype(little, copy=False)
+                )
+                stream.write(np.ascontiguousarray(numbers).data.cast("B"))
+
+
+def _is_bfloat16(step: Step) -> bool:
+    """Whether a step's numbers are those of bfloat16, which float32 carries."""
+    return step.kind == "bfloat16" and step.dtype == np.float32

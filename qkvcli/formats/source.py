@@ -74,10 +74,11 @@ class Source:
     @property
     def mappable(self) -> bool:
         """Whether the bytes lie in a regular file as they are, so that parts of it can be read."""
-        return self._regular and not self.compressed
+        return self.regular and not self.compressed
 
     @property
-    def _regular(self) -> bool:
+    def regular(self) -> bool:
+        """Whether it is a regular file, and is there."""
         try:
             return self.path is not None and self.path.is_file()
         except OSError:  # a name that no file can have; reading it says so
@@ -107,7 +108,7 @@ class Source:
         if self.path is None:
             return self.data or b""
         try:
-            if self._regular:
+            if self.regular:
                 return self.path.read_bytes()
             with self.path.open("rb") as stream:
                 return whole(stream, self.name)
@@ -119,7 +120,7 @@ class Source:
     @cached_property
     def _first(self) -> bytes:
         """The first bytes as they lie there; a pipe is read whole, since it can't be read twice."""
-        if not self._regular or self.path is None:
+        if not self.regular or self.path is None:
             return self._whole[:_START]
         try:
             with self.path.open("rb") as stream:

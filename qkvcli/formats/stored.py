@@ -37,6 +37,16 @@ def bfloat16_to_float32(bits: Array) -> Array:
     return wide.view(np.float32)
 
 
+def upper_half(numbers: Array) -> Array:
+    """The 16 bits of float32 numbers that are bfloat16's: the inverse of `bfloat16_to_float32`.
+
+    >>> [hex(bits) for bits in upper_half(np.array([1.0, -3.0], np.float32)).tolist()]
+    ['0x3f80', '0xc040']
+    """
+    wide = np.ascontiguousarray(numbers, "<f4").view("<u4")
+    return (wide >> 16).astype("<u2")
+
+
 def e4m3_to_float32(bits: Array) -> Array:
     """Numbers of a sign, 4 bits of exponent and 3 of fraction; no infinities: 448 is the largest.
 

@@ -1,17 +1,54 @@
 """Archives in zip's format: where in a file a member lies."""
 
+import errno
 import io
+import os
 import zipfile
-from typing import IO
+from typing import IO, Any, TypeAlias
 
 from qkvcli.formats.source import Source
 
+Buffer: TypeAlias = Any
+"""What can be written into, as `io` says it."""
+_AT_ONCE = 2**16
+
 
 def stream_of(source: Source) -> IO[bytes]:
-    """A source's bytes as a stream; of a regular file, only what is asked for is read."""
-    if source.mappable and source.path is not None:
-        return source.path.open("rb")
+    """A source's bytes as a stream; of a regular file, only what is asked for is read.
+
+    The file is not kept open: there may be more of them than a process may have.
+    """
+    if source.mappable:
+        return io.BufferedReader(_Bytes(source), _AT_ONCE)
     return io.BytesIO(source.content)
+
+
+class _Bytes(io.RawIOBase):
+    """The bytes of a source, which is opened for each piece that is read."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source, self._at = source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Buffer) -> int:
+        into = memoryview(buffer).cast("B")
+        data = self._source.bytes_at(self._at, len(into))
+        into[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def place(source: Source, info: zipfile.ZipInfo) -> int | None:

@@ -31,7 +31,7 @@ def inventory(entries: Sequence[Entry], room: Room) -> Iterator[Block]:
         if i:
             yield Block("")
         count = f"{len(held)} array" + ("" if len(held) == 1 else "s")
-        numbers = sum(math.prod(entry.shape) for entry in held)
+        numbers = sum(math.prod(entry.shape) for entry in held if entry.shape is not None)
         count += f", {numbers:,} number" + ("" if numbers == 1 else "s")
         yield _line(f"{printable(file)}   {count}", room, _BOLD)
         yield from _table(held, room)
@@ -93,7 +93,7 @@ def _facts(entry: Entry) -> tuple[str, ...]:
     found = entry.range or Range()
     known = entry.range is not None
     return (
-        str(entry.shape),
+        "" if entry.shape is None else str(entry.shape),
         printable(entry.type),
         _number(found.least),
         _number(found.largest),
