@@ -120,9 +120,9 @@ def _entry(source: Source, name: str, said: Any) -> _Entry:
     if not isinstance(kind, str) or not (kind in _STORED or kind in _ONLY_SIZED):
         _refuse(source, f"{name!r} is of type {str(kind)[:30]}, which the format does not have")
     if not _counts(shape) or len(shape) > DEEPEST or not is_size(shape):
-        _refuse(source, f"the shape of {name!r} is none")
+        _refuse(source, f"the shape of {name!r} is one that no array has")
     if not _counts(places) or len(places) != 2:
-        _refuse(source, f"the data_offsets of {name!r} are no two numbers")
+        _refuse(source, f"the data_offsets of {name!r} are not two whole numbers")
     bits = 8 * _STORED[kind].dtype.itemsize if kind in _STORED else _ONLY_SIZED[kind]
     begin, end = places
     if math.prod(shape) * bits != 8 * (end - begin):
