@@ -94,11 +94,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a type that is none": (file_of({"a": {**GOOD, "dtype": ["F32"]}}, bytes(8)), "is of type"),
     "a negative shape": (file_of({"a": tensor("F32", [-1, -2], 0, 8)}, bytes(8)), "shape of 'a'"),
     "a shape of truths": (
-        file_of({"a": {**GOOD, "shape": [True, 2]}}, bytes(8)), "the shape of 'a' is one that no array has"
+        file_of({"a": {**GOOD, "shape": [True, 2]}}, bytes(8)), "is one that no array"
     ),
-    "half a row": (file_of({"a": {**GOOD, "shape": [1.5]}}, bytes(8)), "the shape of 'a' is one that no array has"),
+    "half a row": (file_of({"a": {**GOOD, "shape": [1.5]}}, bytes(8)), "is one that no array"),
     "a shape beyond numbers": (
-        file_of({"a": tensor("F32", [2**62, 2**62], 0, 8)}, bytes(8)), "shape of 'a' is one that no array has"
+        file_of({"a": tensor("F32", [2**62, 2**62], 0, 8)}, bytes(8)), "is one that no array"
     ),
     "1000 axes": (file_of({"a": tensor("F32", [1] * 1000, 0, 4)}, bytes(4)), "shape of 'a'"),
     "an offset below 0": (file_of({"a": tensor("F32", [2], -8, 0)}, bytes(8)), "data_offsets"),
@@ -226,7 +226,7 @@ def test_an_empty_shape_may_not_be_beyond_numbers(qkv: Program, folder: Path) ->
         wrong = qkv("inspect", "m.safetensors")
         assert (
             wrong.code,
-            "the shape of 'a' is one that no array has" in wrong.err + wrong.out,
+            "the shape of 'a' is one that no array" in wrong.err + wrong.out,
         ) == (3, True)
 
 
