@@ -1,6 +1,8 @@
 """A command line carried out: its steps to standard output and to a file."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -147,14 +149,15 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
     progress = Progress()
-    data = selected(problem, plan.command.until, plan.names, selection, advance=progress)
+    until, names = plan.command.until, plan.names
+    data = cache(lambda: selected(problem, until, names, selection, advance=progress))
     for path, name in plan.kept.items():
         from qkvcli.cli.amounts import check_room
         from qkvcli.formats.saving import saved
 
         asked = problem if name in FORMATS else named
         if name in FORMATS and plan.display.top is None:
-            check_room(path, name, data, _ADVICE, environment)
+            check_room(path, name, data(), _ADVICE, environment)
         with saved(path) as stream:
             _write(name, asked, plan.saved(name), selection, data, progress, stream, environment)
     if plan.shown is not None:
@@ -186,14 +189,14 @@ def _write(
     problem: Problem,
     plan: Plan,
     selection: Selection,
-    data: list[Step],
+    data: Callable[[], list[Step]],
     progress: Progress,
     stream: BinaryIO,
     environment: Environment,
 ) -> None:
     """The steps that the command shows, in a format, into a stream.
 
-    ``data`` are those for programs, the same for every file, so that what is held of them is
+    ``data`` gives those for programs, the same for every file, so that what is held of them is
     computed once.
     """
     until, names, display = plan.command.until, plan.names, plan.display
@@ -219,12 +222,13 @@ def _write(
 
         write_lesson(problem, names, display, selection, stream)
     else:
+        steps = data()
         if plan.layout is not None:
             from qkvcli.cli.layouts import LAYOUTS
 
-            data = [LAYOUTS[plan.layout].written(step) for step in data]
+            steps = [LAYOUTS[plan.layout].written(step) for step in steps]
         with Meter(environment) as progress.bar:
-            FORMATS[name].write(data, stream, display.digits)
+            FORMATS[name].write(steps, stream, display.digits)
 
 
 def _write_tables(

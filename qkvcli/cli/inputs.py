@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from os.path import exists
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,6 @@ from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
-from qkvcli.cli.opened import Opened, check_labelling, told
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
 from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
@@ -20,12 +20,11 @@ from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
 from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import UsageError
-from qkvcli.formats.files import address_of
-from qkvcli.formats.members import fitting
-from qkvcli.formats.source import Source
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a bare line reads no file
     from qkvcli.cli.layouts import Layout
+    from qkvcli.cli.opened import Opened
+    from qkvcli.formats.source import Source
 
 _DRAWN = ("length", "dim", "key_length", "value_dim")
 _LEFT = tuple(
@@ -100,7 +99,7 @@ class Posed(NamedTuple):
     operands: Operands
 
 
-def posed(line: Line, environment: Environment, beside: Iterable[Source] = ()) -> Posed:
+def posed(line: Line, environment: Environment, beside: "Iterable[Source]" = ()) -> Posed:
     """The problem that a command line poses.
 
     ``beside`` are sources that are read besides. What a person should know of the inputs is
@@ -109,7 +108,7 @@ def posed(line: Line, environment: Environment, beside: Iterable[Source] = ()) -
     """
     reading = _Reading(line, environment)
     found = reading.operands()
-    check_labelling(line.sources.labelling, (*reading.opened.sources, *beside))
+    reading.check_labelling(beside)
     config = line.attention.config
     if reading.layout is not None:
         config = reading.layout.config(config, found)
@@ -151,7 +150,6 @@ class _Reading:
     def __init__(self, line: Line, environment: Environment) -> None:
         self.line, self.environment = line, environment
         self.sources, self.config = line.sources, line.attention.config
-        self.opened = Opened(environment, line.sources.example, line.sources.labelling)
         self.typed = given(line.sources)
         self.files = line.attention.files
         example = self.sources.example
@@ -164,6 +162,20 @@ class _Reading:
             from qkvcli.cli.layouts import LAYOUTS
 
             self.layout = LAYOUTS[self.sources.layout]
+
+    @cached_property
+    def opened(self) -> "Opened":
+        """The files that the line names."""
+        from qkvcli.cli.opened import Opened
+
+        return Opened(self.environment, self.sources.example, self.sources.labelling)
+
+    def check_labelling(self, beside: "Iterable[Source]") -> None:
+        """Raise UsageError where a person says what is labels, and no text is read."""
+        if self.sources.header is not None or self.sources.index is not None:
+            from qkvcli.cli.opened import check_labelling
+
+            check_labelling(self.sources.labelling, (*self.opened.sources, *beside))
 
     def operands(self) -> Operands:
         """All that a command works on, read and labelled; the article's where nothing is named."""
@@ -199,6 +211,9 @@ class _Reading:
         if "wo" not in named:  # its bias is none of a layer that is not projected
             known.add("bo")
         for weight in sorted(weights & named):
+            from qkvcli.formats.files import address_of
+            from qkvcli.formats.members import fitting
+
             said = {**self.paths, **self.files}[weight]
             document, name = self.opened.beside(said, weight)
             names = {part: fitting(document, part) for part in _LEFT if part not in known}
@@ -235,6 +250,8 @@ class _Reading:
         command, operand = self.line.command, self.sources.scores or self.line.operand
         wants_width = self.takes == "scores" and self.config.scale == "sqrt"
         if operand is not None:
+            from qkvcli.formats.files import address_of
+
             address_of(operand)  # says what is wrong with half a slice
         else:
             self._check_there("query", "key", *command.inputs_beside)
@@ -326,6 +343,10 @@ class _Reading:
         """Raise DataError for a file that was named and does not exist: a likelier slip."""
         for name in names:
             said = self.typed.get(name, FileName("-"))
+            if str(said) == "-":
+                continue
+            from qkvcli.formats.files import address_of
+
             path = address_of(said).path
             if str(path) != "-" and not exists(path):  # noqa: PTH110 -- raises nothing
                 self._matrix(said, name)  # says that it is not there
@@ -338,6 +359,8 @@ class _Reading:
             operand = self._matrix(self.paths[name], name) if name in parts else found.get(name)
             if self.layout is None or operand is None:
                 return operand
+            from qkvcli.cli.opened import told
+
             return told(self.layout.read(operand, name, self.config), self.environment)
 
         return Operands.of(find)

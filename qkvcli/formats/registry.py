@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
 from qkvcli.formats.foreign import is_torch, like_safetensors
-from qkvcli.formats.members import Document
 from qkvcli.formats.source import Source, decoded
-from qkvcli.formats.stored import Stored
 from qkvcli.formats.text.cells import SPACE, is_comment, is_number
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # delivery imports this module, also where no file is read
     import numpy as np
+
+    from qkvcli.formats.members import Document
+    from qkvcli.formats.stored import Stored
 
 
 class Format(NamedTuple):
@@ -43,11 +44,11 @@ class Format(NamedTuple):
             return keeps(dtype)
         return self.binary or dtype.kind in "biuf"
 
-    def has(self, stored: Stored) -> bool:
+    def has(self, stored: "Stored") -> bool:
         """Whether a file of the format can hold a type that NumPy lacks, as it is."""
         return stored.decode is not None and self.name == "safetensors"
 
-    def read(self, source: Source) -> Document:
+    def read(self, source: Source) -> "Document":
         """What a source holds. Raises DataError."""
         function = self._function("read")
         document: Document = (
@@ -60,7 +61,7 @@ class Format(NamedTuple):
         more = () if self.delimiter is None else (self.delimiter,)
         self._function("write")(steps, stream, digits, *more)
 
-    def _function(self, action: str) -> Callable[..., Document]:
+    def _function(self, action: str) -> "Callable[..., Document]":
         name = self.name if self.delimiter is None else "delimited"
         found: Callable[..., Document] = getattr(
             import_module(f"qkvcli.formats.{self.module}"), f"{action}_{name}"
