@@ -36,6 +36,7 @@ _SPOKEN_OF = {
     **dict.fromkeys(
         ("member", "members", "layout", "layouts", "convert", "flashattention"), "files"
     ),
+    **dict.fromkeys(("bfloat16", "float8", "float16", "dtype", "precision"), "models"),
     **dict.fromkeys(("stdin", "shell", "pipe", "jq"), "pipes"),
     **dict.fromkeys(("example", "examples", "option"), "options"),
 }
