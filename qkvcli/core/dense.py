@@ -1,6 +1,7 @@
 """A problem's steps as whole matrices: of all its rows, or (`Problem.with_rows`) of some."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from qkvcli.core.config import Stage
 from qkvcli.core.dtypes import Float, converted, working_dtype
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem, needed
+from qkvcli.core.rows import blocks_of
 
 
 def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
@@ -40,8 +42,7 @@ def score_arrays(
     given = problem.scores
     if given is None:
         query, key = needed(problem.query, "query"), needed(problem.key, "key")
-        product = attention.by_group(attention.scores, query.array, key.array, problem.groups.key)
-        array = after(product)  # (…, L_q, L_k)
+        array = after(_product(problem, query.array, key.array))  # (…, L_q, L_k)
     else:
         array = given.array
     found = {problem.first_score: array}
@@ -52,6 +53,19 @@ def score_arrays(
             array = np.where(np.isneginf(before), before, array)
         found[step.name] = array
     return found
+
+
+def _product(problem: Problem, query: Array, key: Array) -> Array:
+    """Q·Kᵀ, (…, L_q, L_k); keys that are to be converted are so a block at a time."""
+    query, group = np.asarray(query), problem.groups.key
+    blocks = list(blocks_of(key))
+    if len(blocks) == 1:
+        return attention.by_group(attention.scores, query, np.asarray(key), group)
+    scores = np.empty(problem.shape, query.dtype)
+    for keys in blocks:
+        part = attention.by_group(attention.scores, query, key[..., keys, :], group)
+        scores[..., keys] = part
+    return scores
 
 
 def weights_of(problem: Problem, scores: Array) -> Array:
@@ -75,8 +89,12 @@ def softmax_operand(problem: Problem, array: Array) -> Array:
 
 def output_of(problem: Problem, weights: Array) -> Array:
     """The values, mixed by weights, and the heads joined where they were split."""
-    value = needed(problem.value, "value").array
-    output = attention.by_group(attention.output, weights, value, problem.groups.value)
+    value, group = needed(problem.value, "value").array, problem.groups.value
+    shares = (
+        attention.by_group(attention.output, weights[..., keys], value[..., keys, :], group)
+        for keys in blocks_of(value)
+    )
+    output = reduce(np.add, shares)
     return output if problem.merged_heads is None else attention.merge_heads(output)
 
 

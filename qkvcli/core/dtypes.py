@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from qkvcli.core.config import Kind, kind_named
 from qkvcli.core.operands import Array, Operand
+from qkvcli.core.rows import rows_of
 from qkvcli.errors import DtypeError
 
 _CARRIED: dict[Kind, tuple[Kind, int]] = {"bfloat16": ("float32", 16)}
@@ -112,6 +114,17 @@ def rounded(operand: Operand, result: Float) -> Operand:
     if not result.holds(Float.of(array.dtype)):
         array = converted(array, result)
     return replace(operand, array=converted(array, working_dtype(result)))
+
+
+def rounded_rows(operand: Operand, result: Float) -> Operand:
+    """The same as `rounded`, for rows that are converted where they are looked at."""
+    array, working = operand.array, working_dtype(result)
+    changes = []
+    if not result.holds(Float.of(array.dtype)):
+        changes.append(partial(converted, dtype=result))
+    if array.dtype != working.carrier or changes:  # of another order of bytes too
+        changes.append(partial(converted, dtype=working))
+    return replace(operand, array=rows_of(array, *changes))
 
 
 def _without_last_bits(array: Array, dropped: int) -> Array:

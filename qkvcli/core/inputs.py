@@ -6,14 +6,16 @@ these that is asked for is a step, whose numbers are held.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.config import AttentionConfig
-from qkvcli.core.dtypes import Float, converted, rounded
+from qkvcli.core.dtypes import Float, converted, rounded, rounded_rows
 from qkvcli.core.operands import PARTS, Array, Input, Labels, Operand, Shape
 from qkvcli.core.positions import Rotation, written
+from qkvcli.core.rows import each, joined
 from qkvcli.core.shapes import (
     check_axes,
     check_norm,
@@ -104,7 +106,7 @@ def prepared(
     """
     counts = config.head_counts
     heads = None if counts is None else counts[name != "query"]
-    making = _Making(replace(rounded(side.given, result), name=name), heads, result, after)
+    making = _Making(replace(rounded_rows(side.given, result), name=name), heads, result, after)
     with np.errstate(all="ignore"):  # what overflows is shown as inf, not warned of
         _begin(making, side, config)
         side = replace(
@@ -136,14 +138,14 @@ def _begin(making: _Making, side: Input, config: AttentionConfig) -> None:
         check_axes(now, "L, m")
         check_projection(now, weight, bias)
         flat = None if bias is None else bias.array.reshape(-1)
-        array = attention.projected(now.array, weight.array, flat)
+        array = attention.projected(np.asarray(now.array), weight.array, flat)
         formula = f"X·W{name[0]}" + ("" if flat is None else f" + b{name[0]}")
         terms = (now.shape, "·", weight.shape, *(() if flat is None else (" + ", flat.shape)))
         origin = f"{now.origin}·{weight.origin}" if now.origin and weight.origin else ""
         making.operand = Operand(array, name, now.rows, weight.columns, origin)
     check_axes(making.operand, _AXES[name])
     if config.limit is not None:
-        array = attention.clipped(making.operand.array, config.limit)
+        array = attention.clipped(np.asarray(making.operand.array), config.limit)
         formula, terms = f"clip({formula}, ±{config.limit:g})", terms or (now.shape,)
         making.operand = replace(making.operand, array=array)
     if terms:
@@ -187,7 +189,7 @@ def _norm(making: _Making, side: Input, config: AttentionConfig) -> None:
     check_norm(side.norm, now, side.norm_bias)
     weight = _by_head(side.norm, making)
     bias = None if side.norm_bias is None else _by_head(side.norm_bias, making)
-    array = attention.normed(now.array, weight, bias, epsilon=config.epsilon, centred=centred)
+    array = attention.normed(np.asarray(now.array), weight, bias, epsilon=config.epsilon, centred=centred)
     making.operand = replace(now, array=array)
     before = making.before
     formula = f"({before} − mean) / std × w" if centred else f"{before} / rms({before}) × w"
@@ -210,7 +212,7 @@ def _split(making: _Making) -> None:
     check_not_split(now, heads)
     check_split(now, heads)
     split = f"{now.origin}, in {heads} head" + ("" if heads == 1 else "s")
-    array = attention.split_heads(now.array, heads)
+    array = each(now.array, partial(attention.split_heads, heads=heads))
     making.operand = replace(now, array=array, columns=None, origin=split if now.origin else "")
     making.split = True
 
@@ -227,19 +229,20 @@ def _rotate(making: _Making, rotation: Rotation, start: Array) -> None:
 
 def _past(past: Operand, making: _Making) -> Operand:
     """A cache with its heads an axis of their own, as those that it goes before."""
-    past = rounded(past, making.result)
+    past = rounded_rows(past, making.result)
     check_axes(past, "L, d")
     joined = past.layout or past.array.ndim < making.operand.array.ndim
     if making.split and making.heads is not None and joined:
         check_split(past, making.heads)
-        return replace(past, array=attention.split_heads(past.array, making.heads))
+        split = partial(attention.split_heads, heads=making.heads)
+        return replace(past, array=each(past.array, split))
     return past
 
 
 def _after(past: Operand, now: Operand) -> Operand:
     """The tokens of a cache, and those that follow them."""
     check_past(past, now)
-    array = np.concatenate([past.array, now.array], axis=-2)
+    array = joined(past.array, now.array)
     origin = " and ".join(filter(None, (past.origin, now.origin)))
     return replace(now, array=array, rows=_labels(past, now), origin=origin)
 

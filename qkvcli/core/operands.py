@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from qkvcli.errors import UsageError
@@ -56,6 +57,11 @@ class Operand:
     def shape(self) -> Shape:
         """The array's shape."""
         return self.array.shape
+
+    @property
+    def numbers(self) -> Array:
+        """The array, converted whole where it is one of `rows.Rows`."""
+        return np.asarray(self.array)
 
     @property
     def described(self) -> str:

@@ -230,7 +230,7 @@ class Rotation(NamedTuple):
             cos, sin = (
                 self._rows(table, side, start, batched).astype(rows.dtype) for table in self.table
             )
-            return attention.rotated(rows, cos, sin, interleaved, turned)
+            return attention.rotated(np.asarray(rows), cos, sin, interleaved, turned)
         frequencies = _frequencies(self.base or 1.0, width)
         within = _turns(np.arange(min(_AT_ONCE, rows.shape[-2]))[:, None], frequencies)
 

@@ -79,4 +79,4 @@ def _to_output(problem: Problem, halves: Array, name: str) -> Array:
         if name == "weights":
             return slack
     value = needed(problem.value, "value")
-    return output_of(replace(problem, value=replace(value, array=np.abs(value.array))), slack)
+    return output_of(replace(problem, value=replace(value, array=np.abs(value.numbers))), slack)

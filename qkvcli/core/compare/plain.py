@@ -108,7 +108,7 @@ def _begun(reference: Reference, kind: Kind, rounder: Turn) -> Problem:
     recipe = reference.written
 
     def narrow(operand: Operand) -> Operand:
-        return replace(operand, array=rounder(operand.array))
+        return replace(operand, array=rounder(operand.numbers))
 
     recipe = recipe.changed(lambda _, side: side.changed(narrow))
     if recipe.rotation is not None:
@@ -148,7 +148,7 @@ class _PlainRotation(Rotation):
         return found
 
     def turned(self, side: Operand, start: Array, batched: bool = True) -> Array:
-        rounder, rows = self.rounder, side.array
+        rounder, rows = self.rounder, side.numbers
         if self.table is not None:
             tables = (replace(t, array=rounder(t.array.astype(np.float64))) for t in self.table)
             return self._replace(table=Table(*tables)).exactly(side, start, batched)
@@ -173,7 +173,7 @@ def _narrow(problem: Problem, rounder: Turn) -> Problem:
     """The problem with its operands as a type holds them."""
 
     def narrow(operand: Operand | None) -> Operand | None:
-        return None if operand is None else replace(operand, array=rounder(operand.array))
+        return None if operand is None else replace(operand, array=rounder(operand.numbers))
 
     return replace(
         problem,

@@ -149,7 +149,7 @@ def _check_size(problem: Problem) -> None:
 
 def _held(problem: Problem) -> Iterator[Array]:
     operands = (problem.query, problem.key, problem.value, problem.scores, problem.weights)
-    yield from (operand.array for operand in operands if operand is not None)
+    yield from (operand.numbers for operand in operands if operand is not None)
     seen = problem.visibility
     if seen is not None and seen.mask is not None:
         yield seen.mask
@@ -213,7 +213,7 @@ def _columns(*operands: Operand | None) -> list[str] | None:
 
 
 def _matrix(operand: Operand | None) -> dict[str, Any] | None:
-    return None if operand is None else _packed(operand.array)
+    return None if operand is None else _packed(operand.numbers)
 
 
 def _packed(array: Array) -> dict[str, Any]:
