@@ -328,10 +328,10 @@ def test_a_block_that_is_called_off_raises() -> None:
     ones = np.ones((10, 2))
     blocks = Blocks(fitted({"query": ones, "key": ones, "value": ones}), 5)
     stop = Event()
-    assert blocks.output(slice(0, 5), stop).output.tolist() == [[1, 1]] * 5
+    assert blocks.output(ones[:5], slice(0, 5), stop).output.tolist() == [[1, 1]] * 5
     stop.set()
     with pytest.raises(CalledOffError):
-        blocks.output(slice(0, 5), stop)
+        blocks.output(ones[:5], slice(0, 5), stop)
 
 
 def test_what_waits_is_dropped_when_a_piece_fails() -> None:

@@ -4,30 +4,35 @@ A step that is too large to hold is computed while it is written: scores and wei
 rows at a time, the output by `blocks`, on all cores.
 """
 
+from __future__ import annotations  # what is only named there is not imported
+
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache, lru_cache, partial
-from itertools import product
-from threading import Event, Lock
-from typing import NamedTuple, TypeAlias, TypeVar
+from functools import cache, partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.config import MIXED, Stage
 from qkvcli.core.dense import dense, score_arrays
-from qkvcli.core.dtypes import Float, converted, working_dtype
-from qkvcli.core.operands import Array, Shape
-from qkvcli.core.problem import Problem
+from qkvcli.core.dtypes import converted, working_dtype
+from qkvcli.core.operands import Array
+from qkvcli.core.problem import Problem, needed
 from qkvcli.core.steps import Outline, Parts, Step, flat_rows
+
+if TYPE_CHECKING:  # little is computed in pieces
+    from threading import Event
+
+    from qkvcli.core.blocks import Mixed
+    from qkvcli.core.pieces import Crew, Mixing, Place
 
 Advance: TypeAlias = Callable[[int, int], None]
 """A progress callback: it is given how many parts are done, and of how many."""
 
-Place: TypeAlias = tuple[tuple[int, ...], slice]
-"""Some rows of one matrix: its leading index, and which rows."""
-
-PlacedOutput: TypeAlias = tuple[Place, Array, Array | None]
+PlacedOutput: TypeAlias = "tuple[Place, Array, Array | None]"
 """Some rows' place, their output, and the logarithm of each one's sum of e^score."""
 
 Done = TypeVar("Done")
@@ -39,18 +44,24 @@ class Sizes(NamedTuple):
     With up to ``held`` scores, all steps are computed at once and kept in memory. Otherwise
     a matrix is computed in parts, of which all that are there at a time have ``parts``
     numbers, and the output in blocks of ``queries`` and ``keys``, so that the scores of one
-    stay in a core's own cache.
+    stay in a core's own cache. Where a window is narrow, a block has fewer queries, but for
+    the ``least``: together they see little that not each of them sees.
     """
 
     held: int = 2**20
     parts: int = 2**23
     queries: int = 1024
     keys: int = 256
+    least: int = 128
 
 
 SIZES = Sizes()
 _FINISHED = 4096
 """How many rows of the output are gated and projected at a time."""
+_WORTH = 2**34
+"""How many multiplications and additions a piece has that is sent: a tenth of a second."""
+_EACH = 4
+"""How many pieces each worker gets at least, or its last one would keep the others waiting."""
 
 
 def silent(done: int, total: int) -> None:
@@ -62,9 +73,13 @@ def steps_of(
     until: Stage = "output",
     sizes: Sizes = SIZES,
     advance: Advance = silent,
+    crew: Crew | None = None,
 ) -> tuple[Step, ...]:
-    """The steps up to a stage, each computed when its numbers are looked at."""
-    if problem.size <= sizes.held:
+    """The steps up to a stage, each computed when its numbers are looked at.
+
+    ``crew`` maps the pieces of the output (None: threads).
+    """
+    if problem.size <= sizes.held and crew is None:
         arrays = cache(lambda: dense(problem, until))  # all at once, at the first look
 
         def whole(name: str) -> Parts:
@@ -75,15 +90,19 @@ def steps_of(
         )
 
     @cache
-    def output() -> Array:  # one for itself and all the steps after it
-        return _whole_output(problem, None, sizes, advance)
+    def output() -> Array:  # one for all the steps after it
+        return _whole_output(problem, None, sizes, advance, crew)
 
     found = []
     for outline in problem.outlines(until):
         if isinstance(outline, Step):  # one that made Q, K or V: it is here already
             found.append(outline)
+        elif outline.name == "output" and not problem.output_steps:
+            found.append(outline.computed_by(partial(_mixed, problem, sizes, advance, crew)))
+        elif outline.name == "output":
+            found.append(outline.computed_by(partial(_given_out, problem, output)))
         elif outline.name in MIXED:
-            found.append(outline.computed_by(partial(_mixed, problem, outline, output)))
+            found.append(outline.computed_by(partial(_finished, problem, outline, output)))
         else:
             rows = partial(_rows, problem, outline.name, sizes, advance)
             found.append(outline.computed_by(rows))
@@ -96,29 +115,36 @@ def _rows(problem: Problem, name: str, sizes: Sizes, advance: Advance) -> Parts:
         yield array
 
 
-def _mixed(problem: Problem, outline: Outline, output: Callable[[], Array]) -> Parts:
-    """The output of a large problem, or one of the steps after it."""
-    whole = output()
-    if outline.name != "output":
-        made = np.empty(outline.shape, outline.dtype)
-        _finish(problem, whole, made, outline.name)
-        whole = made
-    yield flat_rows(converted(whole, problem.dtype))
+def _mixed(problem: Problem, sizes: Sizes, advance: Advance, crew: Crew | None) -> Parts:
+    """The output of a large problem, some rows after the others."""
+    for _, array, _ in _outputs(problem, None, sizes, advance, crew):
+        yield converted(array, problem.dtype)
+
+
+def _given_out(problem: Problem, output: Callable[[], Array]) -> Parts:
+    """The output of a large problem, which is held for the steps after it."""
+    yield flat_rows(converted(output(), problem.dtype))
+
+
+def _finished(problem: Problem, outline: Outline, output: Callable[[], Array]) -> Parts:
+    """A step after the output of a large problem."""
+    made = np.empty(outline.shape, outline.dtype)
+    _finish(problem, output(), made, outline.name)
+    yield flat_rows(made)
 
 
 def _whole_output(
-    problem: Problem, log_sum_exp: Array | None, sizes: Sizes, advance: Advance
+    problem: Problem,
+    log_sum_exp: Array | None,
+    sizes: Sizes,
+    advance: Advance,
+    crew: Crew | None,
 ) -> Array:
-    """The output, in the working dtype where there are steps after it."""
+    """The output, in the working dtype, for the steps after it."""
     [outline] = [step for step in problem.outlines() if step.name == "output"]
-    whole = np.empty(outline.shape, _of_output(problem).carrier)
-    _mix_into(problem, whole, log_sum_exp, sizes, advance)
+    whole = np.empty(outline.shape, working_dtype(problem.dtype).carrier)
+    _mix_into(problem, whole, log_sum_exp, sizes, advance, crew)
     return whole
-
-
-def _of_output(problem: Problem) -> Float:
-    """The type of the output: the results' own, where no step goes on from it."""
-    return working_dtype(problem.dtype) if problem.output_steps else problem.dtype
 
 
 def _finish(problem: Problem, output: Array, out: Array, name: str) -> None:
@@ -141,63 +167,133 @@ def output_into(
     log_sum_exp: Array | None = None,
     sizes: Sizes = SIZES,
     advance: Advance = silent,
+    crew: Crew | None = None,
 ) -> None:
     """The last step, written into an array of its shape: the output block by block.
 
-    ``log_sum_exp`` (…, H, L_q) takes the logarithm of each row's sum of e^score.
+    ``log_sum_exp`` (…, H, L_q) takes the logarithm of each row's sum of e^score. ``crew`` maps
+    the pieces (None: threads).
     """
-    if problem.size <= sizes.held and log_sum_exp is None:
+    if problem.size <= sizes.held and log_sum_exp is None and crew is None:
         with np.errstate(all="ignore"):
             out[...] = dense(problem)[problem.outlines()[-1].name]
     elif problem.output_steps:
-        whole = _whole_output(problem, log_sum_exp, sizes, advance)
+        whole = _whole_output(problem, log_sum_exp, sizes, advance, crew)
         _finish(problem, whole, out, problem.output_steps[-1].name)
     else:
-        _mix_into(problem, out, log_sum_exp, sizes, advance)
+        _mix_into(problem, out, log_sum_exp, sizes, advance, crew)
 
 
 def _mix_into(
-    problem: Problem, out: Array, log_sum_exp: Array | None, sizes: Sizes, advance: Advance
+    problem: Problem,
+    out: Array,
+    log_sum_exp: Array | None,
+    sizes: Sizes,
+    advance: Advance,
+    crew: Crew | None,
 ) -> None:
     """The output, written into an array of its shape, block by block."""
-    dtype = _of_output(problem)
-    problem = replace(problem, output_steps=(), dtype=working_dtype(problem.dtype))
-    apart = (
-        out if problem.merged_heads is None else attention.split_heads(out, problem.merged_heads)
-    )
-    outputs = _by_blocks if problem.in_blocks else _by_dense_rows
+    dtype = working_dtype(problem.dtype) if problem.output_steps else problem.dtype
     with np.errstate(all="ignore"):  # too large for float16 is inf there, log 0 is −inf
-        for (index, rows), output, logarithm in outputs(problem, sizes, advance):
-            place: tuple[int | slice, ...] = (*index, rows)
-            apart[place] = converted(output, dtype)
+        for (index, rows), array, logarithm in _outputs(problem, log_sum_exp, sizes, advance, crew):
+            out[(*index, rows)] = converted(array, dtype)
             if log_sum_exp is not None:
+                place: tuple[int | slice, ...] = (*index, rows)
+                if problem.merged_heads is not None:
+                    place = (*index, slice(None), rows)
                 log_sum_exp[place] = logarithm
 
 
-def _by_blocks(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[PlacedOutput]:
+def _outputs(
+    problem: Problem,
+    log_sum_exp: Array | None,
+    sizes: Sizes,
+    advance: Advance,
+    crew: Crew | None,
+) -> Iterator[PlacedOutput]:
+    """Some rows of the output after the others, heads merged where they are to be."""
+    problem = replace(problem, output_steps=(), dtype=working_dtype(problem.dtype))
+    rounds = problem.config.softmax_kind not in (None, problem.dtype.name)
+    # the sum of e^score is that of scores that no softmax has rounded
+    in_blocks = problem.in_blocks and not (rounds and log_sum_exp is not None)
+    found = (
+        _by_blocks(problem, sizes, advance, crew)
+        if in_blocks
+        else _by_dense_rows(problem, sizes, advance)
+    )
+    heads = problem.merged_heads
+    if heads is None:
+        return found
+    return _merged(found, heads)
+
+
+def _merged(outputs: Iterator[PlacedOutput], heads: int) -> Iterator[PlacedOutput]:
+    """The heads of the same rows, which follow each other, side by side."""
+    while some := list(islice(outputs, heads)):
+        ((*batch, _), rows), _, logarithm = some[0]
+        merged = attention.merge_heads(np.stack([array for _, array, _ in some]))
+        logarithms = None if logarithm is None else np.stack([cast(Array, n) for *_, n in some])
+        yield (tuple(batch), rows), merged, logarithms
+
+
+def _by_blocks(
+    problem: Problem, sizes: Sizes, advance: Advance, crew: Crew | None
+) -> Iterator[PlacedOutput]:
     """Every block of queries of every matrix: its place, output and log-sum-exp."""
-    from qkvcli.core.blocks import Blocks, Mixed
+    from qkvcli.core.pieces import Mixing, piece_at, places
 
-    @lru_cache(maxsize=4)  # a few matrices are worked on at once
-    def blocks(index: tuple[int, ...]) -> Blocks:
-        return Blocks(problem.with_matrix(index), sizes.keys)
-
-    making = Lock()
-
-    def job(place: Place, stop: Event) -> Mixed:
-        index, rows = place
-        with making:  # or each thread would make them for itself
-            ready = blocks(index)
-        return ready.output(rows, stop)
-
-    places = _places(problem.leading, problem.shape[-2], sizes.queries)
-    for place, mixed in _in_order(job, places, advance):
+    query, merged = needed(problem.query, "query").array, problem.merged_heads is not None
+    mixing = Mixing(problem, _queries_at_once(problem, sizes), sizes.keys)
+    rows = mixing.queries if crew is None else _piece_of(problem, mixing.queries, crew)
+    found = places(problem.leading, problem.shape[-2], rows, merged)
+    if crew is None:
+        results = _on_threads(mixing, query, found, advance)
+    else:
+        results = crew(mixing, (piece_at(query, place) for place in found))
+    for done, (place, mixed) in enumerate(zip(found, results, strict=True), 1):
+        if crew is not None:
+            advance(done, len(found))
         yield place, mixed.output, mixed.log_sum_exp
 
 
+def _on_threads(
+    mixing: Mixing, query: Array, places: list[Place], advance: Advance
+) -> Iterator[Mixed]:
+    """The pieces on the cores of this machine; what advances are blocks of keys."""
+    from qkvcli.core.pieces import piece_at
+    from qkvcli.core.threads import Tally, ordered
+
+    if advance is silent:
+        return ordered(lambda place, stop: mixing(piece_at(query, place), stop), places)
+    tally = Tally(sum(map(mixing.count, places)), advance)
+
+    def job(place: Place, stop: Event) -> Mixed:
+        return mixing(piece_at(query, place), stop, tally.tick)
+
+    return ordered(job, places, tally.show)
+
+
+def _queries_at_once(problem: Problem, sizes: Sizes) -> int:
+    """How many queries a block has: fewer, where each sees few keys."""
+    seen = problem.visibility
+    span = None if seen is None else seen.widest
+    return sizes.queries if span is None else min(sizes.queries, max(span // 4, sizes.least))
+
+
+def _piece_of(problem: Problem, queries: int, crew: Crew) -> int:
+    """How many rows a piece has that is sent: whole blocks, whose work is worth the way."""
+    value = needed(problem.value, "value")
+    keys, width = problem.shape[-1], needed(problem.key, "key").shape[-1] + value.shape[-1]
+    blocks = max(_WORTH // max(2 * queries * keys * width, 1), 1)
+    count = math.prod(problem.leading) * problem.shape[-2] // queries
+    return queries * max(min(blocks, count // (_EACH * crew.workers)), 1)
+
+
 def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator[PlacedOutput]:
-    """The same, where the weights are given or have a dtype of their own."""
-    problem = problem.apart()
+    """The same, where the weights are given, or the scores."""
+    from qkvcli.core.pieces import places
+
+    merged, problem = problem.merged_heads is not None, problem.apart()
 
     def job(place: Place, stop: Event) -> tuple[Array, Array | None]:
         part = _part(problem, place)
@@ -207,8 +303,9 @@ def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator
         with np.errstate(all="ignore"):  # a thread does not inherit it
             return output, attention.log_sum_exp(score_arrays(part)[part.last_score], part.sinks)
 
-    places = _places(problem.leading, problem.shape[-2], _rows_at_once(problem, sizes))
-    for place, (output, logarithm) in _in_order(job, places, advance):
+    rows = _rows_at_once(problem, sizes)
+    found = places(problem.leading, problem.shape[-2], rows, merged)
+    for place, (output, logarithm) in _in_order(job, found, advance):
         yield place, output, logarithm
 
 
@@ -216,13 +313,15 @@ def _by_rows(
     problem: Problem, name: str, sizes: Sizes, advance: Advance
 ) -> Iterator[tuple[Place, Array]]:
     """A step between Q·Kᵀ and the weights, part by part, one matrix after the other."""
+    from qkvcli.core.pieces import places
+
     until: Stage = "weights" if name == "weights" else "scores"
 
     def job(place: Place, stop: Event) -> Array:
         return dense(_part(problem, place), until)[name]
 
-    places = _places(problem.shape[:-2], problem.shape[-2], _rows_at_once(problem, sizes))
-    return _in_order(job, places, advance)
+    found = places(problem.shape[:-2], problem.shape[-2], _rows_at_once(problem, sizes))
+    return _in_order(job, found, advance)
 
 
 def _part(problem: Problem, place: Place) -> Problem:
@@ -235,12 +334,6 @@ def _rows_at_once(problem: Problem, sizes: Sizes) -> int:
     from qkvcli.core.threads import at_once
 
     return max(sizes.parts // at_once() // max(problem.shape[-1], 1), 1)
-
-
-def _places(leading: Shape, queries: int, rows: int) -> list[Place]:
-    """All matrices' rows, this many at a time."""
-    parts = [slice(i, min(i + rows, queries)) for i in range(0, queries, rows)]
-    return list(product(np.ndindex(*leading), parts))
 
 
 def _in_order(

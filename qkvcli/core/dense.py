@@ -7,7 +7,7 @@ import numpy as np
 
 from qkvcli.core import attention
 from qkvcli.core.config import Stage
-from qkvcli.core.dtypes import Float, converted, working_dtype
+from qkvcli.core.dtypes import Float, converted, taken_as
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem, needed
 from qkvcli.core.rows import blocks_of
@@ -81,10 +81,7 @@ def weights_of(problem: Problem, scores: Array) -> Array:
 def softmax_operand(problem: Problem, array: Array) -> Array:
     """Scores or sinks as the softmax is taken of them: rounded to its dtype, if it has one."""
     softmax = problem.config.softmax_kind
-    if softmax is None:
-        return array
-    dtype = Float(softmax)
-    return converted(converted(array, dtype), working_dtype(dtype))
+    return array if softmax is None else taken_as(Float(softmax), array)
 
 
 def output_of(problem: Problem, weights: Array) -> Array:

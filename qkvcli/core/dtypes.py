@@ -127,6 +127,11 @@ def rounded_rows(operand: Operand, result: Float) -> Operand:
     return replace(operand, array=rows_of(array, *changes))
 
 
+def taken_as(softmax: Float, array: Array) -> Array:
+    """Scores, or sinks, as a softmax of a type takes them: rounded to it, in float32 at least."""
+    return converted(converted(array, softmax), working_dtype(softmax))
+
+
 def _without_last_bits(array: Array, dropped: int) -> Array:
     """Numbers in float32, rounded to those whose last bits are 0."""
     flat = array.ravel()

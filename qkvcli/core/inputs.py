@@ -189,7 +189,9 @@ def _norm(making: _Making, side: Input, config: AttentionConfig) -> None:
     check_norm(side.norm, now, side.norm_bias)
     weight = _by_head(side.norm, making)
     bias = None if side.norm_bias is None else _by_head(side.norm_bias, making)
-    array = attention.normed(np.asarray(now.array), weight, bias, epsilon=config.epsilon, centred=centred)
+    array = attention.normed(
+        np.asarray(now.array), weight, bias, epsilon=config.epsilon, centred=centred
+    )
     making.operand = replace(now, array=array)
     before = making.before
     formula = f"({before} − mean) / std × w" if centred else f"{before} / rms({before}) × w"

@@ -64,6 +64,13 @@ class Visibility:
         return self.sides != (None, None)
 
     @property
+    def widest(self) -> int | None:
+        """How many keys a query sees at most by a window, which bounds both sides; else None."""
+        left, right = self.sides
+        ahead = min(right, 0) if self.causal and right is not None else 0 if self.causal else right
+        return None if left is None or ahead is None else max(left + ahead + 1, 0)
+
+    @property
     def hides(self) -> bool:
         """Whether there is anything to mask at all."""
         return bool(self.named_shapes)

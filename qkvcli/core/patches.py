@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from qkvcli.core import attention
-from qkvcli.core.compute import SIZES, Advance, Place, Sizes, silent
+from qkvcli.core.compute import SIZES, Advance, Sizes, silent
 from qkvcli.core.config import MADE, MIXED, SCORES, Stage
 from qkvcli.core.dense import dense
 from qkvcli.core.dtypes import converted, working_dtype
 from qkvcli.core.operands import Array, Shape
 from qkvcli.core.output_steps import OutputStep
+from qkvcli.core.pieces import Place
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.threads import at_once, check, ordered

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qkvcli.core.config import AttentionConfig, Stage
-from qkvcli.core.dtypes import Float, working_dtype
+from qkvcli.core.dtypes import Float
 from qkvcli.core.masks import Visibility
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Operand, Shape
@@ -137,9 +137,7 @@ class Problem:
     @property
     def in_blocks(self) -> bool:
         """Whether the output can be computed without the weights."""
-        computed = self.scores is None and self.weights is None
-        softmax = self.config.softmax_kind
-        return computed and (softmax is None or softmax == working_dtype(self.dtype).name)
+        return self.scores is None and self.weights is None
 
     def outlines(self, until: Stage = "output") -> tuple[Outline, ...]:
         """Every step up to a stage, as it is known before it is computed."""

@@ -4,14 +4,17 @@ import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from typing import Any, TypeVar
 
 import numpy as np
+
+_GLANCE = 0.1
+"""How many seconds pass between two looks at how far the work is."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,19 +42,24 @@ def at_once() -> int:
     return 2 * cores()
 
 
-def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iterator[Result]:
+def ordered(
+    job: Callable[[Item, Event], Result],
+    items: Sequence[Item],
+    idle: Callable[[], None] | None = None,
+) -> Iterator[Result]:
     """``job`` of every item, on one thread per core, in the order of the items.
 
     A job is given the event of this call, which is set when the work is called off: the
     iterator closed, or an exception (Ctrl-C too) on the way. As many results as there are
     cores wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
-    the work is done in this thread and BLAS uses the cores.
+    the work is done in this thread and BLAS uses the cores. ``idle`` is called now and then,
+    by this thread, while it waits for the others.
 
     >>> list(ordered(lambda n, stop: n * n, range(5)))
     [0, 1, 4, 9, 16]
     """
     stop = Event()
-    with _one_blas_thread(len(items) > 1 and cores() > 1) as held:
+    with one_blas_thread(len(items) > 1 and cores() > 1) as held:
         if not held:
             for item in items:
                 yield job(item, stop)
@@ -62,17 +70,46 @@ def ordered(job: Callable[[Item, Event], Result], items: Sequence[Item]) -> Iter
                 for item in items:
                     waiting.append(pool.submit(job, item, stop))
                     if len(waiting) == at_once():
-                        yield waiting.popleft().result()
+                        yield taken(waiting.popleft(), idle)
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield taken(waiting.popleft(), idle)
             except BaseException:  # GeneratorExit too: what runs is told, what waits is dropped
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
 
+def taken(future: "Future[Result]", idle: Callable[[], None] | None = None) -> Result:
+    """A future's result; ``idle`` is called now and then until it is there."""
+    while idle is not None:
+        done, _ = wait([future], _GLANCE)
+        idle()
+        if done:
+            break
+    return future.result()
+
+
+class Tally:
+    """How many parts of much work are done, which several threads count and one shows."""
+
+    def __init__(self, total: int, advance: Callable[[int, int], None]) -> None:
+        self.total, self.done = total, 0
+        self._advance, self._adding, self._owner = advance, Lock(), get_ident()
+
+    def tick(self) -> None:
+        """Count one more part."""
+        with self._adding:
+            self.done += 1
+        if get_ident() == self._owner:  # which has nobody else to show it
+            self.show()
+
+    def show(self) -> None:
+        """Say how many are done."""
+        self._advance(self.done, self.total)
+
+
 @contextmanager
-def _one_blas_thread(wanted: bool) -> Iterator[bool]:
+def one_blas_thread(wanted: bool = True) -> Iterator[bool]:
     """Whether NumPy's BLAS is held to one thread inside; left alone where that can't be done."""
     getter, setter = _openblas("get_num_threads"), _openblas("set_num_threads")
     if not wanted or getter is None or setter is None:
