@@ -465,6 +465,7 @@ def test_labels_follow_their_rows_through_all_parts(qkv: Program, long: list[str
 
 @pytest.mark.parametrize("step", ["scores", "weights", "output"])
 def test_progress_counts_every_part_once(step: str) -> None:
+    """Of the output, blocks of keys: two threads may have counted more than one since last time."""
     calls: list[tuple[int, int]] = []
     ones = np.ones((2, 30, 4))
     problem = fitted({"query": ones, "key": ones, "value": ones})
@@ -476,7 +477,12 @@ def test_progress_counts_every_part_once(step: str) -> None:
     [found] = [s for s in steps_of(problem, sizes=sizes, advance=advance) if s.name == step]
     assert not calls
     _ = found.array
-    assert calls == [(i, 10) for i in range(1, 11)]  # 30 rows are five parts, of two matrices
+    counts, totals = zip(*calls, strict=True)
+    if step == "output":
+        assert counts == tuple(sorted(counts))
+        assert (counts[-1], set(totals)) == (40, {40})  # each part sees four blocks of keys
+    else:
+        assert calls == [(i, 10) for i in range(1, 11)]  # 30 rows are five parts, of two matrices
 
 
 @pytest.mark.parametrize("faked", [1, 2, 16, 64])

@@ -196,12 +196,11 @@ def _mix_into(
     dtype = working_dtype(problem.dtype) if problem.output_steps else problem.dtype
     with np.errstate(all="ignore"):  # too large for float16 is inf there, log 0 is −inf
         for (index, rows), array, logarithm in _outputs(problem, log_sum_exp, sizes, advance, crew):
-            out[(*index, rows)] = converted(array, dtype)
+            place: tuple[int | slice, ...] = (*index, rows)
+            out[place] = converted(array, dtype)
             if log_sum_exp is not None:
-                place: tuple[int | slice, ...] = (*index, rows)
-                if problem.merged_heads is not None:
-                    place = (*index, slice(None), rows)
-                log_sum_exp[place] = logarithm
+                heads = () if problem.merged_heads is None else (slice(None),)
+                log_sum_exp[(*place[:-1], *heads, rows)] = logarithm
 
 
 def _outputs(
