@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from qkvcli.render.notebook import Shown
+    from qkvcli.spreading import Crew, Executor
 
 Rows: TypeAlias = str | int | slice | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 Theme: TypeAlias = Literal["light", "dark"]
@@ -573,6 +574,7 @@ def attention(
     value: ArrayLike,
     *,
     lse: Literal[False] = False,
+    executor: Executor | None = None,
     **options: Unpack[_Options],
 ) -> Array: ...
 @overload
@@ -582,6 +584,7 @@ def attention(
     value: ArrayLike,
     *,
     lse: Literal[True],
+    executor: Executor | None = None,
     **options: Unpack[_Options],
 ) -> tuple[Array, Array]: ...
 def attention(
@@ -628,6 +631,7 @@ def attention(
     softmax_dtype: DtypeLike = None,
     out: Array | None = None,
     lse: bool = False,
+    executor: Executor | None = None,
 ) -> Array | tuple[Array, Array]:
     """The output alone, without the matrix of weights: for any length, on all cores.
 
@@ -636,6 +640,9 @@ def attention(
     to write it into. With
     ``lse``, also the logarithm of each row's sum of e^score, sinks among them, (…, H, L_q); −∞
     for a query that sees no key.
+    ``executor`` is whatever has ``submit`` as `concurrent.futures.Executor` does (Dask's, loky's,
+    mpi4py's): its workers compute the pieces, some queries of one head each, in place of threads
+    here. The numbers are the same, to the bit where the processors agree.
     Source: Dao et al., "FlashAttention" (2022), algorithm 1.
 
     >>> attention([[1, 0]], [[0, 1], [0, 2]], [[4, 0], [0, 8]])
@@ -665,10 +672,19 @@ def attention(
     inputs = (*operands.numeric(), *(part for part in (operands.mask, operands.sinks) if part))
     shared = any(np.may_share_memory(out, part.array) for part in inputs)
     target = np.empty_like(out) if shared else out  # what is still to be read stays as it is
-    output_into(problem, target, logarithms)
+    output_into(problem, target, logarithms, crew=None if executor is None else _crew(executor))
     if shared:
         out[...] = target
     return out if logarithms is None else (out, logarithms)
+
+
+def _crew(executor: Executor) -> Crew:
+    """The workers of an executor."""
+    from qkvcli.spreading import Crew  # with what only processes need
+
+    if not callable(getattr(executor, "submit", None)):
+        raise UsageError(f"executor is a {type(executor).__name__}, which has no submit")
+    return Crew(executor)
 
 
 def _takes_floats(out: Array) -> bool:

@@ -39,25 +39,29 @@ _LOOKED_AT = 2**14
 
 
 class Mixed(NamedTuple):
-    """Some queries' output (n, d_v), and the logarithm of each one's sum of e^score (n,)."""
+    """Some queries' output (n, d_v), and the logarithm of each one's sum of e^score (n,).
+
+    The latter is None where nobody asked for it, and it was not to be had on the way.
+    """
 
     output: Array
-    log_sum_exp: Array
+    log_sum_exp: Array | None
 
 
 class Blocks:
     """One matrix's keys and values, made ready: what all blocks of its queries share.
 
     ``problem`` has no leading axes, and its queries play no part; ``keys`` is how many keys a
-    block has. Keys and values may be `rows.Rows`: they are converted a block at a time.
+    block has, and ``wants_sum`` asks for the logarithm of the sum of e^score in any case. Keys and
+    values may be `rows.Rows`: they are converted a block at a time.
     """
 
-    def __init__(self, problem: Problem, keys: int) -> None:
+    def __init__(self, problem: Problem, keys: int, wants_sum: bool = False) -> None:
         self.key, self.value = (
             needed(operand, name).array
             for operand, name in ((problem.key, "key"), (problem.value, "value"))
         )
-        self.problem, self.keys = problem, keys
+        self.problem, self.keys, self.wants_sum = problem, keys, wants_sum
         self.sink = None if problem.sinks is None else float(problem.sinks.flat[0])
         self.steps = problem.score_steps
         softmax = problem.config.softmax_kind
@@ -108,9 +112,14 @@ class Blocks:
             queries = _Queries(self, query, part)
             if self.softmax is None:
                 return self._mixed(queries, stop, tick)
-            return self._rounded(queries, self.softmax, stop, tick)
+            output = self._rounded(queries, self.softmax, stop, tick)
+            # the sum of e^score is that of scores that no softmax has rounded
+            found = self._mixed(queries, stop).log_sum_exp if self.wants_sum else None
+            return Mixed(output, found)
 
-    def _mixed(self, queries: "_Queries", stop: Event, tick: Callable[[], None]) -> Mixed:
+    def _mixed(
+        self, queries: "_Queries", stop: Event, tick: Callable[[], None] = lambda: None
+    ) -> Mixed:
         query, part, d = queries.query, queries.part, queries.width  # (n, d + 1)
         n, dtype = len(query), self.key.dtype
         normalizer = np.zeros(n, dtype)  # Σ of shares (n,)
@@ -154,7 +163,7 @@ class Blocks:
 
     def _rounded(
         self, queries: "_Queries", softmax: Float, stop: Event, tick: Callable[[], None]
-    ) -> Mixed:
+    ) -> Array:
         """The same where the softmax has a type of its own, to which it rounds the weights.
 
         They are known once the whole row is: the blocks are gone through twice.
@@ -180,7 +189,7 @@ class Blocks:
             weights = converted(np.exp(scores - reference) / divisor, softmax)
             output += attention.output(weights.astype(output.dtype), self.value[keys])
             tick()
-        return Mixed(output, (np.log(total) + peak)[:, 0])
+        return output
 
     def _scores(self, queries: "_Queries", keys: slice) -> Array:
         """The last scores of a tile, in the dtype that is worked in, step by step."""

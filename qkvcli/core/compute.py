@@ -212,14 +212,10 @@ def _outputs(
 ) -> Iterator[PlacedOutput]:
     """Some rows of the output after the others, heads merged where they are to be."""
     problem = replace(problem, output_steps=(), dtype=working_dtype(problem.dtype))
-    rounds = problem.config.softmax_kind not in (None, problem.dtype.name)
-    # the sum of e^score is that of scores that no softmax has rounded
-    in_blocks = problem.in_blocks and not (rounds and log_sum_exp is not None)
-    found = (
-        _by_blocks(problem, sizes, advance, crew)
-        if in_blocks
-        else _by_dense_rows(problem, sizes, advance)
-    )
+    if problem.in_blocks:
+        found = _by_blocks(problem, log_sum_exp is not None, sizes, advance, crew)
+    else:
+        found = _by_dense_rows(problem, sizes, advance)
     heads = problem.merged_heads
     if heads is None:
         return found
@@ -236,13 +232,13 @@ def _merged(outputs: Iterator[PlacedOutput], heads: int) -> Iterator[PlacedOutpu
 
 
 def _by_blocks(
-    problem: Problem, sizes: Sizes, advance: Advance, crew: Crew | None
+    problem: Problem, wants_sum: bool, sizes: Sizes, advance: Advance, crew: Crew | None
 ) -> Iterator[PlacedOutput]:
     """Every block of queries of every matrix: its place, output and log-sum-exp."""
     from qkvcli.core.pieces import Mixing, piece_at, places
 
     query, merged = needed(problem.query, "query").array, problem.merged_heads is not None
-    mixing = Mixing(problem, _queries_at_once(problem, sizes), sizes.keys)
+    mixing = Mixing(problem, _queries_at_once(problem, sizes), sizes.keys, wants_sum)
     rows = mixing.queries if crew is None else _piece_of(problem, mixing.queries, crew)
     found = places(problem.leading, problem.shape[-2], rows, merged)
     if crew is None:

@@ -34,10 +34,10 @@ class Mixing:
     """What all pieces of an output share: the keys, the values, and how scores are made.
 
     Rows are computed in blocks of ``queries`` and ``keys``, whatever the size of a piece: so the
-    numbers do not depend on how the work is spread.
+    numbers do not depend on how the work is spread. ``wants_sum`` as in `Blocks`.
     """
 
-    def __init__(self, problem: Problem, queries: int, keys: int) -> None:
+    def __init__(self, problem: Problem, queries: int, keys: int, wants_sum: bool = False) -> None:
         key, value = (
             replace(needed(operand, name), rows=None, columns=None)
             for operand, name in ((problem.key, "key"), (problem.value, "value"))
@@ -53,20 +53,20 @@ class Mixing:
             turned={},
             output_steps=(),
         )
-        self.queries, self.keys = queries, keys
+        self.queries, self.keys, self.wants_sum = queries, keys, wants_sum
         self._matrices: dict[tuple[int, ...], Problem] = {}
         self._blocks: dict[tuple[int, ...], Blocks] = {}
         self._making = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it is made of."""
-        return Mixing, (self.problem, self.queries, self.keys)
+        return Mixing, (self.problem, self.queries, self.keys, self.wants_sum)
 
     def blocks(self, index: tuple[int, ...]) -> Blocks:
         """One matrix's keys and values, made ready at the first look."""
         with self._making:  # or each thread would make them for itself
             if index not in self._blocks:
-                self._blocks[index] = Blocks(self._matrix(index), self.keys)
+                self._blocks[index] = Blocks(self._matrix(index), self.keys, self.wants_sum)
             return self._blocks[index]
 
     def _matrix(self, index: tuple[int, ...]) -> Problem:
@@ -99,7 +99,11 @@ class Mixing:
         ]
         if len(found) == 1:
             return found[0]
-        return Mixed(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+        sums = [mixed.log_sum_exp for mixed in found if mixed.log_sum_exp is not None]
+        return Mixed(
+            np.concatenate([mixed.output for mixed in found]),
+            np.concatenate(sums) if sums else None,
+        )
 
     def _parts(self, rows: slice) -> Iterator[slice]:
         for first in range(rows.start, rows.stop, self.queries):

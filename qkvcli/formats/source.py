@@ -54,6 +54,12 @@ def _check_matrix(start: bytes, name: str) -> None:
         raise DataError(f"{name}: neither text nor a file of arrays")
 
 
+class _Map(mmap.mmap):
+    """A file's bytes, and its path: a worker elsewhere may map them too."""
+
+    path: str
+
+
 @dataclass(frozen=True)
 class Source:
     """A file (``path``) or bytes that are here already (``data``), with a name for errors.
@@ -190,7 +196,9 @@ class Source:
         assert self.path is not None
         try:
             with self.path.open("rb") as stream:
-                return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                held = _Map(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                held.path = str(self.path)
+                return held
         except (OSError, ValueError) as fault:
             raise self.unreadable(fault) from None
 
