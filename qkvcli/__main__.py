@@ -2,4 +2,5 @@
 
 from qkvcli.cli import main
 
-main()
+if __name__ == "__main__":  # a worker's process imports what has started it
+    main()

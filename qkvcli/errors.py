@@ -48,6 +48,12 @@ class ReaderGone(QkvError, BrokenPipeError):  # noqa: N818 -- it is no error
     exit_code = ExitCode.FINE
 
 
+class ClusterError(QkvError, ConnectionError):
+    """The workers of other machines cannot be reached, or are no longer there."""
+
+    exit_code = ExitCode.CANNOT_WRITE
+
+
 class WriteError(QkvError, OSError):
     """A result cannot be written where it was asked for."""
 

@@ -8,15 +8,17 @@ file there, or another) says so, and gets them whole, once.
 
 from __future__ import annotations  # help() shows the types by their names
 
+import ctypes
 import io
 import mmap
 import os
 import pickle
+import sys
 import tempfile
 import uuid
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from threading import Event, Lock
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +28,7 @@ import numpy as np
 from qkvcli.core.blocks import Mixed
 from qkvcli.core.operands import Array
 from qkvcli.core.pieces import Mixing, Piece
-from qkvcli.core.threads import cores, one_blas_thread
+from qkvcli.core.threads import cores, one_blas_thread, openblas
 from qkvcli.errors import UsageError
 
 _AHEAD = 3
@@ -43,7 +45,11 @@ class Executor(Protocol):
     """What Python's executors have, and others' that do as they do."""
 
     def submit(self, work: Any, /, *arguments: Any) -> Any:
-        """Have a call made by a worker, and give its future."""
+        """Have a call made by a worker, and give its future.
+
+        An executor may also have ``share(data)``, which brings data to all workers and gives what
+        is to be sent in its place, and ``everywhere(work, *arguments)``, called on all of them.
+        """
 
 
 class Crew:
@@ -75,6 +81,13 @@ class Crew:
                 stop.set()
                 for _, future in waiting:
                     future.cancel()
+                everywhere = getattr(self.executor, "everywhere", None)
+                if everywhere is not None:
+                    everywhere(_forget, token)
+
+    def once(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives, called by one of the workers."""
+        return self.executor.submit(work, *arguments).result()
 
     def _sent(self, piece: Piece, shared: Any, token: str) -> Any:
         return self.executor.submit(worked, token, shared, piece)
@@ -98,6 +111,24 @@ def worked(token: str, shared: bytes, piece: Piece) -> Mixed | None:
             return None
         mixing, stop = found
         return mixing(piece, stop)
+
+
+def about() -> dict[str, str]:
+    """What a worker computes with: the versions, and the kernels of its BLAS."""
+    from qkvcli import __version__
+
+    corename = openblas("get_corename")
+    kernels = "unknown"
+    if corename is not None:
+        corename.restype = ctypes.c_char_p  # type: ignore[attr-defined]
+        kernels = corename().decode()
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {
+        "qkvcli": __version__,
+        "NumPy": np.__version__,
+        "Python": python,
+        "OpenBLAS kernels": kernels,
+    }
 
 
 _here: OrderedDict[str, tuple[Mixing, Event]] = OrderedDict()

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qkvcli.core.threads import _openblas, cores
+from qkvcli.core.threads import cores, openblas
 from tests.conftest import ROOT
 
 ROUNDS = 5
@@ -245,7 +245,7 @@ def processor() -> str:
     lines = about.read_text().splitlines() if about.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     name = next(names, platform.processor() or platform.machine())
-    corename = _openblas("get_corename")
+    corename = openblas("get_corename")
     kernels = "unknown"
     if corename is not None:
         corename.restype = ctypes.c_char_p  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from qkvcli.core.compute import SIZES, Sizes, output_into, steps_of
 from qkvcli.core.dense import dense
 from qkvcli.core.fitting import problem_of
 from qkvcli.core.problem import Problem
-from qkvcli.core.threads import CalledOffError, _openblas, at_once, ordered
+from qkvcli.core.threads import CalledOffError, at_once, openblas, ordered
 from qkvcli.core.views import rows_named
 from qkvcli.errors import UsageError
 from tests.conftest import Program, environment
@@ -419,7 +419,7 @@ def test_one_nan_leaves_the_others_every_digit(place: str) -> None:
 
 
 def test_blas_has_its_threads_again_when_calls_overlap() -> None:
-    threads = _openblas("get_num_threads")
+    threads = openblas("get_num_threads")
     if threads is None:
         pytest.skip("NumPy's BLAS is not OpenBLAS")
     before = threads()

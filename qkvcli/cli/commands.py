@@ -103,10 +103,12 @@ BUNDLES = ("qkv", "embeddings", "seed", "example")
 
 _OF_EXPLAIN = frozenset({"scores"})
 """What the commands that show steps lack: there, scores are an operand of `softmax`."""
-_OF_STEPS = frozenset({"rows", "full", "heat", "show", "theme", "top"})
+_OF_STEPS = frozenset({"rows", "full", "heat", "show", "theme", "top", "cluster"})
 """What `explain` lacks."""
 _OF_WEIGHTS = frozenset({"top"})
 """What the commands that show no weights lack."""
+_OF_OUTPUT = frozenset({"cluster"})
+"""What the commands lack that show more than the output: its work alone is worth the way."""
 _NOT_OF_FILES = frozenset(OPTIONS) - {
     *("format", "output", "digits", "color", "width", "quiet", "header", "index")
 }
@@ -134,7 +136,7 @@ COMMANDS: dict[str, Command] = {
             until="scores",
             inputs=("query", "key"),
             shows=SCORES,
-            lacks=_OF_EXPLAIN | _OF_WEIGHTS,
+            lacks=_OF_EXPLAIN | _OF_WEIGHTS | _OF_OUTPUT,
             formulas=(_SCORES,),
             first=("query", "key", "example", "preset", "labels", "format"),
             examples=(
@@ -151,7 +153,7 @@ COMMANDS: dict[str, Command] = {
             inputs=("query", "key"),
             shows=("weights",),
             takes="scores",
-            lacks=_OF_EXPLAIN,
+            lacks=_OF_EXPLAIN | _OF_OUTPUT,
             formulas=(_WEIGHTS,),
             first=("query", "key", "example", "preset", "top", "labels", "format"),
             page="masks",
@@ -188,7 +190,7 @@ COMMANDS: dict[str, Command] = {
             until="output",
             inputs=("query", "key", "value"),
             piped="table",
-            lacks=_OF_EXPLAIN,
+            lacks=_OF_EXPLAIN | _OF_OUTPUT,
             formulas=(_SCORES, _WEIGHTS, _OUTPUT),
             first=(
                 "query",

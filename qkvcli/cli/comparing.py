@@ -35,6 +35,10 @@ def perform(line: Line, environment: Environment) -> ExitCode:
 
     Raises the errors of all the layers.
     """
+    if line.display.cluster is not None:
+        raise UsageError(
+            "--cluster computes what is saved, and --expect compares here; leave one out"
+        )
     shown = _shown(line)
     line = expanded(line)
     _check_kept(line)

@@ -205,6 +205,16 @@ def indexes(text: str) -> tuple[str, ...]:
     return parts
 
 
+_ADDRESS = re.compile(r"local:[1-9]\d{0,3}|(?:\w+://)?\[?[\w.:-]+\]?:\d{1,5}")
+
+
+def address(text: str) -> str:
+    """Read where a scheduler is, or how many workers are to be started here."""
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError(f"{text!r} is not an address such as tcp://host:8786, or local:2")
+    return text
+
+
 def number(text: str) -> float:
     """Read a finite number."""
     try:

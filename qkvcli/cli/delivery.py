@@ -1,11 +1,12 @@
 """A command line carried out: its steps to standard output and to a file."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
@@ -27,6 +28,9 @@ from qkvcli.core.views import (
 )
 from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, PICTURES, format_by_ending, name_by_ending
+
+if TYPE_CHECKING:
+    from qkvcli.core.pieces import Crew
 
 ASKED_BY = {
     "query_normed": "--q-norm asks for it",
@@ -51,7 +55,7 @@ class Plan(NamedTuple):
 
     They are shown in a format (None: not at all), and kept in files, each in its own;
     ``display`` is for what is shown, `saved` is the plan for a file. ``names`` are the steps,
-    and ``layout`` is that of what programs read.
+    and ``layout`` is that of what programs read, which workers of a ``cluster`` compute.
     """
 
     command: Command
@@ -60,6 +64,11 @@ class Plan(NamedTuple):
     kept: dict[Path, str]
     names: tuple[str, ...] = ()
     layout: str | None = None
+
+    @property
+    def cluster(self) -> str | None:
+        """Where the workers are, if they are not threads of ours."""
+        return self.display.cluster
 
     def saved(self, name: str) -> "Plan":
         """The plan for a file in a format: data have every digit, and no page has a bound."""
@@ -75,6 +84,7 @@ def perform(line: Line, environment: Environment) -> None:
     plan = planned(line, environment)
     asked = posed(line, environment)
     plan = plan._replace(names=names_of(line, asked.problem))
+    _check_spread(plan, asked.problem)
     deliver(asked.problem, asked.named, plan, environment)
     hint(line, environment)
 
@@ -112,7 +122,19 @@ def planned(line: Line, environment: Environment) -> Plan:
     if display.top is not None:
         _check_top(*([] if display.quiet else [name]), *kept.values())
     shown = None if display.quiet else name
+    if display.cluster is not None and not {shown, *kept.values()} & set(FORMATS):
+        what = "--cluster computes what is saved or piped as data"
+        raise UsageError(f"{what}; add -o FILE.npy, or -f csv (a few rows are shown by ourselves)")
     return Plan(line.command, display, shown, kept, layout=line.sources.layout)
+
+
+def _check_spread(plan: Plan, problem: Problem) -> None:
+    """Raise UsageError where there is nothing that workers elsewhere would compute."""
+    if plan.cluster is not None and not problem.in_blocks:
+        given = "weights" if problem.weights is not None else "scores"
+        raise UsageError(
+            f"--cluster: the {given} are given, and few products are left; leave it out"
+        )
 
 
 def _check_top(*names: str) -> None:
@@ -148,9 +170,26 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
     if selection.rows is not None and not selection.rows.size:
         said = f"--rows {plan.display.rows} names none of the {problem.shape[-2]} rows"
         environment.note(said)
+    with ExitStack() as closing:
+        crew = None
+        if plan.cluster is not None:
+            from qkvcli.cli.cluster import crew_at
+
+            crew = closing.enter_context(crew_at(plan.cluster, environment))
+        _deliver(problem, named, plan, selection, crew, environment)
+
+
+def _deliver(
+    problem: Problem,
+    named: Problem,
+    plan: Plan,
+    selection: Selection,
+    crew: "Crew | None",
+    environment: Environment,
+) -> None:
     progress = Progress()
     until, names = plan.command.until, plan.names
-    data = cache(lambda: selected(problem, until, names, selection, advance=progress))
+    data = cache(lambda: selected(problem, until, names, selection, advance=progress, crew=crew))
     for path, name in plan.kept.items():
         from qkvcli.cli.amounts import check_room
         from qkvcli.formats.saving import saved

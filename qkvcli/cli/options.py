@@ -399,6 +399,14 @@ class Display:
         help="Also save, in the format of the file's ending; may stand several times.",
         endings=(*ENDINGS, ".md", ".svg", ".html"),
     )
+    cluster: str | None = option(
+        _SHOWN,
+        "--cluster",
+        metavar="ADDRESS",
+        read=declare.address,
+        help="Compute what is saved or piped on the workers of a Dask scheduler (HOST:PORT), or of "
+        "one that is started for the run (local:2).",
+    )
     digits: int | None = count(
         _SHOWN, "--digits", "Decimals: 4 in tables, else all that there are.", 0, 17
     )

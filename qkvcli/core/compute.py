@@ -79,8 +79,9 @@ def steps_of(
 
     ``crew`` maps the pieces of the output (None: threads).
     """
-    if problem.size <= sizes.held and crew is None:
-        arrays = cache(lambda: dense(problem, until))  # all at once, at the first look
+    if problem.size <= sizes.held:
+        once = _here if crew is None else crew.once
+        arrays = cache(lambda: once(dense, problem, until))  # all at once, at the first look
 
         def whole(name: str) -> Parts:
             return iter([flat_rows(arrays()[name])])
@@ -107,6 +108,10 @@ def steps_of(
             rows = partial(_rows, problem, outline.name, sizes, advance)
             found.append(outline.computed_by(rows))
     return tuple(found)
+
+
+def _here(work: Callable[..., Done], *arguments: object) -> Done:
+    return work(*arguments)
 
 
 def _rows(problem: Problem, name: str, sizes: Sizes, advance: Advance) -> Parts:
@@ -174,9 +179,10 @@ def output_into(
     ``log_sum_exp`` (…, H, L_q) takes the logarithm of each row's sum of e^score. ``crew`` maps
     the pieces (None: threads).
     """
-    if problem.size <= sizes.held and log_sum_exp is None and crew is None:
+    if problem.size <= sizes.held and log_sum_exp is None:
+        once = _here if crew is None else crew.once
         with np.errstate(all="ignore"):
-            out[...] = dense(problem)[problem.outlines()[-1].name]
+            out[...] = once(dense, problem)[problem.outlines()[-1].name]
     elif problem.output_steps:
         whole = _whole_output(problem, log_sum_exp, sizes, advance, crew)
         _finish(problem, whole, out, problem.output_steps[-1].name)

@@ -120,6 +120,9 @@ class Crew(Protocol):
     def __call__(self, mixing: Mixing, pieces: Iterator[Piece]) -> Iterator[Mixed]:
         """The results of the pieces, in their order; few pieces are drawn ahead."""
 
+    def once(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives, called by one of the workers: work too little to be parted."""
+
 
 def places(leading: Shape, queries: int, rows: int, merged: bool = False) -> list[Place]:
     """All matrices' rows, this many at a time: one matrix after the other.

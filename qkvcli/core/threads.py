@@ -111,7 +111,7 @@ class Tally:
 @contextmanager
 def one_blas_thread(wanted: bool = True) -> Iterator[bool]:
     """Whether NumPy's BLAS is held to one thread inside; left alone where that can't be done."""
-    getter, setter = _openblas("get_num_threads"), _openblas("set_num_threads")
+    getter, setter = openblas("get_num_threads"), openblas("set_num_threads")
     if not wanted or getter is None or setter is None:
         yield False
         return
@@ -135,7 +135,7 @@ _NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openbl
 
 
 @cache
-def _openblas(action: str) -> Callable[..., Any] | None:
+def openblas(action: str) -> Callable[..., Any] | None:
     """A function of the OpenBLAS that NumPy's wheels bring along (and have loaded)."""
     package = Path(np.__file__).parent
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):

@@ -1,8 +1,10 @@
 """What is shown of the steps: some rows, heads and batches, and no others computed."""
 
+from __future__ import annotations  # what is only named there is not imported
+
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from qkvcli.core.operands import Array, Labels
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Outline, Step
 from qkvcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from qkvcli.core.pieces import Crew
 
 _NUMBER = r"(-?\d{1,18})"
 _SLICE = re.compile(rf"{_NUMBER}?:{_NUMBER}?(?::{_NUMBER})?")
@@ -36,7 +41,7 @@ class Selection(NamedTuple):
             problem = problem.with_batches(self.batches)
         return problem if self.heads is None else problem.with_heads(self.heads)
 
-    def shortened(self, count: int, most: int | None) -> "Selection":
+    def shortened(self, count: int, most: int | None) -> Selection:
         """The same where rows were chosen; else the first and last ``most`` of ``count``."""
         if self.rows is not None or most is None or count <= most:
             return self
@@ -69,12 +74,12 @@ class View(NamedTuple):
     hidden: Array | None = None
 
     @classmethod
-    def whole(cls, step: Step, hidden: Array | None = None) -> "View":
+    def whole(cls, step: Step, hidden: Array | None = None) -> View:
         """All of a step."""
         axes = tuple(tuple(range(n)) for n in step.shape[:-2])
         return cls(step, step.array, None, axes, hidden=hidden)
 
-    def matrices(self) -> Iterator["Matrix"]:
+    def matrices(self) -> Iterator[Matrix]:
         """Each matrix, after its index in the whole."""
         for place in np.ndindex(self.array.shape[:-2]):
             index = tuple(axis[i] for axis, i in zip(self.axes, place, strict=True))
@@ -117,17 +122,18 @@ def selected(
     selection: Selection,
     sizes: Sizes = SIZES,
     advance: Advance = silent,
+    crew: Crew | None = None,
 ) -> list[Step]:
     """The same as steps of their own, computed when they are looked at.
 
     They keep every axis, also one of which a single index was selected. Rows that were
-    selected have their numbers for labels, where they had none.
+    selected have their numbers for labels, where they had none. ``crew`` as in `steps_of`.
     """
     part = selection.of(problem)
     held = {step.name for step in (*part.given, *part.made)}
     found = [
         cut(step, problem, selection) if step.name in held else step
-        for step in (*part.given, *steps_of(part, until, sizes, advance))
+        for step in (*part.given, *steps_of(part, until, sizes, advance, crew))
         if step.name in names
     ]
     return sorted(found, key=lambda step: ORDER.index(step.name))
