@@ -95,12 +95,7 @@ def _document(opened: Opened, path: Path) -> tuple[Document, str]:
     try:
         return opened.document(path)
     except DataError as fault:
-        said = fault
-
-        def refuse() -> Operand:
-            raise said
-
-        return {"": Member(refuse)}, str(path)
+        return {"": Member.unreadable(fault)}, str(path)
 
 
 def _show(found: Sequence[_Chosen], shown: str, line: Line, environment: Environment) -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,22 +74,22 @@ def _of_index(source: Source, folder: Path) -> Document:
         if Path(file).name != file or is_index(Path(file)):
             raise DataError(f"{source.name}: {file!r} is no file of tensors beside it")
     held = {file: _shard(folder / file) for file in files}
-    return {
-        name: held[file].get(name) or Member(partial(_not_there, folder / file, name))
-        for name, file in places.items()
-    }
+    return {name: _tensor(held[file], name, folder / file) for name, file in places.items()}
 
 
-def _shard(path: Path) -> Document:
-    """What one file of a checkpoint holds; nothing where it is not there (yet)."""
+def _shard(path: Path) -> Document | None:
+    """What one file of a checkpoint holds; None where it is not there (yet)."""
     source = Source.file(path)
-    return read_document(source) if source.regular else {}
+    return read_document(source) if source.regular else None
 
 
-def _not_there(path: Path, name: str) -> Operand:
-    there = Source.file(path).regular
-    what = f"there is no {name} in it" if there else "cannot be read: it is not there"
-    raise DataError(f"{path}: {what}")
+def _tensor(shard: Document | None, name: str, path: Path) -> Member:
+    """A tensor that an index says is in a file; one that is not cannot be read."""
+    if shard is None:
+        return Member.unreadable(DataError(f"{path}: cannot be read: it is not there"))
+    if name not in shard:
+        return Member.unreadable(DataError(f"{path}: there is no {name} in it"))
+    return shard[name]
 
 
 def format_of(source: Source) -> Format:
