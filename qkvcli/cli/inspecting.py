@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import kept_in
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.opened import Opened, check_labelling, told
-from qkvcli.cli.terminal import Meter, Printer, Shown, screen
+from qkvcli.cli.terminal import Meter, Printer, screen, stream_for
 from qkvcli.core.inventory import Entry, range_of
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Outline, Parts, Step
@@ -102,8 +102,7 @@ def _show(found: Sequence[_Chosen], shown: str, line: Line, environment: Environ
     """The members with their ranges. Raises DataError, in the end, where one cannot be read."""
     with Meter(environment) as advance:
         entries = list(_entries(found, environment, advance))
-    obeyed = shown in FORMATS and environment.on_terminal  # tables have colours
-    stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
+    stream = stream_for(shown, environment)
     if shown == "table":
         from qkvcli.render.inventory import inventory
 
