@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import samples
@@ -22,6 +23,11 @@ from qkvcli.formats.files import (
 from qkvcli.formats.members import Document, choose, fitting
 from qkvcli.formats.source import Source
 from qkvcli.formats.text.labels import GUESSED, Labelling
+
+if TYPE_CHECKING:  # few lines compare
+    from qkvcli.core.compare.expected import Expected
+
+_Found = TypeVar("_Found", "Operand", "Expected")
 
 
 def check_labelling(asked: Labelling, sources: Iterable[Source]) -> None:
@@ -146,11 +152,11 @@ class Opened:
         return layer_of, name
 
 
-def told(operand: Operand, environment: Environment) -> Operand:
-    """The operand, once a person knows how it was read."""
-    if operand.reading:
-        environment.note(f"{operand.origin}: {operand.reading}")
-    return operand
+def told(found: _Found, environment: Environment) -> _Found:
+    """What was found, once a person knows how it was read."""
+    if found.reading:
+        environment.note(f"{found.origin}: {found.reading}")
+    return found
 
 
 def _of_one(where: str, held: str) -> DataError:
