@@ -165,19 +165,17 @@ def in_folder(
     folder: Path,
     role: str,
     part: Part,
-    opened: Callable[[Path], Source],
+    document: Callable[[Path], tuple[Document, str]],
 ) -> Operand | None:
     """The matrix of the file that is named for its ``role`` in a folder: query.npy, Q.csv, ….
 
-    ``opened`` makes the source of each. Of several files that hold the same numbers it is the
-    one with labels. None where there is none. Raises DataError where they differ.
+    ``document`` gives what each holds, and its name in an error. Of several files that hold the
+    same numbers it is the one with labels. None where there is none. Raises DataError where they
+    differ.
     """
     names = names_of(role)
     fitting = [path for path in files_in(folder) if stem(path).lower() in names]
-    found = [
-        choose(read_document(source), role, source.name, part=part)
-        for source in map(opened, fitting)
-    ]
+    found = [choose(held, role, where, part=part) for held, where in map(document, fitting)]
     for other in found[1:]:
         if not np.array_equal(found[0].array, other.array, equal_nan=other.array.dtype.kind == "f"):
             both = " and ".join(path.name for path in fitting)
