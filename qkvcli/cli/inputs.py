@@ -14,9 +14,9 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
-from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
+from qkvcli.core.config import NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
-from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
+from qkvcli.core.operands import ACTS_ON, BIAS_OF, PARTS, Operand, Operands, is_beyond
 from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import UsageError
@@ -191,11 +191,10 @@ class _Reading:
             else:
                 needs = [name for name in command.inputs if self._wants(name)]
                 found = self._inputs(self._given(needs), needs)
-        last = ORDER.index(LAST[command.until])
         more: dict[str, Any] = {
             name: self._matrix(path, name)
             for name, path in self.files.items()
-            if name not in _MADE_OF and min(map(ORDER.index, ACTS_ON[name])) <= last
+            if name not in _MADE_OF and not is_beyond(name, command.until)
         }
         self._note_left()
         said = (typed("labels"), typed("key_labels"))
@@ -204,13 +203,11 @@ class _Reading:
     def _note_left(self) -> None:
         """Note parts of a layer that the files of its weights hold, and no option takes."""
         named, left = {*self.typed, *self.files, *self.paths}, dict[str, dict[str, str]]()
-        weights = {"wo", *(parts["weight"] for parts in PARTS.values())}
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
-        last = ORDER.index(LAST[self.line.command.until])
-        known |= {part for part, on in ACTS_ON.items() if min(map(ORDER.index, on)) > last}
+        known |= {part for part in ACTS_ON if is_beyond(part, self.line.command.until)}
         if "wo" not in named:  # its bias is none of a layer that is not projected
             known.add("bo")
-        for weight in sorted(weights & named):
+        for weight in sorted(BIAS_OF.keys() & named):
             from qkvcli.formats.files import address_of
             from qkvcli.formats.members import fitting
 
@@ -218,7 +215,7 @@ class _Reading:
             document, name = self.opened.beside(said, weight)
             names = {part: fitting(document, part) for part in _LEFT if part not in known}
             parts = {part: found[0] for part, found in names.items() if found}
-            bias, own = weight.replace("w", "b"), re.sub("weight$", "bias", name)
+            bias, own = BIAS_OF[weight], re.sub("weight$", "bias", name)
             if bias not in known and own in document and own != name:
                 parts[bias] = own
             if parts:
