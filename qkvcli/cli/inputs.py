@@ -163,6 +163,11 @@ class _Reading:
 
             self.layout = LAYOUTS[self.sources.layout]
 
+    @property
+    def wants_width(self) -> bool:
+        """Whether given scores are scaled by the width of Q and K, which either of them tells."""
+        return self.takes == "scores" and self.config.scale == "sqrt"
+
     @cached_property
     def opened(self) -> "Opened":
         """The files that the line names."""
@@ -245,7 +250,6 @@ class _Reading:
     def _beside_step(self) -> Operands:
         """The step that is given, and what goes with it."""
         command, operand = self.line.command, self.sources.scores or self.line.operand
-        wants_width = self.takes == "scores" and self.config.scale == "sqrt"
         if operand is not None:
             from qkvcli.formats.files import address_of
 
@@ -260,8 +264,8 @@ class _Reading:
                 f"no {self.takes}: pipe them in or name their file{besides}; or give --query "
                 "and --key, --qkv FILE or --seed N"
             )
-        self._check_follows(wants_width)
-        width = [name for name in ("query", "key") if wants_width and self._has(name)][:1]
+        self._check_follows()
+        width = [name for name in ("query", "key") if self.wants_width and self._has(name)][:1]
         beside = [name for name in command.inputs_beside if self._wants(name)]
         needs = (*beside, *width)
         found = self._inputs(self._given(needs), needs)
@@ -271,17 +275,19 @@ class _Reading:
         return replace(found, weights=step)
 
     def _check_both(self) -> None:
-        """Raise UsageError for one of Q and K without the other, which are no step from a pipe."""
+        """Raise UsageError where Q is named without K, or K without Q, and no step is named.
+
+        The step would be read from a pipe, and the file left unused.
+        """
         sides = [name for name in ("query", "key") if name in self.typed]
-        wants = self.takes == "scores" and self.config.scale == "sqrt"  # one tells the width
-        if len(sides) == 1 and not wants:
+        if len(sides) == 1 and not self.wants_width:
             other = typed("key" if sides == ["query"] else "query")
             pipe = f"or leave out {typed(sides[0])} to read {self.takes} from a pipe"
             raise UsageError(f"{other} missing: name a file for it, {pipe}")
 
-    def _check_follows(self, wants_width: bool) -> None:
+    def _check_follows(self) -> None:
         """Raise UsageError for an option that comes before the step that is given."""
-        command, used = self.line.command, ("scores",) if wants_width else ()
+        command, used = self.line.command, ("scores",) if self.wants_width else ()
         named = {typed(name): ACTS_ON[name] for name in self.typed if name in ACTS_ON}
         named.pop("--value", None)  # it does no harm, and commands of one script may share it
         check_follows(named, self.takes, command.until, used)

@@ -2,7 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,20 +76,23 @@ def _members(opened: Opened, word: str) -> Iterator[_Chosen]:
             document, where = _document(opened, path)
             found = [_Chosen(where, path, *held, address.part) for held in document.items()]
             config = path.suffix.lower() == ".json" and not is_index(path)
-            yield from filter(_is_there, found) if config else found
+            yield from _matrices(found) if config else found
         return
     document, where = _document(opened, address.path)
     document, part = among(document, address, where)
     yield from (_Chosen(where, address.path, *held, part) for held in document.items())
 
 
-def _is_there(one: _Chosen) -> bool:
-    """Whether JSON holds a matrix there: a model's folder has configurations in it, too."""
-    try:
-        one.held()
-    except DataError:
-        return False
-    return True
+def _matrices(found: Iterable[_Chosen]) -> Iterator[_Chosen]:
+    """Those of JSON that are matrices, read once: a model's folder has configurations in it, too."""
+    for one in found:
+        member = replace(one.member, held=cache(one.member.held))
+        matrix = one._replace(member=member)
+        try:
+            matrix.held()
+        except DataError:
+            continue
+        yield matrix
 
 
 def _document(opened: Opened, path: Path) -> tuple[Document, str]:
