@@ -84,7 +84,7 @@ def _members(opened: Opened, word: str) -> Iterator[_Chosen]:
 
 
 def _matrices(found: Iterable[_Chosen]) -> Iterator[_Chosen]:
-    """Those of JSON that are matrices, read once: a model's folder has configurations in it, too."""
+    """The matrices of JSON, each read once: a model's folder has configurations in it, too."""
     for one in found:
         member = replace(one.member, held=cache(one.member.held))
         matrix = one._replace(member=member)

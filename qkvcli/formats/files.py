@@ -198,7 +198,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _files_of(index: Path) -> set[str]:
-    """The files that an index names; none where it is none, which reading it says."""
+    """The files that an index names; none where it is spoilt: reading it raises."""
     try:
         return set(_places(Source.file(index)).values())
     except DataError:

@@ -102,7 +102,7 @@ PAGES = {
 }
 """The endings of what is only written, for people: `render` has the writers."""
 PICTURES = ("svg", "html")
-"""Those of them that show what was chosen to be shown, and not the whole."""
+"""Those of them that are drawn, in the size and with the digits of what is shown."""
 COMPRESSED = tuple(f".{known.name}.gz" for known in FORMATS.values() if not known.binary)
 """The endings of what is written through gzip: text, which becomes much smaller."""
 

@@ -96,7 +96,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A tensor of a kind that is none of a matrix; ``why`` says which, and what to do."""
+    """A tensor that is not read as an array; ``why`` says what kind it is, and what to do."""
 
     why: str
 
