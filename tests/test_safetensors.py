@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from qkvcli.core.operands import Array
 from qkvcli.errors import DataError
 from qkvcli.formats.files import read_document
+from qkvcli.formats.registry import SAFETENSORS
 from qkvcli.formats.source import Source
 from qkvcli.formats.stored import bfloat16_to_float32, e4m3_to_float32, e5m2_to_float32
 from tests.conftest import Program
@@ -236,3 +237,10 @@ def test_no_array_can_have_the_name_of_the_metadata(qkv: Program, folder: Path) 
     wrong = qkv("inspect", "m.npz", "-o", "m.safetensors", "--quiet")
     assert (wrong.code, "no array can be called __metadata__ there" in wrong.err) == (4, True)
     assert not Path("m.safetensors").exists()
+
+
+def test_numpys_types_that_it_keeps_are_those_of_the_format() -> None:
+    for code in np.typecodes["All"]:
+        for dtype in (np.dtype(code), np.dtype(code).newbyteorder(">")):
+            in_format = np.dtype(dtype.newbyteorder("=")) in map(np.dtype, [*TYPES.values(), "c8"])
+            assert SAFETENSORS.keeps(dtype) == in_format, dtype

@@ -19,7 +19,7 @@ from qkvcli.core.operands import Operand
 from qkvcli.errors import DataError, UsageError
 from qkvcli.formats import gzipped
 from qkvcli.formats.address import WHOLE
-from qkvcli.formats.files import in_folder
+from qkvcli.formats.files import in_folder, read_document
 from qkvcli.formats.registry import COMPRESSED
 from qkvcli.formats.saving import saved
 from qkvcli.formats.source import Source
@@ -65,7 +65,9 @@ def test_the_ending_inside_tells_the_format(folder: Path, kind: str, sign: str) 
 
 def test_a_folder_has_compressed_files(folder: Path) -> None:
     Path("query.csv.gz").write_bytes(gzip.compress(b"1,2\n3,4\n"))
-    found = in_folder(Path(), "query", WHOLE, Source.file)
+    found = in_folder(
+        Path(), "query", WHOLE, lambda path: (read_document(Source.file(path)), str(path))
+    )
     assert found is not None
     assert found.array.tolist() == [[1, 2], [3, 4]]
 

@@ -10,7 +10,7 @@ from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import ASKED_BY, Plan, deliver, names_of, planned, selection_of
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import Posed, expanded, posed
-from qkvcli.cli.opened import Opened
+from qkvcli.cli.opened import Opened, told
 from qkvcli.cli.options import Comparing
 from qkvcli.cli.terminal import Meter, Printer, screen
 from qkvcli.core.compare.comparison import Comparison, compare
@@ -65,7 +65,7 @@ def perform(line: Line, environment: Environment) -> ExitCode:
     if plan.kept:
         deliver(asked.problem, asked.named, plan, environment)
     with Meter(environment) as advance:
-        rules = _rules(line.comparing, asked.problem.dtype.name)
+        rules = _rules(line.comparing, results)
         found = compare(reference, expected, rules, advance=advance)
     if not any(step.cells for step in found.steps):
         left_out = any(step.left_out for step in found.steps)
@@ -144,9 +144,7 @@ def _read(
         there = ", ".join(names)
         raise UsageError(f"--expect {asked.expect}: there is no step {step} here; there is {there}")
     expected, others = read_expected(source, names, step, address)
-    for one in expected:
-        if one.reading:
-            environment.note(f"{one.origin}: {one.reading}")
+    expected = [told(one, environment) for one in expected]
     if address.member is None:
         _note_others(source.name, others, computed, environment)
     kind = asked.expect_dtype

@@ -6,14 +6,14 @@ from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from qkvcli.cli.commands import Command, Line
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.hints import hint
 from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import TOP_SHOWN_AS, Display
-from qkvcli.cli.terminal import Meter, Printer, Progress, Shown, page, screen
+from qkvcli.cli.terminal import Meter, Printer, Progress, page, screen, stream_for
 from qkvcli.core.config import SCORES
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
@@ -200,8 +200,7 @@ def _deliver(
         with saved(path) as stream:
             _write(name, asked, plan.saved(name), selection, data, progress, stream, environment)
     if plan.shown is not None:
-        obeyed = plan.shown in FORMATS and environment.on_terminal  # tables have colours
-        stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
+        stream = stream_for(plan.shown, environment)
         shown = problem if plan.shown in FORMATS else named
         _write(plan.shown, shown, plan, selection, data, progress, stream, environment)
 

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 from itertools import product
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import kept_in
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import Display
-from qkvcli.cli.terminal import Printer, Shown, page, screen
+from qkvcli.cli.terminal import Printer, page, screen, stream_for
 from qkvcli.core.explain import Explanation, explain
 from qkvcli.core.problem import Problem
 from qkvcli.core.views import counted, numbers_named
@@ -38,8 +38,7 @@ def perform(line: Line, environment: Environment) -> None:
         with saved(path) as stream:
             _write(kind, found, display, stream, environment)
     if shown is not None:
-        obeyed = shown == "json" and environment.on_terminal  # pages have colours
-        stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
+        stream = stream_for(shown, environment)
         _write(shown, found, display, stream, environment)
 
 

@@ -14,9 +14,9 @@ from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.layer_notes import layer_notes
 from qkvcli.cli.notes import notes
 from qkvcli.cli.options import AttentionOptions, Comparing, Sources
-from qkvcli.core.config import LAST, NEEDS, ORDER, AttentionConfig, Stage
+from qkvcli.core.config import NEEDS, ORDER, AttentionConfig, Stage
 from qkvcli.core.fitting import check_follows, problem_of
-from qkvcli.core.operands import ACTS_ON, PARTS, Operand, Operands
+from qkvcli.core.operands import ACTS_ON, BIAS_OF, PARTS, Operand, Operands, is_beyond
 from qkvcli.core.problem import Problem
 from qkvcli.core.seeded import ARTICLE_SEED, ARTICLE_TOKENS, seeded
 from qkvcli.errors import UsageError
@@ -163,6 +163,11 @@ class _Reading:
 
             self.layout = LAYOUTS[self.sources.layout]
 
+    @property
+    def wants_width(self) -> bool:
+        """Whether given scores are scaled by the width of Q and K, which either of them tells."""
+        return self.takes == "scores" and self.config.scale == "sqrt"
+
     @cached_property
     def opened(self) -> "Opened":
         """The files that the line names."""
@@ -191,11 +196,10 @@ class _Reading:
             else:
                 needs = [name for name in command.inputs if self._wants(name)]
                 found = self._inputs(self._given(needs), needs)
-        last = ORDER.index(LAST[command.until])
         more: dict[str, Any] = {
             name: self._matrix(path, name)
             for name, path in self.files.items()
-            if name not in _MADE_OF and min(map(ORDER.index, ACTS_ON[name])) <= last
+            if name not in _MADE_OF and not is_beyond(name, command.until)
         }
         self._note_left()
         said = (typed("labels"), typed("key_labels"))
@@ -204,13 +208,11 @@ class _Reading:
     def _note_left(self) -> None:
         """Note parts of a layer that the files of its weights hold, and no option takes."""
         named, left = {*self.typed, *self.files, *self.paths}, dict[str, dict[str, str]]()
-        weights = {"wo", *(parts["weight"] for parts in PARTS.values())}
         known = {*named, *NEEDS.get(self.line.attention.preset or "", ())}
-        last = ORDER.index(LAST[self.line.command.until])
-        known |= {part for part, on in ACTS_ON.items() if min(map(ORDER.index, on)) > last}
+        known |= {part for part in ACTS_ON if is_beyond(part, self.line.command.until)}
         if "wo" not in named:  # its bias is none of a layer that is not projected
             known.add("bo")
-        for weight in sorted(weights & named):
+        for weight in sorted(BIAS_OF.keys() & named):
             from qkvcli.formats.files import address_of
             from qkvcli.formats.members import fitting
 
@@ -218,7 +220,7 @@ class _Reading:
             document, name = self.opened.beside(said, weight)
             names = {part: fitting(document, part) for part in _LEFT if part not in known}
             parts = {part: found[0] for part, found in names.items() if found}
-            bias, own = weight.replace("w", "b"), re.sub("weight$", "bias", name)
+            bias, own = BIAS_OF[weight], re.sub("weight$", "bias", name)
             if bias not in known and own in document and own != name:
                 parts[bias] = own
             if parts:
@@ -248,7 +250,6 @@ class _Reading:
     def _beside_step(self) -> Operands:
         """The step that is given, and what goes with it."""
         command, operand = self.line.command, self.sources.scores or self.line.operand
-        wants_width = self.takes == "scores" and self.config.scale == "sqrt"
         if operand is not None:
             from qkvcli.formats.files import address_of
 
@@ -263,8 +264,8 @@ class _Reading:
                 f"no {self.takes}: pipe them in or name their file{besides}; or give --query "
                 "and --key, --qkv FILE or --seed N"
             )
-        self._check_follows(wants_width)
-        width = [name for name in ("query", "key") if wants_width and self._has(name)][:1]
+        self._check_follows()
+        width = [name for name in ("query", "key") if self.wants_width and self._has(name)][:1]
         beside = [name for name in command.inputs_beside if self._wants(name)]
         needs = (*beside, *width)
         found = self._inputs(self._given(needs), needs)
@@ -274,17 +275,19 @@ class _Reading:
         return replace(found, weights=step)
 
     def _check_both(self) -> None:
-        """Raise UsageError for one of Q and K without the other, which are no step from a pipe."""
+        """Raise UsageError where Q is named without K, or K without Q, and no step is named.
+
+        The step would be read from a pipe, and the file left unused.
+        """
         sides = [name for name in ("query", "key") if name in self.typed]
-        wants = self.takes == "scores" and self.config.scale == "sqrt"  # one tells the width
-        if len(sides) == 1 and not wants:
+        if len(sides) == 1 and not self.wants_width:
             other = typed("key" if sides == ["query"] else "query")
             pipe = f"or leave out {typed(sides[0])} to read {self.takes} from a pipe"
             raise UsageError(f"{other} missing: name a file for it, {pipe}")
 
-    def _check_follows(self, wants_width: bool) -> None:
+    def _check_follows(self) -> None:
         """Raise UsageError for an option that comes before the step that is given."""
-        command, used = self.line.command, ("scores",) if wants_width else ()
+        command, used = self.line.command, ("scores",) if self.wants_width else ()
         named = {typed(name): ACTS_ON[name] for name in self.typed if name in ACTS_ON}
         named.pop("--value", None)  # it does no harm, and commands of one script may share it
         check_follows(named, self.takes, command.until, used)

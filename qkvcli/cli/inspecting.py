@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from qkvcli.cli.commands import Line
 from qkvcli.cli.delivery import kept_in
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.opened import Opened, check_labelling, told
-from qkvcli.cli.terminal import Meter, Printer, Shown, screen
+from qkvcli.cli.terminal import Meter, Printer, screen, stream_for
 from qkvcli.core.inventory import Entry, range_of
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Outline, Parts, Step
@@ -74,20 +76,23 @@ def _members(opened: Opened, word: str) -> Iterator[_Chosen]:
             document, where = _document(opened, path)
             found = [_Chosen(where, path, *held, address.part) for held in document.items()]
             config = path.suffix.lower() == ".json" and not is_index(path)
-            yield from filter(_is_there, found) if config else found
+            yield from _matrices(found) if config else found
         return
     document, where = _document(opened, address.path)
     document, part = among(document, address, where)
     yield from (_Chosen(where, address.path, *held, part) for held in document.items())
 
 
-def _is_there(one: _Chosen) -> bool:
-    """Whether JSON holds a matrix there: a model's folder has configurations in it, too."""
-    try:
-        one.held()
-    except DataError:
-        return False
-    return True
+def _matrices(found: Iterable[_Chosen]) -> Iterator[_Chosen]:
+    """The matrices of JSON, each read once: a model's folder has configurations in it, too."""
+    for one in found:
+        member = replace(one.member, held=cache(one.member.held))
+        matrix = one._replace(member=member)
+        try:
+            matrix.held()
+        except DataError:
+            continue
+        yield matrix
 
 
 def _document(opened: Opened, path: Path) -> tuple[Document, str]:
@@ -95,20 +100,14 @@ def _document(opened: Opened, path: Path) -> tuple[Document, str]:
     try:
         return opened.document(path)
     except DataError as fault:
-        said = fault
-
-        def refuse() -> Operand:
-            raise said
-
-        return {"": Member(refuse)}, str(path)
+        return {"": Member.unreadable(fault)}, str(path)
 
 
 def _show(found: Sequence[_Chosen], shown: str, line: Line, environment: Environment) -> None:
     """The members with their ranges. Raises DataError, in the end, where one cannot be read."""
     with Meter(environment) as advance:
         entries = list(_entries(found, environment, advance))
-    obeyed = shown in FORMATS and environment.on_terminal  # tables have colours
-    stream = cast(BinaryIO, Shown(environment) if obeyed else environment)
+    stream = stream_for(shown, environment)
     if shown == "table":
         from qkvcli.render.inventory import inventory
 

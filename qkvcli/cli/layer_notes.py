@@ -12,12 +12,12 @@ import numpy as np
 from qkvcli.cli.commands import Line
 from qkvcli.cli.declare import given, typed
 from qkvcli.core.config import LAST, NEEDS, ORDER, PRESETS, AttentionConfig
-from qkvcli.core.operands import ACTS_ON, PARTS, Operands
+from qkvcli.core.operands import ACTS_ON, BIAS_OF, Operands, is_beyond
 from qkvcli.core.problem import Problem
 
 _WIDEST, _SPLIT = 576, 4
 """Heads of models are no wider, and arrays of so many axes have their heads in one of them."""
-_WEIGHT_OF = {"bo": "wo", **{parts["bias"]: parts["weight"] for parts in PARTS.values()}}
+_WEIGHT_OF = {bias: weight for weight, bias in BIAS_OF.items()}
 """The projection that each bias belongs to."""
 _OF_ONE = frozenset({"gemma3", "qwen3-next"})
 """The presets of models that keep w of 1 + w."""
@@ -78,9 +78,8 @@ def layer_notes(
 def _not_reached(asked: _Asked) -> Iterator[str]:
     """Files that act on steps beyond the last that is computed."""
     line = asked.line
-    last = ORDER.index(LAST[line.command.until])
     files = {} if line.sources.example else line.attention.files
-    beyond = [typed(name) for name in files if min(map(ORDER.index, ACTS_ON[name])) > last]
+    beyond = [typed(name) for name in files if is_beyond(name, line.command.until)]
     if beyond:
         yield f"{', '.join(beyond)}: not read; nothing beyond the {line.command.until} is computed"
 

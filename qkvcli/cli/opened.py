@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.examples import samples
@@ -22,6 +23,11 @@ from qkvcli.formats.files import (
 from qkvcli.formats.members import Document, choose, fitting
 from qkvcli.formats.source import Source
 from qkvcli.formats.text.labels import GUESSED, Labelling
+
+if TYPE_CHECKING:  # few lines compare
+    from qkvcli.core.compare.expected import Expected
+
+_Found = TypeVar("_Found", "Operand", "Expected")
 
 
 def check_labelling(asked: Labelling, sources: Iterable[Source]) -> None:
@@ -45,34 +51,36 @@ class Opened:
         labelling: Labelling = GUESSED,
     ) -> None:
         self.environment, self.example, self.labelling = environment, example, labelling
-        self.sources: list[Source] = []
         self._sources: dict[Path, Source] = {}
         self._documents: dict[Path, Document] = {}
 
     def source(self, path: Path) -> Source:
-        """A file or, where the path is ``-``, standard input, which is read once."""
-        if str(path) == "-":
-            data = self.environment.take_input()
-            return self._kept(Source("standard input", data=data, labelling=self.labelling))
-        if path not in self._sources:
-            sample = self.example is not None and path.is_relative_to(samples())
-            named = Source(str(path), path=path, labelling=self.labelling)
-            ours = Source(f"example {self.example}", path=path)
-            self._sources[path] = self._kept(ours if sample else named)
+        """A file or, where the path is ``-``, standard input.
+
+        Raises UsageError where standard input was read before.
+        """
+        if path not in self._sources or str(path) == "-":
+            self._sources[path] = self._made(path)
         return self._sources[path]
 
-    def _kept(self, source: Source) -> Source:
-        self.sources.append(source)
-        return source
+    def _made(self, path: Path) -> Source:
+        if str(path) == "-":
+            data = self.environment.take_input()
+            return Source("standard input", data=data, labelling=self.labelling)
+        if self.example is not None and path.is_relative_to(samples()):
+            return Source(f"example {self.example}", path=path)
+        return Source(str(path), path=path, labelling=self.labelling)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All that were opened."""
+        return tuple(self._sources.values())
 
     def document(self, path: Path) -> tuple[Document, str]:
-        """What a file holds, and its name in an error."""
-        if str(path) == "-":
-            source = self.source(path)
-            return read_document(source), source.name
-        if path not in self._documents:
+        """What a file holds, and its name in an error. Raises as `source` does, and DataError."""
+        if path not in self._documents or str(path) == "-":
             self._documents[path] = read_document(self.source(path))
-        return self._documents[path], self.source(path).name
+        return self._documents[path], self._sources[path].name
 
     def _told(self, operand: Operand) -> Operand:
         return told(operand, self.environment)
@@ -114,7 +122,7 @@ class Opened:
         address = address_of(text)
         if not is_folder(address):
             return self.matrix(text, "qkv")
-        found = in_folder(address.path, "qkv", address.part, self.source)
+        found = in_folder(address.path, "qkv", address.part, self.document)
         if found is None:
             raise missing_from(address.path, "qkv")
         return self._told(found)
@@ -122,7 +130,7 @@ class Opened:
     def _in_folder(
         self, address: Address, roles: tuple[str, ...], optional: frozenset[str]
     ) -> dict[str, Operand]:
-        found = {role: in_folder(address.path, role, address.part, self.source) for role in roles}
+        found = {role: in_folder(address.path, role, address.part, self.document) for role in roles}
         for role, operand in found.items():
             if operand is None and role not in optional:
                 raise missing_from(address.path, role)
@@ -146,11 +154,11 @@ class Opened:
         return layer_of, name
 
 
-def told(operand: Operand, environment: Environment) -> Operand:
-    """The operand, once a person knows how it was read."""
-    if operand.reading:
-        environment.note(f"{operand.origin}: {operand.reading}")
-    return operand
+def told(found: _Found, environment: Environment) -> _Found:
+    """What was found, once a person knows how it was read."""
+    if found.reading:
+        environment.note(f"{found.origin}: {found.reading}")
+    return found
 
 
 def _of_one(where: str, held: str) -> DataError:

@@ -6,7 +6,7 @@ from codecs import getincrementalencoder
 from collections.abc import Callable
 from io import StringIO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from qkvcli.cli.environment import Environment
 from qkvcli.cli.options import Display
@@ -95,6 +95,18 @@ class Shown:
 
         spelt = re.sub("[^\n\t]+", lambda found: printable(found[0]), data.decode())
         return self.environment.write(spelt.encode())
+
+
+def stream_for(name: str, environment: Environment) -> BinaryIO:
+    """Standard output for what is shown in a format.
+
+    A terminal gets the text of what programs read without anything that it would obey; pages have
+    colours.
+    """
+    from qkvcli.formats.registry import FORMATS  # imported here: help is shown without it
+
+    obeyed = name in FORMATS and environment.on_terminal
+    return cast(BinaryIO, Shown(environment) if obeyed else environment)
 
 
 class Progress:

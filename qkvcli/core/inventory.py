@@ -37,8 +37,9 @@ class Range(NamedTuple):
 class Entry(NamedTuple):
     """An array of a file: what the file says of it, and what its numbers are.
 
-    ``type`` is the name of their type, as the file has it ("bfloat16"). What is no real number has
-    no ``range``; where it cannot be read, ``fault`` says why, and there may be no shape.
+    ``type`` is the name of their type, as the file has it ("bfloat16"). Only real
+    numbers, and truth values, have a ``range``. Where the array cannot be read, ``fault`` says
+    why, and there may be no shape.
     """
 
     file: str

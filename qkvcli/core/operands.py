@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qkvcli.core.config import LAST, ORDER, Stage
 from qkvcli.errors import UsageError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -26,6 +27,16 @@ ACTS_ON = {
     **dict.fromkeys(("wo", "bo"), ("projected",)),
 }
 """The step that each operand, by the name of its option, has a part in."""
+
+
+def is_beyond(name: str, until: Stage) -> bool:
+    """Whether an operand acts only on steps beyond the last that a stage computes.
+
+    >>> is_beyond("value", "weights"), is_beyond("mask", "scores")
+    (True, False)
+    """
+    last = ORDER.index(LAST[until])
+    return all(ORDER.index(step) > last for step in ACTS_ON[name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +121,8 @@ PARTS = {
     "value": {"weight": "wv", "bias": "bv", "past": "past_value"},
 }
 """What Q, K and V are made of, by the fields of `Input`, and what each is called."""
+BIAS_OF = {**{parts["weight"]: parts["bias"] for parts in PARTS.values()}, "wo": "bo"}
+"""The bias that belongs to each weight."""
 
 
 def input_of(name: str, find: Callable[[str], Operand | None]) -> Input | None:

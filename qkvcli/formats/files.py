@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,22 +74,22 @@ def _of_index(source: Source, folder: Path) -> Document:
         if Path(file).name != file or is_index(Path(file)):
             raise DataError(f"{source.name}: {file!r} is no file of tensors beside it")
     held = {file: _shard(folder / file) for file in files}
-    return {
-        name: held[file].get(name) or Member(partial(_not_there, folder / file, name))
-        for name, file in places.items()
-    }
+    return {name: _tensor(held[file], name, folder / file) for name, file in places.items()}
 
 
-def _shard(path: Path) -> Document:
-    """What one file of a checkpoint holds; nothing where it is not there (yet)."""
+def _shard(path: Path) -> Document | None:
+    """What one file of a checkpoint holds; None where it is not there (yet)."""
     source = Source.file(path)
-    return read_document(source) if source.regular else {}
+    return read_document(source) if source.regular else None
 
 
-def _not_there(path: Path, name: str) -> Operand:
-    there = Source.file(path).regular
-    what = f"there is no {name} in it" if there else "cannot be read: it is not there"
-    raise DataError(f"{path}: {what}")
+def _tensor(shard: Document | None, name: str, path: Path) -> Member:
+    """A tensor that an index says is in a file; one that is not cannot be read."""
+    if shard is None:
+        return Member.unreadable(DataError(f"{path}: cannot be read: it is not there"))
+    if name not in shard:
+        return Member.unreadable(DataError(f"{path}: there is no {name} in it"))
+    return shard[name]
 
 
 def format_of(source: Source) -> Format:
@@ -166,19 +165,17 @@ def in_folder(
     folder: Path,
     role: str,
     part: Part,
-    opened: Callable[[Path], Source],
+    document: Callable[[Path], tuple[Document, str]],
 ) -> Operand | None:
     """The matrix of the file that is named for its ``role`` in a folder: query.npy, Q.csv, ….
 
-    ``opened`` makes the source of each. Of several files that hold the same numbers it is the
-    one with labels. None where there is none. Raises DataError where they differ.
+    ``document`` gives what each holds, and its name in an error. Of several files that hold the
+    same numbers it is the one with labels. None where there is none. Raises DataError where they
+    differ.
     """
     names = names_of(role)
     fitting = [path for path in files_in(folder) if stem(path).lower() in names]
-    found = [
-        choose(read_document(source), role, source.name, part=part)
-        for source in map(opened, fitting)
-    ]
+    found = [choose(held, role, where, part=part) for held, where in map(document, fitting)]
     for other in found[1:]:
         if not np.array_equal(found[0].array, other.array, equal_nan=other.array.dtype.kind == "f"):
             both = " and ".join(path.name for path in fitting)
@@ -201,7 +198,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _files_of(index: Path) -> set[str]:
-    """The files that an index names; none where it is none, which reading it says."""
+    """The files that an index names; none where it is spoilt: reading it raises."""
     try:
         return set(_places(Source.file(index)).values())
     except DataError:

@@ -28,6 +28,20 @@ class Member:
     stored: Stored | None = None
     check: Callable[[], None] = lambda: None
 
+    @classmethod
+    def unreadable(cls, fault: DataError) -> "Member":
+        """An array that is there and cannot be read: each reading of it raises the fault.
+
+        >>> Member.unreadable(DataError("m.pt: w is sparse")).read()
+        Traceback (most recent call last):
+        qkvcli.errors.DataError: m.pt: w is sparse
+        """
+
+        def held() -> Operand:
+            raise fault
+
+        return cls(held)
+
     def part(self, part: Part) -> Operand:
         """The part of it, as the file has it. Raises DataError."""
         held = self.held()

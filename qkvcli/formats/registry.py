@@ -25,8 +25,11 @@ class Format(NamedTuple):
 
     ``module`` has ``read_NAME`` and, unless it is only read, ``write_NAME``, and is imported
     when it is used. Text with a ``delimiter`` shares one reader and one writer. A ``binary``
-    format is not for a terminal. A file holds one array ``alone`` (of several steps the last), or
-    all by name; an array has ``axes`` there at least.
+    format is not for a terminal. A file of an ``alone`` format has room for one array without a
+    name, of several steps the last; in the others, each array has its name. An array has at least
+    so many ``axes`` there. Of NumPy's types, a file holds those of ``kinds``
+    (`numpy.dtype.kind`) whose numbers have no more bytes than the ``widest`` (None: any); where
+    it is ``lacking``, it also holds the types that NumPy lacks, such as bfloat16.
     """
 
     name: str
@@ -35,18 +38,18 @@ class Format(NamedTuple):
     binary: bool = False
     alone: bool = False
     axes: int = 0
+    kinds: str = "biuf"
+    widest: int | None = None
+    lacking: bool = False
 
     def keeps(self, dtype: "np.dtype[Any]") -> bool:
         """Whether a file of the format can hold a type of NumPy's."""
-        if self.name == "safetensors":
-            from qkvcli.formats.safetensors import keeps
-
-            return keeps(dtype)
-        return self.binary or dtype.kind in "biuf"
+        fits = self.widest is None or dtype.itemsize <= self.widest
+        return fits and dtype.kind in self.kinds
 
     def has(self, stored: "Stored") -> bool:
         """Whether a file of the format can hold a type that NumPy lacks, as it is."""
-        return stored.decode is not None and self.name == "safetensors"
+        return self.lacking and stored.decode is not None
 
     def read(self, source: Source) -> "Document":
         """What a source holds. Raises DataError."""
@@ -69,13 +72,18 @@ class Format(NamedTuple):
         return found
 
 
+_ALL = "biufcmMOSTUV"
+"""The kinds of all of NumPy's types."""
+
 CSV = Format("csv", "text.delimited", ",", alone=True, axes=2)
 TSV = Format("tsv", "text.delimited", "\t", alone=True, axes=2)
 TXT = Format("txt", "text.delimited", SPACE, alone=True, axes=2)
 JSON = Format("json", "json_text", axes=1)
-NPY = Format("npy", "numpy_files", binary=True, alone=True)
-NPZ = Format("npz", "numpy_files", binary=True)
-SAFETENSORS = Format("safetensors", "safetensors", binary=True)
+NPY = Format("npy", "numpy_files", binary=True, alone=True, kinds=_ALL)
+NPZ = Format("npz", "numpy_files", binary=True, kinds=_ALL)
+SAFETENSORS = Format(
+    "safetensors", "safetensors", binary=True, kinds="biufc", widest=8, lacking=True
+)
 PT = Format("pt", "torch.files", binary=True)
 
 FORMATS = {known.name: known for known in (CSV, TSV, TXT, JSON, NPY, NPZ, SAFETENSORS)}
@@ -94,7 +102,7 @@ PAGES = {
 }
 """The endings of what is only written, for people: `render` has the writers."""
 PICTURES = ("svg", "html")
-"""Those of them that show what was chosen to be shown, and not the whole."""
+"""Those of them that are drawn, in the size and with the digits of what is shown."""
 COMPRESSED = tuple(f".{known.name}.gz" for known in FORMATS.values() if not known.binary)
 """The endings of what is written through gzip: text, which becomes much smaller."""
 

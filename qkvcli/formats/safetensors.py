@@ -162,11 +162,6 @@ def _held(source: Source, name: str, entry: _Entry, start: int) -> Operand:
     return Operand(array, origin=source.name)
 
 
-def keeps(dtype: np.dtype[Any]) -> bool:
-    """Whether the format has a type of NumPy's."""
-    return dtype.newbyteorder("=") in _WRITTEN
-
-
 def write_safetensors(steps: Sequence[Step], stream: BinaryIO, digits: int | None) -> None:
     """Every step's array by its name, with every digit. Raises WriteError for a name it lacks."""
     header, end = dict[str, Any](), 0

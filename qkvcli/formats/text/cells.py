@@ -37,7 +37,9 @@ def is_comment(line: str) -> bool:
 
 
 def is_size(shape: Sequence[int]) -> bool:
-    """Whether a shape is one that an array can have: its bytes can be counted, also of one of none.
+    """Whether NumPy could count the bytes of an array of this shape, 8 for each number.
+
+    An axis of length 0 counts as 1, as NumPy counts it.
 
     >>> is_size((3, 0)), is_size((0, 2**62))
     (True, False)

@@ -1,14 +1,20 @@
 """What stands in text before its numbers: comments, and a line that says the shape."""
 
-import math
 import re
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from qkvcli.errors import DataError
 from qkvcli.formats.source import Source, decoded
-from qkvcli.formats.text.cells import BLANKS, COMMENTS, DEEPEST, SPACE, is_comment, is_number
+from qkvcli.formats.text.cells import (
+    BLANKS,
+    COMMENTS,
+    DEEPEST,
+    SPACE,
+    is_comment,
+    is_number,
+    is_size,
+)
 
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|$)")
 _SHAPE = re.compile(r"# shape((?: +\d{1,18})+)[ \t]*")
@@ -66,8 +72,7 @@ def _shape(line: str, where: str) -> tuple[int, ...] | None:
         return None
     said = _SHAPE.fullmatch(line)
     shape = tuple(map(int, said[1].split())) if said else ()
-    size = math.prod(max(n, 1) for n in shape)
-    if said is None or not 2 <= len(shape) <= DEEPEST or size > sys.maxsize // 8:
+    if said is None or not 2 <= len(shape) <= DEEPEST or not is_size(shape):
         raise DataError(f"{where} says {line[:60]}, which no matrix has")
     return shape
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
 
 import numpy as np
 
@@ -159,7 +158,8 @@ def _runs(source: Source, at: int, keys: list[str], sizes: Mapping[str, int]) ->
 def _member(source: Source, name: str, found: Found, runs: Mapping[str, _Run]) -> Member:
     """A tensor as a member. Raises ValueError where the file has not the bytes it says."""
     if isinstance(found, Unreadable):
-        return Member(partial(_refuse, f"{source.name}: {name or 'the tensor'} {found.why}"))
+        fault = DataError(f"{source.name}: {name or 'the tensor'} {found.why}")
+        return Member.unreadable(fault)
     storage = found.storage
     run = runs.get(storage.key)
     if run is None:
@@ -170,10 +170,6 @@ def _member(source: Source, name: str, found: Found, runs: Mapping[str, _Run]) -
     if run.big:
         stored = stored._replace(dtype=stored.dtype.newbyteorder(">"))
     return Member(partial(_held, source, found, run, stored.dtype), found.shape, stored)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise DataError(message)
 
 
 def _held(source: Source, tensor: Tensor, run: _Run, dtype: "np.dtype[np.generic]") -> Operand:

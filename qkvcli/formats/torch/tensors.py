@@ -10,6 +10,7 @@ import numpy as np
 from qkvcli.core.operands import Shape
 from qkvcli.errors import DataError
 from qkvcli.formats.stored import BFLOAT16, FLOAT8_E4M3, FLOAT8_E5M2, Stored
+from qkvcli.formats.text.cells import DEEPEST
 from qkvcli.formats.torch.pickled import Maker, Named, Table, named_in_error
 
 Arguments: TypeAlias = tuple[object, ...]
@@ -55,12 +56,12 @@ _STORED_AS = {
 _CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _SCHEMES = [f"per_{of}_{kind}" for of in ("tensor", "channel") for kind in ("affine", "symmetric")]
 
-_DEEPEST = 64
+_NESTED = 64
+"""How deep dicts and lists may lie in each other."""
 _LONGEST = 1024
 _MEMBERS = 2**16
 _SHARED = 4
 """How often what a file holds may be held twice, on the whole."""
-_AXES = 64
 _EXPANDED = 2**28
 """How many numbers a tensor may have that are the same few in its file."""
 
@@ -95,7 +96,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A tensor of a kind that is none of a matrix; ``why`` says which, and what to do."""
+    """A tensor that is not read as an array; ``why`` says what kind it is, and what to do."""
 
     why: str
 
@@ -139,8 +140,8 @@ def _natural(number: object) -> int:
 
 
 def _naturals(numbers: object) -> tuple[int, ...]:
-    if not isinstance(numbers, (tuple, list)) or len(numbers) > _AXES:
-        raise ValueError(f"a tensor's shape is no list of at most {_AXES} numbers")
+    if not isinstance(numbers, (tuple, list)) or len(numbers) > DEEPEST:
+        raise ValueError(f"a tensor's shape is no list of at most {DEEPEST} numbers")
     return tuple(map(_natural, numbers))
 
 
@@ -305,7 +306,7 @@ def _walked(
         yield path, value
         return
     for key, child in _children(value):
-        if next(visits, None) is None or len(path) == _DEEPEST:
+        if next(visits, None) is None or len(path) == _NESTED:
             raise DataError(f"{where}: what it holds is nested in itself, or too deep")
         if isinstance(child, Tensor | Unreadable | Table | list | tuple):
             yield from _walked(child, (*path, key), where, visits)
