@@ -148,17 +148,17 @@ class _Future:
 
     def result(self) -> Any:
         """What the call gave. Raises what it raised, or ClusterError."""
-        exceptions = import_module("distributed.client")
+        distributed = _dask()
         while True:
             try:
                 return self.future.result(timeout=_GLANCE)
             except TimeoutError:
                 if not _answers(self.executor.client):
                     raise self.executor.gone() from None
-            except exceptions.KilledWorker:
+            except distributed.KilledWorker:
                 what = f"the workers of {self.executor.address} ended, one after the other"
                 raise ClusterError(f"{what}, at the same piece; have they enough memory?") from None
-            except exceptions.FutureCancelledError:
+            except distributed.CancelledError:
                 raise self.executor.gone() from None
 
     def cancel(self) -> None:

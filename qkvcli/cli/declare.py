@@ -205,7 +205,7 @@ def indexes(text: str) -> tuple[str, ...]:
     return parts
 
 
-_ADDRESS = re.compile(r"local:[1-9]\d{0,3}|(?:\w+://)?\[?[\w.:-]+\]?:\d{1,5}")
+_ADDRESS = re.compile(r"local:[1-9]\d{0,3}|(?!local:)(?:\w+://)?\[?[\w.:-]+\]?:\d{1,5}")
 
 
 def address(text: str) -> str:
