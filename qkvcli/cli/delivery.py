@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -14,7 +14,8 @@ from qkvcli.cli.hints import hint
 from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import TOP_SHOWN_AS, Display
 from qkvcli.cli.terminal import Meter, Printer, Progress, page, screen, stream_for
-from qkvcli.core.config import SCORES
+from qkvcli.core.compute import SIZES, silent
+from qkvcli.core.config import MIXED, SCORES
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.views import (
@@ -47,6 +48,9 @@ ASKED_BY = {
 """What makes a step, where the options did not ask for it."""
 
 
+_TOGETHER = 2**24
+"""With up to so many scores, steps that are written together are computed together, and held:
+those of 4,000 tokens, or of 12 heads of 1,000. Beyond, writing them takes far longer."""
 _ADVICE = "--rows, --head and --show choose what is saved"
 
 
@@ -188,8 +192,7 @@ def _deliver(
     environment: Environment,
 ) -> None:
     progress = Progress()
-    until, names = plan.command.until, plan.names
-    data = cache(lambda: selected(problem, until, names, selection, advance=progress, crew=crew))
+    data = cache(partial(_data, problem, plan, selection, crew, progress, environment))
     for path, name in plan.kept.items():
         from qkvcli.cli.amounts import check_room
         from qkvcli.formats.saving import saved
@@ -203,6 +206,29 @@ def _deliver(
         stream = stream_for(plan.shown, environment)
         shown = problem if plan.shown in FORMATS else named
         _write(plan.shown, shown, plan, selection, data, progress, stream, environment)
+
+
+def _data(
+    problem: Problem,
+    plan: Plan,
+    selection: Selection,
+    crew: "Crew | None",
+    progress: Progress,
+    environment: Environment,
+) -> list[Step]:
+    """The steps for programs, each computed when it is written, or once for all that need it."""
+    formats = [FORMATS[name] for name in (*plan.kept.values(), plan.shown) if name in FORMATS]
+    several = len(formats) > 1 or not all(known.alone for known in formats)
+    sizes = SIZES._replace(held=_TOGETHER) if several and crew is None else SIZES
+    advance = progress if environment.watched else silent  # what nobody sees is not counted
+    until, names = plan.command.until, plan.names
+    steps = selected(problem, until, names, selection, sizes, advance, crew)
+    if len(formats) > 1:
+        with Meter(environment) as progress.bar:
+            for step in steps:
+                if step.name in MIXED:  # small beside the work that is in it
+                    _ = step.array
+    return steps
 
 
 def selection_of(problem: Problem, plan: Plan) -> Selection:
