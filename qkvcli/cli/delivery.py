@@ -48,9 +48,6 @@ ASKED_BY = {
 """What makes a step, where the options did not ask for it."""
 
 
-_TOGETHER = 2**24
-"""With up to so many scores, steps that are written together are computed together, and held:
-those of 4,000 tokens, or of 12 heads of 1,000. Beyond, writing them takes far longer."""
 _ADVICE = "--rows, --head and --show choose what is saved"
 
 
@@ -219,10 +216,9 @@ def _data(
     """The steps for programs, each computed when it is written, or once for all that need it."""
     formats = [FORMATS[name] for name in (*plan.kept.values(), plan.shown) if name in FORMATS]
     several = len(formats) > 1 or not all(known.alone for known in formats)
-    sizes = SIZES._replace(held=_TOGETHER) if several and crew is None else SIZES
     advance = progress if environment.watched else silent  # what nobody sees is not counted
     until, names = plan.command.until, plan.names
-    steps = selected(problem, until, names, selection, sizes, advance, crew)
+    steps = selected(problem, until, names, selection, SIZES, advance, crew, several)
     if len(formats) > 1:
         with Meter(environment) as progress.bar:
             for step in steps:

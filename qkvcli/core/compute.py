@@ -9,7 +9,7 @@ from __future__ import annotations  # what is only named there is not imported
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -45,7 +45,8 @@ class Sizes(NamedTuple):
     a matrix is computed in parts, of which all that are there at a time have ``parts``
     numbers, and the output in blocks of ``queries`` and ``keys``, so that the scores of one
     stay in a core's own cache. Where a window is narrow, a block has fewer queries, but for
-    the ``least``: together they see little that not each of them sees.
+    the ``least``: together they see little that not each of them sees. Steps that are looked at
+    together are held where they have up to ``together`` numbers.
     """
 
     held: int = 2**20
@@ -53,6 +54,7 @@ class Sizes(NamedTuple):
     queries: int = 1024
     keys: int = 256
     least: int = 128
+    together: int = 2**26
 
 
 SIZES = Sizes()
@@ -74,10 +76,12 @@ def steps_of(
     sizes: Sizes = SIZES,
     advance: Advance = silent,
     crew: Crew | None = None,
+    together: tuple[str, ...] = (),
 ) -> tuple[Step, ...]:
     """The steps up to a stage, each computed when its numbers are looked at.
 
-    ``crew`` maps the pieces of the output (None: threads).
+    ``crew`` maps the pieces of the output (None: threads). Of large steps up to the weights, those
+    that are to be looked at ``together`` are computed together, if they can be held.
     """
     if problem.size <= sizes.held:
         once = _here if crew is None else crew.once
@@ -94,8 +98,10 @@ def steps_of(
     def output() -> Array:  # one for all the steps after it
         return _whole_output(problem, None, sizes, advance, crew)
 
+    outlines = problem.outlines(until)
+    joint = _Joint(problem, outlines, together, sizes, advance)
     found = []
-    for outline in problem.outlines(until):
+    for outline in outlines:
         if isinstance(outline, Step):  # one that made Q, K or V: it is here already
             found.append(outline)
         elif outline.name == "output" and not problem.output_steps:
@@ -104,10 +110,44 @@ def steps_of(
             found.append(outline.computed_by(partial(_given_out, problem, output)))
         elif outline.name in MIXED:
             found.append(outline.computed_by(partial(_finished, problem, outline, output)))
+        elif outline.name in joint.names:
+            found.append(outline.computed_by(partial(joint.rows, outline.name)))
         else:
             rows = partial(_rows, problem, outline.name, sizes, advance)
             found.append(outline.computed_by(rows))
     return tuple(found)
+
+
+class _Joint:
+    """Large steps up to the weights that are computed in one go, and held; by their ``names``."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        outlines: tuple[Outline, ...],
+        names: tuple[str, ...],
+        sizes: Sizes,
+        advance: Advance,
+    ) -> None:
+        self.problem, self.sizes, self.advance = problem, sizes, advance
+        wanted = [step for step in outlines if step.name in names and step.columns_are_keys]
+        few = len(wanted) * problem.size <= sizes.together
+        self.outlines = wanted if few else []
+        self.names = tuple(step.name for step in self.outlines)
+
+    @cached_property
+    def arrays(self) -> dict[str, Array]:
+        """Each of them whole, computed at the first look."""
+        found = {step.name: np.empty(step.shape, step.dtype) for step in self.outlines}
+        for (index, rows), parts in _by_rows(self.problem, self.names, self.sizes, self.advance):
+            place: tuple[int | slice, ...] = (*index, rows)
+            for name, array in found.items():
+                array[place] = parts[name]
+        return found
+
+    def rows(self, name: str) -> Parts:
+        """One of them, as the rows of all its matrices."""
+        yield flat_rows(self.arrays[name])
 
 
 def _here(work: Callable[..., Done], *arguments: object) -> Done:
@@ -116,8 +156,8 @@ def _here(work: Callable[..., Done], *arguments: object) -> Done:
 
 def _rows(problem: Problem, name: str, sizes: Sizes, advance: Advance) -> Parts:
     """A large step up to the weights, computed independently of the others."""
-    for _, array in _by_rows(problem, name, sizes, advance):
-        yield array
+    for _, arrays in _by_rows(problem, (name,), sizes, advance):
+        yield arrays[name]
 
 
 def _mixed(problem: Problem, sizes: Sizes, advance: Advance, crew: Crew | None) -> Parts:
@@ -311,15 +351,16 @@ def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator
 
 
 def _by_rows(
-    problem: Problem, name: str, sizes: Sizes, advance: Advance
-) -> Iterator[tuple[Place, Array]]:
-    """A step between Q·Kᵀ and the weights, part by part, one matrix after the other."""
+    problem: Problem, names: tuple[str, ...], sizes: Sizes, advance: Advance
+) -> Iterator[tuple[Place, dict[str, Array]]]:
+    """Steps between Q·Kᵀ and the weights, part by part, one matrix after the other."""
     from qkvcli.core.pieces import places
 
-    until: Stage = "weights" if name == "weights" else "scores"
+    until: Stage = "weights" if "weights" in names else "scores"
 
-    def job(place: Place, stop: Event) -> Array:
-        return dense(_part(problem, place), until)[name]
+    def job(place: Place, stop: Event) -> dict[str, Array]:
+        found = dense(_part(problem, place), until)
+        return {name: found[name] for name in names}
 
     found = places(problem.shape[:-2], problem.shape[-2], _rows_at_once(problem, sizes))
     return _in_order(job, found, advance)

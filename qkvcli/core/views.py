@@ -123,17 +123,22 @@ def selected(
     sizes: Sizes = SIZES,
     advance: Advance = silent,
     crew: Crew | None = None,
+    together: bool = False,
 ) -> list[Step]:
     """The same as steps of their own, computed when they are looked at.
 
     They keep every axis, also one of which a single index was selected. Rows that were
-    selected have their numbers for labels, where they had none. ``crew`` as in `steps_of`.
+    selected have their numbers for labels, where they had none. ``crew`` and ``together`` as in
+    `steps_of`.
     """
     part = selection.of(problem)
     held = {step.name for step in (*part.given, *part.made)}
     found = [
         cut(step, problem, selection) if step.name in held else step
-        for step in (*part.given, *steps_of(part, until, sizes, advance, crew))
+        for step in (
+            *part.given,
+            *steps_of(part, until, sizes, advance, crew, names if together else ()),
+        )
         if step.name in names
     ]
     return sorted(found, key=lambda step: ORDER.index(step.name))
