@@ -15,7 +15,7 @@ from qkvcli.cli.inputs import expanded, posed
 from qkvcli.cli.options import TOP_SHOWN_AS, Display
 from qkvcli.cli.terminal import Meter, Printer, Progress, page, screen, stream_for
 from qkvcli.core.compute import SIZES, silent
-from qkvcli.core.config import MIXED, SCORES
+from qkvcli.core.config import MIXED, ORDER, SCORES
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
 from qkvcli.core.views import (
@@ -215,10 +215,11 @@ def _data(
 ) -> list[Step]:
     """The steps for programs, each computed when it is written, or once for all that need it."""
     formats = [FORMATS[name] for name in (*plan.kept.values(), plan.shown) if name in FORMATS]
-    several = len(formats) > 1 or not all(known.alone for known in formats)
-    advance = progress if environment.watched else silent  # what nobody sees is not counted
     until, names = plan.command.until, plan.names
-    steps = selected(problem, until, names, selection, SIZES, advance, crew, several)
+    written = (max(names, key=ORDER.index),) if all(known.alone for known in formats) else names
+    together = written if len(written) > 1 or len(formats) > 1 else ()
+    advance = progress if environment.watched else silent  # what nobody sees is not counted
+    steps = selected(problem, until, names, selection, SIZES, advance, crew, together)
     if len(formats) > 1:
         with Meter(environment) as progress.bar:
             for step in steps:

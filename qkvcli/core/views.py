@@ -123,7 +123,7 @@ def selected(
     sizes: Sizes = SIZES,
     advance: Advance = silent,
     crew: Crew | None = None,
-    together: bool = False,
+    together: tuple[str, ...] = (),
 ) -> list[Step]:
     """The same as steps of their own, computed when they are looked at.
 
@@ -135,10 +135,7 @@ def selected(
     held = {step.name for step in (*part.given, *part.made)}
     found = [
         cut(step, problem, selection) if step.name in held else step
-        for step in (
-            *part.given,
-            *steps_of(part, until, sizes, advance, crew, names if together else ()),
-        )
+        for step in (*part.given, *steps_of(part, until, sizes, advance, crew, together))
         if step.name in names
     ]
     return sorted(found, key=lambda step: ORDER.index(step.name))
