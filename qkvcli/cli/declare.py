@@ -7,8 +7,10 @@ A field of a group of options says what a person types and reads, once; `plain` 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import field, fields
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 ANY = 2**62
@@ -142,8 +144,10 @@ def file_name(text: str) -> FileName:
     return FileName(text)
 
 
-def path(text: str) -> Path:
+def path(text: str) -> "Path":
     """Read the name of a file to write."""
+    from pathlib import Path  # imported here: most lines write none
+
     return Path(file_name(text))
 
 

@@ -1,7 +1,6 @@
 """The options of the program, in three groups: where from, what is computed, what is shown."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkvcli.cli import declare
@@ -35,6 +34,8 @@ from qkvcli.core.config import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qkvcli.formats.text.labels import Labelling
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
@@ -392,7 +393,7 @@ class Display:
     top: int | None = count(
         _SHOWN, "--top", "For each query, the N keys that weigh most, in place of the matrix."
     )
-    output: tuple[Path, ...] = written(
+    output: "tuple[Path, ...]" = written(
         _SHOWN,
         "-o",
         "--output",

@@ -8,8 +8,7 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import check_ours, is_torch, like_safetensors
 from qkvcli.formats.text.labels import GUESSED, Labelling
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
@@ -68,12 +70,12 @@ class Source:
     """
 
     name: str
-    path: Path | None = None
+    path: "Path | None" = None
     data: bytes | None = None
     labelling: Labelling = GUESSED
 
     @classmethod
-    def file(cls, path: Path) -> "Source":
+    def file(cls, path: "Path") -> "Source":
         """Name a file's source by its path, as a person typed it."""
         return cls(str(path), path=path)
 

@@ -12,24 +12,28 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source, decoded
 from qkvcli.formats.text.cells import COMMENTS, SPACE, checked_labels, lines_of, split_lines
 from qkvcli.formats.text.comments import Head, head_of
 from qkvcli.formats.text.labels import Labelled, Labelling, named, sure_labels, without_counts
 
+if TYPE_CHECKING:
+    from qkvcli.formats.members import Document
+
 _TO_NUMPY = (".gz", ".bz2", ".xz", ".lzma")
 
 
-def read_delimited(source: Source, delimiter: str) -> Document:
+def read_delimited(source: Source, delimiter: str) -> "Document":
     """The one matrix of a text file, cells separated by ``delimiter`` (SPACE: any white space)."""
+    from qkvcli.formats.members import Member  # imported here: what is written has no members
+
     matrix = _read(source, delimiter)
     return {"": Member(lambda: matrix, matrix.shape)}
 
