@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -77,7 +76,7 @@ class Plan(NamedTuple):
         if name in PICTURES:
             return self
         digits = self.display.digits if name == "markdown" else None
-        return self._replace(display=replace(self.display, width=None, digits=digits))
+        return self._replace(display=self.display.replaced(width=None, digits=digits))
 
 
 def perform(line: Line, environment: Environment) -> None:
