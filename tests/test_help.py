@@ -447,16 +447,17 @@ def test_help_is_shown_without_numpy(words: str) -> None:
 
 
 LATER = {
-    "rich.text": "colours",
-    "rich.console": "colours",
-    "qkvcli.render.heat": "colours",
+    "rich.progress": "long work",
+    "concurrent.futures": "long work",
+    "qkvcli.core.blocks": "long work",
+    "qkvcli.spreading": "other machines",
     "pathlib": "files",
     "qkvcli.formats.members": "files",
     "qkvcli.cli.opened": "files",
     "qkvcli.cli.pages": "help",
     "typer": "help",
 }
-"""What a line that names no file and has no colours does without, and what needs it."""
+"""What a line that names no file does without, and what needs it."""
 
 
 @pytest.mark.parametrize("words", ["run", "run -f csv", "scores --causal --scale sqrt"])
