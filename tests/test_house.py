@@ -25,7 +25,7 @@ ALLOWED = {
 OUTSIDE = {
     "errors": set(),
     "core": {"numpy"},
-    "formats": {"numpy"},
+    "formats": {"numpy", "orjson"},
     "render": {"numpy", "rich"},
     "cli": {"numpy", "typer", "rich"},
     "api": {"numpy", "typing_extensions"},  # the latter for type checkers alone

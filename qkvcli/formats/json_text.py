@@ -20,7 +20,8 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
-from qkvcli.formats.text.cells import DEEPEST, PRINTED, checked_labels, lines_of, number
+from qkvcli.formats.text.cells import DEEPEST, PRINTED, checked_labels, number
+from qkvcli.formats.text.plain import blocks, held_in, lines_of
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
@@ -34,10 +35,21 @@ _FEW = 2**16  # empty rows that are written one by one
 
 def read_json(source: Source) -> Document:
     """The matrices by name; a bare nested list has no name."""
+    held = held_in(source.content, _KEYS)
+    if held is None:
+        held = _carefully(source)
+    return {
+        name: Member(partial(matrix_of, entry, name, source), _shape_of(entry))
+        for name, entry in entries(held, source).items()
+    }
+
+
+def _carefully(source: Source) -> Any:
+    """What JSON holds. Raises DataError where it is none, or holds two values by one name."""
     text = source.text()
     try:
         # Python writes NaN and Infinity bare; as strings they differ from a number too large
-        held = json.loads(
+        return json.loads(
             text, parse_constant=_CONSTANTS.__getitem__, object_pairs_hook=partial(_object, source)
         )
     except json.JSONDecodeError as fault:
@@ -50,10 +62,6 @@ def read_json(source: Source) -> Document:
         raise DataError(f"{source.name}: not JSON that holds matrices: nested too deep") from None
     except ValueError:  # Python reads no whole number of more than 4300 digits
         raise DataError(f"{source.name}: a number is too large for a float") from None
-    return {
-        name: Member(partial(matrix_of, entry, name, source), _shape_of(entry))
-        for name, entry in entries(held, source).items()
-    }
 
 
 def entries(held: Any, source: Source) -> dict[str, Any]:
@@ -166,7 +174,7 @@ def _numbers(data: list[Any], where: str, path: tuple[int, ...], found: set[type
     kinds = set(map(type, data))
     if list not in kinds:
         found |= {bool if kinds == {bool} else float} if kinds else set()
-        if (kinds <= {float} and np.inf not in data and -np.inf not in data) or kinds == {bool}:
+        if (kinds <= {float} and math.isfinite(sum(data))) or kinds == {bool}:
             return data  # what most rows are, and quick to tell
         return [
             _WORDS[item]
@@ -250,7 +258,7 @@ def _nested(step: Step, digits: int | None) -> Iterator[str]:
         return
     axes = np.cumprod(step.shape[-2::-1]).tolist()  # rows in one index of each axis, inner first
     done = 0
-    for part in step.parts():
+    for part in blocks(step.parts()):
         lines = _rows(part, digits)
         for i, line in enumerate(lines, done):
             begun = sum(i % rows == 0 for rows in axes)
@@ -265,6 +273,6 @@ def _rows(part: Array, digits: int | None) -> list[str]:
     """Each row's numbers; those that JSON lacks as strings."""
     lines = lines_of(part, digits, ", ")
     for i in np.flatnonzero(~np.isfinite(part).all(axis=1)):
-        cells = lines[i].split(", ")
-        lines[i] = ", ".join(f'"{cell}"' if cell in _WORDS else cell for cell in cells)
+        line = lines[i].replace("inf", '"inf"').replace('-"inf"', '"-inf"')
+        lines[i] = line.replace("nan", '"nan"')
     return lines
