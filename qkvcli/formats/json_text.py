@@ -8,9 +8,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,12 +22,14 @@ from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
 from qkvcli.formats.text.cells import DEEPEST, PRINTED, checked_labels, number
-from qkvcli.formats.text.plain import blocks, held_in, lines_of
+from qkvcli.formats.text.plain import blocks, lines_of, without_numbers
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
 _KEYS = ("shape", "rows", "columns")
 """What stands beside the data of a matrix."""
+_LISTS = (list, np.ndarray)
+"""What numbers of a matrix stand in, one by one or at once."""
 _LARGEST = sys.float_info.max
 _LIKE_NUMPY = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -35,7 +38,7 @@ _FEW = 2**16  # empty rows that are written one by one
 
 def read_json(source: Source) -> Document:
     """The matrices by name; a bare nested list has no name."""
-    held = held_in(source.content, _KEYS)
+    held = _at_once(source)
     if held is None:
         held = _carefully(source)
     return {
@@ -44,14 +47,45 @@ def read_json(source: Source) -> Document:
     }
 
 
+def _at_once(source: Source) -> Any:
+    """What JSON holds, large lists of plain numbers as arrays; None where it has no such lists.
+
+    Also where they stand anywhere but as the numbers of a matrix, or anything is wrong.
+    """
+    rest, arrays = without_numbers(source.content)
+    if not arrays:
+        return None
+    try:
+        held = _loaded(rest.decode(), source, lambda text: arrays.get(text, float(text)))
+        found = list(map(id, _arrays(held)))
+    except (ValueError, RecursionError, DataError):
+        return None
+    return held if found == list(map(id, arrays.values())) else None
+
+
+def _arrays(held: Any) -> Iterator[Array]:
+    """The arrays that stand where those of matrices do, in their order."""
+    if isinstance(held, np.ndarray):
+        yield held
+    if isinstance(held, dict):
+        yield from chain(*(_arrays(value) for name, value in held.items() if name not in _KEYS))
+
+
+def _loaded(text: str, source: Source, parse_float: Callable[[str], Any] = float) -> Any:
+    # Python writes NaN and Infinity bare; as strings they differ from a number too large
+    return json.loads(
+        text,
+        parse_constant=_CONSTANTS.__getitem__,
+        object_pairs_hook=partial(_object, source),
+        parse_float=parse_float,
+    )
+
+
 def _carefully(source: Source) -> Any:
     """What JSON holds. Raises DataError where it is none, or holds two values by one name."""
     text = source.text()
     try:
-        # Python writes NaN and Infinity bare; as strings they differ from a number too large
-        return json.loads(
-            text, parse_constant=_CONSTANTS.__getitem__, object_pairs_hook=partial(_object, source)
-        )
+        return _loaded(text, source)
     except json.JSONDecodeError as fault:
         where = f"{source.name}: line {fault.lineno}, column {fault.colno}"
         what = PRINTED if _LIKE_NUMPY.match(text) else fault.msg
@@ -66,7 +100,7 @@ def _carefully(source: Source) -> Any:
 
 def entries(held: Any, source: Source) -> dict[str, Any]:
     """What JSON holds for each matrix, by its name; "" for one that has none."""
-    if isinstance(held, list) or _is_matrix(held):
+    if isinstance(held, _LISTS) or _is_matrix(held):
         return {"": held}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
@@ -89,21 +123,21 @@ def _flat(held: dict[str, Any], before: str = "", depth: int = 0) -> Iterator[tu
 
 def _is_matrix(held: Any) -> bool:
     """Whether an object is one matrix, and not several of which one is called data."""
-    return isinstance(held, dict) and isinstance(held.get("data"), list) and not _named(held)
+    return isinstance(held, dict) and isinstance(held.get("data"), _LISTS) and not _named(held)
 
 
 def _holds_others(value: Any) -> bool:
     """Whether an object holds matrices by name, and is none itself."""
-    if not isinstance(value, dict) or isinstance(value.get("data"), list):
+    if not isinstance(value, dict) or isinstance(value.get("data"), _LISTS):
         return False
     beside = (held for name, held in value.items() if name not in _KEYS or isinstance(held, dict))
-    return any(isinstance(held, (list, dict)) for held in beside)
+    return any(isinstance(held, (*_LISTS, dict)) for held in beside)
 
 
 def _shape_of(entry: Any) -> Shape | None:
     """The shape of an entry, as far as its first lists tell it; None where it is no matrix."""
     data = entry.get("data") if isinstance(entry, dict) else entry
-    shape: list[int] = []
+    shape = list(data.shape) if isinstance(data, np.ndarray) else []
     while isinstance(data, list) and len(shape) <= DEEPEST:
         shape.append(len(data))
         data = data[0] if data else None
@@ -123,7 +157,7 @@ def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _named(held: dict[str, Any]) -> bool:
     """Whether matrices stand beside "data", so that it is the name of one."""
     beside = (value for name, value in held.items() if name not in ("data", *_KEYS))
-    return any(isinstance(value, (list, dict)) for value in beside)
+    return any(isinstance(value, (*_LISTS, dict)) for value in beside)
 
 
 def matrix_of(entry: Any, name: str, source: Source) -> Operand:
@@ -150,6 +184,8 @@ def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str)
 
 
 def _array(data: Any, where: str) -> Array:
+    if isinstance(data, np.ndarray):
+        return data
     if not isinstance(data, list):
         raise DataError(f"{where}: not a list of numbers")
     kinds: set[type] = set()

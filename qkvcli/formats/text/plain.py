@@ -5,15 +5,15 @@ A line of plain numbers in CSV is the inside of a JSON array. What that grammar 
 https://github.com/ijl/orjson
 """
 
+import math
 import re
 from array import array
-from collections.abc import Collection
 from itertools import chain, zip_longest
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from qkvcli.core.operands import Array
+from qkvcli.core.operands import Array, Shape
 from qkvcli.core.steps import Parts
 from qkvcli.formats.text.cells import DEEPEST, SPACE
 
@@ -24,6 +24,12 @@ _READ = 2**20
 _DIGITS = b"0123456789.eE+-"
 _WHOLE_ZERO = re.compile(rb"-0(?![.eE\d])")
 """A zero whose sign is lost where whole numbers have none."""
+_BLANK = b" \t\r\n"
+_INSIDE = bytes.maketrans(b"[]", b"  ")
+_NESTED = re.compile(rb"\s*:?\s*(?=\[\s*\[)")
+"""What stands before lists in lists, after a name."""
+_LARGE = 2**12
+"""Fewer bytes of JSON are left to Python's own reader."""
 
 
 def blocks(parts: Parts) -> Parts:
@@ -101,60 +107,79 @@ def numbers_in(stream: BinaryIO, delimiter: str) -> Array | None:
         signs = lines.translate(None, kept)
         if end not in (b"\n", b"\r\n") or signs != row * (len(signs) // len(row)):
             return None
-        part = _of_cells(lines[:-1].replace(b"\n", b",").replace(parted, b","))
-        if part is None:
+        cells = lines[:-1].replace(b"\n", b",").replace(parted, b",")
+        part = _of_cells(cells)
+        if part is None or (not part.all() and _WHOLE_ZERO.search(cells)):
             return None
         numbers.frombytes(part.tobytes())
     return np.frombuffer(numbers).reshape(-1, row.count(parted) + 1) if numbers else None
 
 
 def _of_cells(cells: bytes) -> Array | None:
-    """Numbers between commas; None where JSON has no such numbers, or loses the sign of a zero."""
+    """Numbers between commas; None where JSON has no such numbers."""
     import orjson
 
     try:
-        numbers = np.array(orjson.loads(b"[%b]" % cells), np.float64)
+        return np.array(orjson.loads(b"[%b]" % cells), np.float64)
     except orjson.JSONDecodeError:
         return None
-    return None if not numbers.all() and _WHOLE_ZERO.search(cells) else numbers
 
 
-def held_in(text: bytes, whole: Collection[str]) -> Any:
-    """What JSON holds; None where Python's own reader could make anything else of it.
+def without_numbers(text: bytes) -> tuple[bytes, dict[str, Array]]:
+    """JSON with a number in place of each large nested list of plain numbers; and what it means.
 
-    orjson keeps the last of two values with one name, reads whole numbers beyond 64 bits as
-    floats, and nests deeper. The values of the names in ``whole`` are lists of text and whole
-    numbers, and are shown as they are written.
+    Some may stand in a label, or where no array is looked for: that shows when the rest is read.
 
-    >>> held_in(b'{"q": [[1.5]], "rows": ["a"]}', ["rows"]), held_in(b'{"q": 1, "q": 2}', ["rows"])
-    ({'q': [[1.5]], 'rows': ['a']}, None)
+    >>> rest, arrays = without_numbers(b'{"q": [%b]}' % b", ".join([b"[0.5, 1]"] * 1000))
+    >>> rest, [(mark, array.shape) for mark, array in arrays.items()]
+    (b'{"q": 1e-8000000000}', [('1e-8000000000', (1000, 2))])
     """
-    import orjson
+    pieces = text.split(b'"')
+    arrays: dict[str, Array] = {}
+    for i, piece in enumerate(pieces):
+        begins = _NESTED.match(piece) if len(piece) > _LARGE else None
+        if begins is None:
+            continue
+        ends = piece.rfind(b"]") + 1
+        array = nested_in(piece[begins.end() : ends])
+        if array is not None:
+            mark = f"1e-{8_000_000_000 + len(arrays)}"  # no program writes such a zero
+            arrays[mark] = array
+            pieces[i] = begins[0] + mark.encode() + piece[ends:]
+    return b'"'.join(pieces), arrays
 
-    try:
-        held = orjson.loads(text)
-    except orjson.JSONDecodeError:
+
+def nested_in(text: bytes) -> Array | None:
+    r"""Nested lists of plain numbers, all of one shape, as float64; None where they are not.
+
+    >>> nested_in(b"[[0.5, -1],\n [2, 3e7]]"), nested_in(b"[[1, 2], [3]]")
+    (array([[ 5.e-01, -1.e+00],
+           [ 2.e+00,  3.e+07]]), None)
+    """
+    shape = _shape_of(text.translate(None, _DIGITS + _BLANK))
+    if shape is None:
         return None
-    return held if _names(held, whole) == text.count(b":") else None
+    whole = np.empty(math.prod(shape))
+    first = done = 0
+    while first < len(text):
+        last = text.find(b"]", first + _READ) + 1 or len(text)
+        part = _of_cells(text[first:last].translate(_INSIDE).strip(b"," + _BLANK))
+        if part is None or done + len(part) > len(whole):
+            return None
+        whole[done : done + len(part)] = part
+        first, done = last, done + len(part)
+    return whole.reshape(shape) if done == len(whole) else None  # of empty cells there are fewer
 
 
-def _names(held: Any, whole: Collection[str]) -> int:
-    """How many names all objects have, each of which has a colon; -1 where that is not all."""
-    count, level = 0, [held]
-    for _ in range(DEEPEST):
-        objects = [value for value in level if type(value) is dict]
-        lists = [(value, set(map(type, value))) for value in level if type(value) is list]
-        odd = any(dict in kinds for _, kinds in lists)
-        if odd or not all(_is_whole(value.get(name)) for value in objects for name in whole):
-            return -1
-        count += sum(map(len, objects))
-        inner = [value.values() for value in objects]
-        level = [*chain(*inner, *(value for value, kinds in lists if list in kinds))]
-        if not level:
-            return count
-    return -1
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether a value is a list of text and whole numbers, if it is there."""
-    return value is None or (type(value) is list and set(map(type, value)) <= {str, int})
+def _shape_of(signs: bytes) -> Shape | None:
+    """The shape of nested lists that are ``[[,,],[,,]]`` without their numbers."""
+    axes = len(signs) - len(signs.lstrip(b"["))
+    if not 0 < axes <= DEEPEST:
+        return None
+    width = signs.find(b"]") - axes + 1
+    shape, inner = [width], b"[" + b"," * (width - 1) + b"]"
+    for axis in range(axes - 1, 0, -1):
+        count = signs[axis:].find(inner + b"]") // (len(inner) + 1) + 1
+        shape.insert(0, count)
+        inner = b"[" + b",".join([inner] * count) + b"]"
+    return tuple(shape) if inner == signs else None
