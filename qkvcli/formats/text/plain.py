@@ -30,6 +30,8 @@ _NESTED = re.compile(rb"\s*:?\s*(?=\[\s*\[)")
 """What stands before lists in lists, after a name."""
 _LARGE = 2**12
 """Fewer bytes of JSON are left to Python's own reader."""
+_MARK = "1e-8000"
+"""How a zero begins as no program writes it."""
 
 
 def blocks(parts: Parts) -> Parts:
@@ -143,10 +145,11 @@ def without_numbers(text: bytes) -> tuple[bytes, dict[str, Array]]:
         ends = piece.rfind(b"]") + 1
         array = nested_in(piece[begins.end() : ends])
         if array is not None:
-            mark = f"1e-{8_000_000_000 + len(arrays)}"  # no program writes such a zero
+            mark = f"{_MARK}{len(arrays):06}"
             arrays[mark] = array
             pieces[i] = begins[0] + mark.encode() + piece[ends:]
-    return b'"'.join(pieces), arrays
+    rest = b'"'.join(pieces)
+    return (rest, arrays) if rest.count(_MARK.encode()) == len(arrays) else (text, {})
 
 
 def nested_in(text: bytes) -> Array | None:
