@@ -20,7 +20,7 @@ from qkvcli.errors import DataError
 from qkvcli.formats import json_text
 from qkvcli.formats.registry import CSV, FORMATS, JSON, TSV, TXT, Format
 from qkvcli.formats.source import Source
-from qkvcli.formats.text import delimited, plain
+from qkvcli.formats.text import delimited, lines, plain
 from qkvcli.formats.text.labels import GUESSED, Labelling
 from tests.conftest import ROOT
 from tests.test_formats import written
@@ -70,6 +70,8 @@ def careful(format: Format, data: bytes, labelling: Labelling = GUESSED) -> dict
     """What is read where no number is plain."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delimited, "numbers_in", lambda *_: None)
+        patch.setattr(lines, "numbers_in", lambda *_: None)
+        patch.setattr(lines, "_without_quotes", lambda _: None)
         patch.setattr(json_text, "without_numbers", lambda text: (text, {}))
         return outcome(format, data, labelling)
 

@@ -111,7 +111,8 @@ def numbers_in(stream: BinaryIO, delimiter: str) -> Array | None:
             return None
         cells = lines[:-1].replace(b"\n", b",").replace(parted, b",")
         part = _of_cells(cells)
-        if part is None or (not part.all() and _WHOLE_ZERO.search(cells)):
+        whole = part is not None and len(part) == lines.count(b"\n") * (row.count(parted) + 1)
+        if part is None or not whole or (not part.all() and _WHOLE_ZERO.search(cells)):
             return None
         numbers.frombytes(part.tobytes())
     return np.frombuffer(numbers).reshape(-1, row.count(parted) + 1) if numbers else None
