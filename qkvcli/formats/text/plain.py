@@ -167,7 +167,10 @@ def nested_in(text: bytes) -> Array | None:
     first = done = 0
     while first < len(text):
         last = text.find(b"]", first + _READ) + 1 or len(text)
-        part = _of_cells(text[first:last].translate(_INSIDE).strip(b"," + _BLANK))
+        cells = text[first:last].translate(_INSIDE).strip(_BLANK)
+        # a piece ends at a bracket, so that a comma begins the next, or brackets alone are left
+        parted = not (first and cells) or cells.startswith(b",")
+        part = _of_cells(cells[1:] if first else cells) if parted else None
         if part is None or done + len(part) > len(whole):
             return None
         whole[done : done + len(part)] = part
