@@ -26,7 +26,7 @@ ALLOWED = {
 OUTSIDE = {
     "errors": set(),
     "core": {"numpy"},
-    "formats": {"numpy"},
+    "formats": {"numpy", "orjson"},
     "render": {"numpy", "rich"},
     "cli": {"numpy", "typer", "rich"},
     "spreading": {"numpy"},

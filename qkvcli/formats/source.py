@@ -3,6 +3,7 @@
 What gzip has compressed is what was compressed, here and for all that read from here.
 """
 
+import io
 import math
 import mmap
 from collections.abc import Sequence
@@ -192,6 +193,15 @@ class Source:
         if strides is None and math.prod(shape) * dtype.itemsize != count:
             raise ValueError("its shape says another number of bytes")
         return np.ndarray(shape, dtype, buffer=held, offset=start, strides=strides)
+
+    def stream(self) -> BinaryIO:
+        """All the bytes as a stream; of a regular file, those that are read from it."""
+        if not self.mappable or self.path is None:
+            return io.BytesIO(self.content)
+        try:
+            return self.path.open("rb")
+        except OSError as fault:
+            raise self.unreadable(fault) from None
 
     @cached_property
     def _map(self) -> mmap.mmap:
