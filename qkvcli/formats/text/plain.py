@@ -139,8 +139,8 @@ def without_numbers(text: bytes) -> tuple[bytes, dict[str, Array]]:
     """
     pieces = text.split(b'"')
     arrays: dict[str, Array] = {}
-    for i, piece in enumerate(pieces):
-        begins = _NESTED.match(piece) if len(piece) > _LARGE else None
+    for i, piece in [(i, piece) for i, piece in enumerate(pieces) if len(piece) > _LARGE]:
+        begins = _NESTED.match(piece)
         if begins is None:
             continue
         ends = piece.rfind(b"]") + 1
@@ -149,6 +149,8 @@ def without_numbers(text: bytes) -> tuple[bytes, dict[str, Array]]:
             mark = f"{_MARK}{len(arrays):06}"
             arrays[mark] = array
             pieces[i] = begins[0] + mark.encode() + piece[ends:]
+    if not arrays:
+        return text, {}
     rest = b'"'.join(pieces)
     return (rest, arrays) if rest.count(_MARK.encode()) == len(arrays) else (text, {})
 
