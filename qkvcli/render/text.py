@@ -128,8 +128,8 @@ def without_colour(view: View) -> Iterator[str]:
 
     >>> scores = np.array([[-np.inf, -np.inf]])
     >>> step = Outline("scores", "", (), (1, 2), np.dtype(float))
-    >>> view = View(step, scores, None, (), hidden=np.array([[True, False]]))
-    >>> list(without_colour(view)), list(without_colour(view._replace(hidden=None)))
+    >>> view = View.held(step, scores, hidden=np.array([[True, False]]))
+    >>> list(without_colour(view)), list(without_colour(View.held(step, scores)))
     (['hidden', '-inf'], ['-inf'])
     """
     hidden = np.False_ if view.hidden is None else view.hidden
