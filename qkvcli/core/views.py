@@ -305,15 +305,17 @@ def views(
     names: tuple[str, ...],
     selection: Selection,
     held: int = SIZES.held,
+    by_rows: bool = False,
 ) -> Iterator[View]:
     """The steps ``names``, with the rows, heads and batches selected, and no others computed.
 
     With up to ``held`` scores they are computed at once; more are so matrix by matrix, where a
-    matrix is not too large for that.
+    matrix is not too large for that, or, ``by_rows``, each step for itself, to be read by
+    `View.stretches`.
     """
     part = selection.of(problem)
-    together = Together.of(part, until, names, held)
-    at_once = SIZES._replace(held=held if together else TOGETHER)
+    together = None if by_rows else Together.of(part, until, names, held)
+    at_once = SIZES._replace(held=held if together or by_rows else TOGETHER)
     known = {outline.name: outline for outline in outlines(problem, until, selection)}
     for step in selected(problem, until, names, selection, at_once):
         outline = known[step.name]
