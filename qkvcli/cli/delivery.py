@@ -273,7 +273,7 @@ def _write(
         from qkvcli.render.markdown import write_markdown
 
         room = page(display)
-        write_markdown(views(problem, until, names, selection), stream, room)
+        write_markdown(views(problem, until, names, selection, by_rows=True), stream, room)
     elif name == "svg":
         from qkvcli.cli.pictures import write_picture
 
