@@ -147,7 +147,7 @@ def test_each_matrix_is_computed_once_and_let_go(
         return arrays
 
     monkeypatch.setattr("qkvcli.core.views.dense", counted)
-    monkeypatch.setattr("qkvcli.core.views.TOGETHER", 2 * 9 * 9)  # room for one at a time
+    monkeypatch.setattr("qkvcli.core.views.TOGETHER", 3 * 9 * 9)  # room for one at a time
     problem, names = of_heads(heads=12), ("scores", "weights", "output")
     found.clear()
     alive.clear()

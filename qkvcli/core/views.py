@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from math import prod
-from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -191,12 +190,13 @@ class Stretch(NamedTuple):
 class Together:
     """Steps up to the output that are computed matrix by matrix, all steps of one at once.
 
-    ``names`` are those that are wanted. With the output's come its heads, to be ``merged``.
+    ``names`` are those that are wanted; the output may have heads that are to be ``merged``.
+    ``size`` is how many numbers of a matrix are held at a time.
     """
 
     def __init__(self, problem: Problem, names: tuple[str, ...]) -> None:
         self.names, self.leading, self.merged = names, problem.shape[:-2], problem.merged_heads
-        self.size = prod(problem.shape[-2:])
+        self.size = prod(problem.shape[-2:]) * (2 + len(problem.score_steps))
         self._problem = problem.apart()
         self._until: Stage = "output" if "output" in names else "weights"
         if not {"output", "weights"} & set(names):
@@ -213,10 +213,10 @@ class Together:
         That is where all is little (``held`` scores), where a single matrix is too much, and
         where the output needs more than one matrix.
         """
-        joined = problem.output_steps or problem.leading != problem.shape[:-2]
+        apart = not problem.output_steps and problem.leading == problem.shape[:-2]
         computed = {outline.name for outline in problem.outlines(until)}
-        wanted = {*SCORES, "weights", *(() if joined else ("output",))} & computed & set(names)
-        if joined and until == "output" and problem.size <= TOGETHER:
+        wanted = {*SCORES, "weights", *(("output",) if apart else ())} & computed & set(names)
+        if not apart and until == "output" and problem.size <= TOGETHER:
             return None
         if problem.size <= held or prod(problem.shape[-2:]) > TOGETHER or not wanted:
             return None
@@ -248,7 +248,12 @@ class Together:
 
     def _merged(self) -> Parts:
         """All of the output, its heads side by side; what is missing is computed."""
-        for _ in by_place(self, lambda place: None if place in self._outputs else self.at(place)):
+
+        def keep(place: Shape) -> None:
+            if place not in self._outputs:
+                self.at(place)
+
+        for _ in by_place(self, keep):
             pass
         heads = np.stack([self._outputs[place] for place in np.ndindex(*self.leading)])
         yield flat_rows(attention.merge_heads(heads.reshape(*self.leading, *heads.shape[-2:])))
@@ -256,9 +261,11 @@ class Together:
 
 def by_place(together: Together, work: Callable[[Shape], Result]) -> Iterator[Result]:
     """``work`` on each place of a matrix, in their order: on all cores, if those hold little."""
+    from threading import BoundedSemaphore
+
     from qkvcli.core.threads import check, ordered
 
-    room = BoundedSemaphore(max(TOGETHER // max(2 * together.size, 1), 1))
+    room = BoundedSemaphore(max(TOGETHER // max(together.size, 1), 1))
 
     def job(place: Shape, stop: Event) -> Result:
         with room:
@@ -276,12 +283,14 @@ def by_matrix(
     It is given that of each view. Those that are computed together are let go when the work is
     done, which is done on all cores where they hold little.
     """
-    hidden = [view.hidden for view in views]  # once, before threads ask for it
     together = next((view.together for view in views if view.together is not None), None)
+    hidden = [view.hidden for view in views]
     if together is None:
         for found in zip(*(view.stretches(max(view.shape[-2], 1)) for view in views), strict=True):
             yield work(tuple(stretch.matrix for stretch in found))
         return
+    # what is found at once is so here, before threads ask for it
+    held = [None if view.together is together else view.array for view in views]
 
     def job(place: Shape) -> Result:
         arrays = together.at(place)
@@ -289,10 +298,10 @@ def by_matrix(
             tuple(
                 Matrix(
                     view.index(place),
-                    view.array[place] if view.together is None else arrays[view.step.name],
+                    arrays[view.step.name] if array is None else array[place],
                     None if which is None else which[place],
                 )
-                for view, which in zip(views, hidden, strict=True)
+                for view, array, which in zip(views, held, hidden, strict=True)
             )
         )
 
