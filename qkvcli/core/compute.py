@@ -61,7 +61,7 @@ SIZES = Sizes()
 _FINISHED = 4096
 """How many rows of the output are gated and projected at a time."""
 _WHOLE = 2**25
-"""Up to so many numbers of keys and values are converted once, and not for each block of queries."""
+"""Up to so many numbers of keys and values are converted once, and not for each block."""
 _WORTH = 2**34
 """How many multiplications and additions a piece has that is sent: a tenth of a second."""
 _EACH = 4
