@@ -45,8 +45,8 @@ def ran(*command: str) -> Run:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        check=True,
     )
+    assert ended.returncode == 0, (command, ended.stderr)
     seconds, peak = map(float, ended.stderr.split()[-2:])
     return Run(seconds, peak)
 
