@@ -48,7 +48,7 @@ from qkvcli.core.fitting import problem_of
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
-from qkvcli.core.views import Selection, View, rows_named, views
+from qkvcli.core.views import TOGETHER, Selection, View, rows_named, views
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
 from qkvcli.formats.stored import LACKING, lacking
 
@@ -340,7 +340,7 @@ class Steps:
         return Shown.of(
             view
             for names, selection in chosen(problem, self.names)
-            for view in views(problem, "output", names, selection)
+            for view in views(problem, "output", names, selection, TOGETHER)
         )
 
 

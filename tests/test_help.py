@@ -446,6 +446,50 @@ def test_help_is_shown_without_numpy(words: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+LATER = {
+    "rich.progress": "long work",
+    "concurrent.futures": "long work",
+    "qkvcli.core.blocks": "long work",
+    "qkvcli.spreading": "other machines",
+    "pathlib": "files",
+    "qkvcli.formats.members": "files",
+    "qkvcli.cli.opened": "files",
+    "qkvcli.cli.pages": "help",
+    "typer": "help",
+}
+"""What a line that names no file does without, and what needs it."""
+
+
+@pytest.mark.parametrize("words", ["run", "run -f csv", "scores --causal --scale sqrt"])
+def test_a_bare_line_imports_nothing_that_it_does_not_use(words: str) -> None:
+    """Beside what NumPy has imported, which differs by its version."""
+    script = (
+        "import sys, numpy, numpy.random; before = set(sys.modules)\n"
+        "from qkvcli.cli import main; sys.argv[1:] = sys.argv[1].split()\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(*set(sys.modules) - before, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script, words]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert ended.returncode == 0
+    assert "qkvcli.cli.delivery" in ended.stderr.split()
+    assert not LATER.keys() & set(ended.stderr.split())
+
+
+def test_the_end_looks_through_nothing_for_garbage() -> None:
+    """And who goes on after it finds the collector as it was."""
+    script = (
+        "import gc, sys; from qkvcli.cli import main; sys.argv[1:] = ['run']\n"
+        "usual = gc.get_threshold()\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert gc.isenabled() and gc.get_threshold() == usual\n"
+        "assert gc.get_freeze_count() > 10_000"
+    )
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("command", ["scores", "softmax", "output", "run", "explain 0"])
 def test_a_file_that_is_not_there_is_said_first(qkv: Program, command: str) -> None:
     said = qkv(*command.split(), "-q", "nofile.csv")

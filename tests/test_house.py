@@ -16,7 +16,7 @@ ALLOWED = {
     "core": {"errors"},
     "formats": {"core", "errors"},
     "render": {"core", "errors"},
-    "spreading": {"core", "errors"},
+    "spreading": {"core", "errors", "__init__"},
     "cli": {"core", "errors", "formats", "render", "spreading", "__init__"},
     "api": {"core", "errors", "formats", "render", "spreading"},
     "comparing": {"api", "core", "errors", "formats", "render"},
@@ -26,7 +26,7 @@ ALLOWED = {
 OUTSIDE = {
     "errors": set(),
     "core": {"numpy"},
-    "formats": {"numpy"},
+    "formats": {"numpy", "orjson"},
     "render": {"numpy", "rich"},
     "cli": {"numpy", "typer", "rich"},
     "spreading": {"numpy"},

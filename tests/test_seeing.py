@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 import qkvcli
 from qkvcli.cli.examples import EXAMPLES, samples
-from qkvcli.core.facts import Facts, Ranked, effective_keys, largest, left_to_sink, top
+from qkvcli.core.facts import Facts, Ranked, Weighed, effective_keys, largest, left_to_sink, top
 from qkvcli.core.operands import PARTS
 from qkvcli.core.steps import Outline
 from qkvcli.formats.long_form import write_long
@@ -286,6 +286,10 @@ def test_ties_are_all_marked(qkv: Program) -> None:
     assert largest(np.array([0.3, 0.2998, 0.1], "f2")).tolist() == [0]  # rounded once, at the end
 
 
+def facts_of(rows: Any, sinks: bool = False) -> Facts | None:
+    return Facts.of([Weighed(row) for row in rows], sinks)
+
+
 ROWS = arrays(
     np.float64, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=st.floats(0, 1)
 )
@@ -301,7 +305,7 @@ def test_facts_and_ranks_are_those_of_a_plain_loop(rows: Any, count: int) -> Non
         assert effective_keys(row) == pytest.approx(effective)
         ranks = sorted(range(len(row)), key=lambda j: (-row[j], j))
         assert top(row, count).tolist() == ranks[:count]
-    facts = Facts.of(weights)
+    facts = facts_of(weights)
     seeing = [k for k in keys if k]
     if not seeing:
         assert facts is None
@@ -450,12 +454,12 @@ def test_long_form_has_any_number_of_batches_and_odd_numbers() -> None:
 def test_facts_are_exact_in_every_dtype() -> None:
     for kind in ("f2", "f4", "f8"):
         row = np.full((1, 3), 1 / 3, kind)
-        facts = Facts.of(row)
+        facts = facts_of(row)
         assert facts is not None
         assert facts.sums == (math.fsum(row[0].tolist()),) * 2
         assert facts.most == pytest.approx(3, rel=1e-2)
-    assert Facts.of(np.array([[0.5, 0.5], [1.0, np.inf]])) is None
-    assert Facts.of(np.array([[0.5, 0.5], [np.nan, 1.0]])) is None
+    assert facts_of(np.array([[0.5, 0.5], [1.0, np.inf]])) is None
+    assert facts_of(np.array([[0.5, 0.5], [np.nan, 1.0]])) is None
     assert top(np.array([np.nan, 0.1, 0.5]), 2).tolist() == [2, 1]
     assert top(np.array([np.nan, 0.1, 0.5]), 3).tolist() == [2, 1, 0]
 
@@ -520,7 +524,7 @@ def test_facts_of_rows_with_sinks_are_of_what_the_keys_share(rows: Any, share: f
     whole = rows / np.where(
         rows.sum(axis=1, keepdims=True) == 0, 1, rows.sum(axis=1, keepdims=True)
     )
-    facts, part = Facts.of(whole), Facts.of(whole * share, sinks=True)
+    facts, part = facts_of(whole), facts_of(whole * share, sinks=True)
     if facts is None or part is None:
         assert facts is part
         return

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from qkvcli.cli.declare import READ, FileName, Option, chosen, declared, given
 from qkvcli.cli.options import AttentionOptions, Comparing, Display, Sources
-from qkvcli.cli.pages import pages
 from qkvcli.core.config import MIXED, SCORES, Stage
 
 GROUPS = (Sources, AttentionOptions, Display, Comparing)
@@ -123,6 +122,8 @@ _OUTPUT = ("output = weights·V", "for each query the mix of the values by these
 
 def topics() -> dict[str, str]:
     """What there is help on, each with a line about it: the pages, and the commands."""
+    from qkvcli.cli.pages import pages  # imported here: help alone has pages
+
     titles = {page.name: page.title for page in pages()}
     return titles | {command.name: command.help for command in COMMANDS.values()}
 

@@ -1,6 +1,5 @@
 """Somebody else's numbers held against what a command computes, with an exit code for scripts."""
 
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -94,7 +93,7 @@ def _saved_alone(line: Line) -> Line:
     """The line for saving what is computed, beside the comparison."""
     if line.command.formats and line.display.output:
         raise UsageError("-o saves an explanation, and --expect shows none; leave one out")
-    return line._replace(display=replace(line.display, quiet=True, format=None))
+    return line._replace(display=line.display.replaced(quiet=True, format=None))
 
 
 def _until(line: Line, asked: Posed) -> Stage:

@@ -6,11 +6,13 @@ A field of a group of options says what a person types and reads, once; `plain` 
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import field, fields
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
+G = TypeVar("G", bound="Group")
 ANY = 2**62
 _TEXT = (".csv", ".tsv", ".txt", ".json")
 _COMPRESSED = tuple(f"{ending}.gz" for ending in _TEXT)
@@ -27,7 +29,7 @@ class Option(NamedTuple):
     name, if any, unsets it. ``words`` are what its text may be, where they can be counted, and
     ``abouts`` what each of them stands for; ``several`` may be listed with commas. ``endings``
     are those of the files that it takes. One that ``repeats`` may stand on a line several times,
-    and its value is a tuple of all.
+    and its value is a tuple of all. Where it is not typed, its value is the ``default``.
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,7 @@ class Option(NamedTuple):
     several: bool = False
     endings: tuple[str, ...] = ()
     repeats: bool = False
+    default: Any = None
 
     @property
     def reads_file(self) -> bool:
@@ -105,20 +108,66 @@ def count(panel: str, name: str, help: str, least: int = 1, most: int = ANY) -> 
 
 
 def _field(declared: Option, default: Any) -> Any:
-    return field(default=default, metadata={"option": declared})
+    return declared._replace(default=default)
 
 
-def declared(group: Any) -> dict[str, Option]:
+class Group:
+    """Options that belong together, and the values that were typed for them; frozen.
+
+    A class of its kind declares each option as a field. They are found once, when the class is
+    made: a dataclass would compile its methods each time that the program starts. Raises
+    TypeError for a value that no option has.
+
+    >>> class Sizes(Group):
+    ...     width: int | None = count("Sizes", "--width", "Columns of text.")
+    >>> Sizes().width, Sizes(width=40), Sizes(width=40) == Sizes().replaced(width=40)
+    (None, Sizes(width=40), True)
+    """
+
+    declared: ClassVar[dict[str, Option]]
+
+    def __init_subclass__(cls) -> None:
+        found = {name: value for name, value in vars(cls).items() if isinstance(value, Option)}
+        cls.declared = found
+        for name, declared in found.items():
+            setattr(cls, name, declared.default)
+
+    def __init__(self, **values: Any) -> None:
+        unknown = values.keys() - self.declared.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)}")
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and given(self) == given(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *given(self).items()))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in given(self).items())
+        return f"{type(self).__name__}({shown})"
+
+    def replaced(self: "G", **values: Any) -> "G":
+        """The same with other values for some."""
+        return type(self)(**{**vars(self), **values})
+
+
+def declared(group: Group | type[Group]) -> dict[str, Option]:
     """The options of a group, by their field."""
-    return {field.name: field.metadata["option"] for field in fields(group)}
+    return group.declared
 
 
-def given(group: Any) -> dict[str, Any]:
-    """The options of a group that were typed, by their field."""
+def given(group: Group) -> dict[str, Any]:
+    """The options of a group that were typed, by their field, in the order of their declaration."""
+    typed = vars(group)
     return {
-        field.name: getattr(group, field.name)
-        for field in fields(group)
-        if getattr(group, field.name) != field.default
+        name: typed[name]
+        for name, option in group.declared.items()
+        if name in typed and typed[name] != option.default
     }
 
 
@@ -142,8 +191,10 @@ def file_name(text: str) -> FileName:
     return FileName(text)
 
 
-def path(text: str) -> Path:
+def path(text: str) -> "Path":
     """Read the name of a file to write."""
+    from pathlib import Path  # imported here: most lines write none
+
     return Path(file_name(text))
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cache, partial
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from qkvcli.cli.commands import Command, Line
@@ -31,6 +29,8 @@ from qkvcli.errors import UsageError
 from qkvcli.formats.registry import FORMATS, PAGES, PICTURES, format_by_ending, name_by_ending
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qkvcli.core.pieces import Crew
 
 ASKED_BY = {
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     command: Command
     display: Display
     shown: str | None
-    kept: dict[Path, str]
+    kept: "dict[Path, str]"
     names: tuple[str, ...] = ()
     layout: str | None = None
 
@@ -76,7 +76,7 @@ class Plan(NamedTuple):
         if name in PICTURES:
             return self
         digits = self.display.digits if name == "markdown" else None
-        return self._replace(display=replace(self.display, width=None, digits=digits))
+        return self._replace(display=self.display.replaced(width=None, digits=digits))
 
 
 def perform(line: Line, environment: Environment) -> None:
@@ -144,12 +144,12 @@ def _check_top(*names: str) -> None:
             raise UsageError(f"--top is shown as {', '.join(TOP_SHOWN_AS)}, and not as {name}")
 
 
-def kept_in(paths: tuple[Path, ...], shown: str) -> dict[Path, str]:
+def kept_in(paths: "tuple[Path, ...]", shown: str) -> "dict[Path, str]":
     """The format of each file that is written. Raises UsageError for an ending that is not ours."""
     return {path: kept_as(path, shown) for path in paths}
 
 
-def kept_as(path: Path, shown: str) -> str:
+def kept_as(path: "Path", shown: str) -> str:
     """The format of a file: its ending's; what is shown goes into a pipe or a device too."""
     told = path.suffix.lower() in PAGES or format_by_ending(path) is not None
     if not told:
@@ -273,7 +273,7 @@ def _write(
         from qkvcli.render.markdown import write_markdown
 
         room = page(display)
-        write_markdown(views(problem, until, names, selection), stream, room)
+        write_markdown(views(problem, until, names, selection, by_rows=True), stream, room)
     elif name == "svg":
         from qkvcli.cli.pictures import write_picture
 

@@ -1,9 +1,11 @@
 """The examples that are at hand: each a set of options, for matrices from `sample_inputs`."""
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qkvcli.cli.declare import FileName
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Example(NamedTuple):
@@ -91,8 +93,10 @@ EXAMPLES = {
 }
 
 
-def samples() -> Path:
+def samples() -> "Path":
     """The folder of samples: within the installed package, or beside it in a clone."""
+    from pathlib import Path  # imported here: a bare line opens none
+
     package = Path(__file__).parent.parent
     installed = package / "sample_inputs"
     return installed if installed.is_dir() else package.parent / "sample_inputs"

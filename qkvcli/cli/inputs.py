@@ -82,8 +82,8 @@ def _of_example(line: Line, options: dict[str, Any]) -> Line:
     }
     sources = line.sources
     if sources.labels is None and not line.takes_step:
-        sources = replace(sources, labels=options.get("labels"))
-    return line._replace(attention=replace(line.attention, **attention), sources=sources)
+        sources = sources.replaced(labels=options.get("labels"))
+    return line._replace(attention=line.attention.replaced(**attention), sources=sources)
 
 
 class Posed(NamedTuple):

@@ -5,6 +5,7 @@ Nothing is copied when they are read: the axes of the arrays are named in anothe
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from shlex import quote
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from qkvcli.core.compare.expected import Expected
 from qkvcli.core.compare.turned import fitting
 from qkvcli.core.config import AttentionConfig
 from qkvcli.core.operands import PARTS, Array, Operand, Operands
+from qkvcli.core.rows import each
 from qkvcli.core.steps import Outline, Step
 from qkvcli.errors import ShapeError, UsageError
 
@@ -92,7 +94,7 @@ class Layout(NamedTuple):
         named = operand.rows is not None
         return replace(
             found,
-            array=operand.array.swapaxes(-2, -3),
+            array=each(operand.array, partial(np.swapaxes, axis1=-2, axis2=-3)),
             rows=None,
             numbered=False,
             origin=f"{operand.origin}, heads before tokens" if operand.origin else "",

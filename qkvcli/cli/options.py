@@ -1,13 +1,12 @@
 """The options of the program, in three groups: where from, what is computed, what is shown."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkvcli.cli import declare
 from qkvcli.cli.declare import (
     ENDINGS,
     FileName,
+    Group,
     Option,
     choice,
     choices,
@@ -35,6 +34,8 @@ from qkvcli.core.config import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qkvcli.formats.text.labels import Labelling
 
 SHOWN_AS = ("table", "csv", "tsv", "txt", "json", "npy", "npz", "markdown", "heatmap")
@@ -113,8 +114,7 @@ INSTALL = Option(("--install-completion",), _HELP, "Teach your shell to complete
 SHOW = Option(("--show-completion",), _HELP, "Show what --install-completion would install.")
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(Group):
     """Where the matrices come from, and what their tokens are called."""
 
     query: FileName | None = file(
@@ -210,8 +210,7 @@ class Sources:
         return Labelling(self.header, self.index)
 
 
-@dataclass(frozen=True)
-class AttentionOptions:
+class AttentionOptions(Group):
     """What is done on the way from Q, K and V to the output."""
 
     preset: str | None = choice(
@@ -368,8 +367,7 @@ class AttentionOptions:
         return {name: path for name, path in given(self).items() if isinstance(path, FileName)}
 
 
-@dataclass(frozen=True)
-class Display:
+class Display(Group):
     """What is shown, how, and where it is saved."""
 
     format: str | None = choice(
@@ -392,7 +390,7 @@ class Display:
     top: int | None = count(
         _SHOWN, "--top", "For each query, the N keys that weigh most, in place of the matrix."
     )
-    output: tuple[Path, ...] = written(
+    output: "tuple[Path, ...]" = written(
         _SHOWN,
         "-o",
         "--output",
@@ -456,8 +454,7 @@ class Display:
     quiet: bool = flag(_SHOWN, "--quiet", help="Nothing on standard output.")
 
 
-@dataclass(frozen=True)
-class Comparing:
+class Comparing(Group):
     """Somebody else's numbers to compare with, and what counts as the same."""
 
     expect: FileName | None = file(

@@ -181,11 +181,13 @@ def softmax(scores: Array, sinks: Array | None = None) -> Array:
     A sink is one more score in each row, (H, 1, 1), whose share no key gets (gpt-oss).
     """
     peak = _peak(scores, sinks)  # (…, L_q, 1)
-    shares: Array = np.exp(scores - peak)  # (…, L_q, L_k), the largest is e⁰ = 1
+    shares: Array = scores - peak  # (…, L_q, L_k), in place from here on: it may be large
+    np.exp(shares, out=shares)  # the largest is e⁰ = 1
     total: Array = shares.sum(axis=-1, keepdims=True)  # (…, L_q, 1)
     if sinks is not None:
         total = total + _power(sinks, peak)
-    return shares / np.where(total == 0, 1, total)  # (…, L_q, L_k), each row sums to 1
+    shares /= np.where(total == 0, 1, total)  # each row sums to 1
+    return shares
 
 
 def log_sum_exp(scores: Array, sinks: Array | None = None) -> Array:

@@ -101,6 +101,7 @@ def converted(array: Array, dtype: Float) -> Array:
     >>> converted(np.array([1.00390625, 1.01171875, -np.inf]), Float("bfloat16")).tolist()
     [1.0, 1.015625, -inf]
     """
+    array = np.asarray(array)  # `rows.Rows` whole
     # too large for float16 is inf there, as IEEE 754 says; a NaN that signals stays a NaN
     with np.errstate(over="ignore", invalid="ignore"):
         if dtype.dropped:

@@ -1,6 +1,7 @@
 """What is said of rows of weights: the largest of each, and how many keys share it."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
@@ -11,6 +12,71 @@ from qkvcli.core.steps import Step
 
 _SLACK = {"float32": 1e-5, "float64": 1e-12}
 """How much of a weight rounding may take: more than of a number, since scores are exponents."""
+_BLOCK = 2**15
+"""So many weights at a time stay in a core's own cache."""
+
+
+class Weighed:
+    """A row of weights (L_k,), and what there is to say of it, found once and when it is asked."""
+
+    def __init__(self, row: Array) -> None:
+        self.row = row
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest weight; NaN where one is NaN, and 0 where there is none."""
+        return float(self.row.max(initial=0))
+
+    @cached_property
+    def largest(self) -> Array:
+        """Where the row is largest, as `largest` says it."""
+        peak = np.fmax.reduce(self.row, initial=0) if np.isnan(self.peak) else self.peak
+        if not peak > 0:
+            return np.empty(0, np.intp)
+        least = self.row.dtype.type(peak * (1 - _SLACK.get(self.row.dtype.name, 0.0)))
+        return np.flatnonzero(self.row >= least)
+
+    @cached_property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return float(self.row.sum(dtype=np.float64))
+
+    @cached_property
+    def is_weights(self) -> bool:
+        """Whether each number can be a weight: finite, and none below 0."""
+        return bool(np.isfinite(self.total) and self.row.min(initial=0) >= 0)
+
+    @cached_property
+    def effective(self) -> float:
+        """How many keys share the row, as `effective_keys` says it, where each is a weight.
+
+        The entropy is that of the shares of the largest weight: many keys that share a row are
+        not far below it, so that the logarithms are small, and the row's own type is enough.
+        """
+        if not self.peak > 0:
+            return 0.0
+        dtype = np.result_type(self.row.dtype, np.float32)
+        bits = sum(
+            _bits(self.row[i : i + _BLOCK].astype(dtype), self.peak)
+            for i in range(0, len(self.row), _BLOCK)
+        )
+        whole = self.total / self.peak  # in shares of the peak, as the bits
+        return float(np.exp2(np.log2(whole) + bits / whole))
+
+    @cached_property
+    def left(self) -> float:
+        """What the keys leave to the sink, as `left_to_sink` says it."""
+        return max(1 - self.total, 0.0) if self.is_weights else left_to_sink(self.row)
+
+
+def _bits(weights: Array, peak: float) -> float:
+    """The sum of −s·log2(s) of shares of the peak; the array is used up."""
+    weights /= weights.dtype.type(peak)
+    logarithms = np.log2(
+        np.maximum(weights, np.finfo(weights.dtype).tiny)
+    )  # a zero has a share too
+    logarithms *= weights
+    return -float(logarithms.sum(dtype=np.float64))
 
 
 def largest(row: Array) -> Array:
@@ -22,10 +88,7 @@ def largest(row: Array) -> Array:
     >>> largest(np.array([0.4, 0.2, 0.4])).tolist(), largest(np.zeros(3)).tolist()
     ([0, 2], [])
     """
-    peak = np.fmax.reduce(row, initial=0)
-    if not peak > 0:
-        return np.empty(0, np.intp)
-    return np.flatnonzero(row >= peak * (1 - _SLACK.get(row.dtype.name, 0.0)))
+    return Weighed(row).largest
 
 
 def top(row: Array, count: int) -> Array:
@@ -54,9 +117,7 @@ def effective_keys(row: Array) -> float:
     >>> [effective_keys(np.array(row)) for row in ([0.5, 0.5, 0], [0.3, 0, 0], [0.0, 0, 0])]
     [2.0, 1.0, 0.0]
     """
-    shares = row[row > 0].astype(np.float64)
-    shares /= shares.sum()
-    return float(np.exp2(-(shares * np.log2(shares)).sum())) if shares.size else 0.0
+    return Weighed(row if (row >= 0).all() else row[row > 0]).effective
 
 
 def left_to_sink(row: Array) -> float:
@@ -84,22 +145,23 @@ class Facts(NamedTuple):
     most: float
 
     @classmethod
-    def of(cls, rows: Array, sinks: bool = False) -> "Facts | None":
-        """The facts of rows (n, L_k).
+    def of(cls, rows: Sequence[Weighed], sinks: bool = False) -> "Facts | None":
+        """The facts of some rows.
 
         None where none of them sees a key, and where a number is no weight: below 0, or not
         finite.
 
-        >>> Facts.of(np.array([[0.5, 0.5], [0.0, 1.0]]))[:4]
+        >>> Facts.of([Weighed(np.array(row)) for row in ([0.5, 0.5], [0.0, 1.0])])[:4]
         ((1.0, 1.0), 0, 1, 1.0)
         """
-        sums = np.array([row.sum(dtype=np.float64) for row in rows])
+        if not all(row.is_weights for row in rows):
+            return None
+        sums = np.array([row.total for row in rows])
         seeing = np.flatnonzero(sums != 0)
-        weights = np.isfinite(sums).all() and all((row >= 0).all() for row in rows)
-        if not seeing.size or not weights:
+        if not seeing.size:
             return None
         summed = sums if sinks else sums[seeing]
-        keys = np.array([effective_keys(rows[i]) for i in seeing])  # a row may have a million
+        keys = np.array([rows[i].effective for i in seeing.tolist()])
         few, many = int(keys.argmin()), int(keys.argmax())
         return cls(
             (float(summed.min()), float(summed.max())),

@@ -5,12 +5,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from qkvcli.core.config import LAST, ORDER, Stage
 from qkvcli.errors import UsageError
 
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Labels: TypeAlias = tuple[str, ...] | None
 Shape: TypeAlias = tuple[int, ...]
 

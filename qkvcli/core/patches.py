@@ -93,7 +93,7 @@ class Patches(NamedTuple):
             )
             bare = _any(_any(_bare(view.array, hidden), columns, -1), rows, -2)
             hidden = np.isneginf(array) & ~bare
-        return self._replace(view=view._replace(array=array, hidden=hidden))
+        return self._replace(view=view.of_numbers(array, hidden))
 
 
 def patches(
@@ -124,7 +124,7 @@ def patches(
         else:
             array, sample = stream.found[step.name], stream.sample
         strongest = stream.pairs(axes, rows) if step.name == "weights" else ()
-        view = View(step, array, rows, axes, hidden=stream.hidden(step.name))
+        view = View.held(step, array, rows, axes, hidden=stream.hidden(step.name))
         usual = _usual(stream.tops) if step.name == "weights" else None
         found.append(Patches(view, strongest, sample, usual))
     return found
@@ -160,7 +160,7 @@ def patches_of(steps: Collection[Step], problem: Problem | None, fit: Fit) -> li
             if hidden is not None:
                 usual = _usual(_tops(array, count[..., 0], step.shape[-1]))
             array = np.where(seen, array, -np.inf)
-        whole = View.whole(step, hidden)._replace(array=array)
+        whole = View.whole(step).of_numbers(array, hidden)
         found.append(Patches(whole, strongest, usual=usual).within(fit))
     return found
 

@@ -112,6 +112,9 @@ def rows_of(array: Array, *changes: Change) -> Array:
 
     It is one for all who ask for its shape, for a part, or for the whole of it by NumPy.
     """
+    if isinstance(array, Rows):
+        more = (part._replace(changes=part.changes + changes) for part in array.stretches)
+        return cast(Array, Rows(tuple(more)))
     return cast(Array, Rows((Stretch(array, changes),))) if changes else array
 
 

@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from qkvcli.core.config import OF_KEYS, SCORES
 from qkvcli.core.dtypes import Float
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels, Shape
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Parts: TypeAlias = Iterator[Array]
 """The rows of a matrix in their order, in parts (n, columns)."""
@@ -181,7 +183,7 @@ class Step(Outline):
         """A part of the array, by NumPy's indexing."""
         return self.array[index]
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: "npt.DTypeLike | None" = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __reduce__(self) -> tuple[Any, ...]:

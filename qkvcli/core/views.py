@@ -3,20 +3,30 @@
 from __future__ import annotations  # what is only named there is not imported
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from math import prod
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from qkvcli.core import attention
 from qkvcli.core.compute import SIZES, Advance, Sizes, silent, steps_of
-from qkvcli.core.config import ORDER, Stage
-from qkvcli.core.operands import Array, Labels
+from qkvcli.core.config import ORDER, SCORES, Stage
+from qkvcli.core.dense import dense
+from qkvcli.core.facts import Weighed
+from qkvcli.core.operands import Array, Labels, Shape
 from qkvcli.core.problem import Problem
-from qkvcli.core.steps import Outline, Step
+from qkvcli.core.steps import Outline, Parts, Step, flat_rows
 from qkvcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from qkvcli.core.pieces import Crew
+
+Result = TypeVar("Result")
 
 _NUMBER = r"(-?\d{1,18})"
 _SLICE = re.compile(rf"{_NUMBER}?:{_NUMBER}?(?::{_NUMBER})?")
@@ -49,61 +59,277 @@ class Selection(NamedTuple):
         return self._replace(rows=np.array(kept, dtype=np.intp), gaps=True)
 
 
-class Matrix(NamedTuple):
+TOGETHER = 2**26
+"""So many scores are computed at once, with the steps that follow them: a terminal's rows of a
+million keys. (Apart from each other, the steps would each begin with Q·Kᵀ.)"""
+
+
+class Matrix:
     """One matrix of a view: where it is in the whole, its numbers, and which are hidden."""
 
-    place: tuple[int, ...]
-    array: Array
-    hidden: Array | None = None
+    def __init__(self, place: Shape, array: Array, hidden: Array | None = None) -> None:
+        self.place, self.array, self.hidden = place, array, hidden
+
+    @cached_property
+    def weighed(self) -> tuple[Weighed, ...]:
+        """What there is to say of each row, of weights."""
+        return tuple(map(Weighed, self.array))
+
+    def of_rows(self, numbers: list[int]) -> Matrix:
+        """Some of the rows, of which nothing is found twice; itself, where they are all."""
+        if numbers == list(range(len(self.array))):
+            return self
+        hidden = None if self.hidden is None else self.hidden[numbers]
+        part = Matrix(self.place, self.array[numbers], hidden)
+        part.weighed = tuple(self.weighed[i] for i in numbers)
+        return part
 
 
-class View(NamedTuple):
+class View:
     """A part of a step.
 
-    ``step`` says what the whole is; ``array`` holds the part. ``rows`` are the numbers of
-    its rows (None: all), and where they have ``gaps`` those between were left out for want of
-    room; ``axes`` are the indexes along each leading axis. ``hidden`` (of weights, and in
-    pictures of scores) is true where a key may not be seen, or None.
+    ``step`` says what the whole is; ``part`` has the numbers, when they are looked at. ``rows``
+    are the numbers of its rows (None: all), and where they have ``gaps`` those between were left
+    out for want of room; ``axes`` are the indexes along each leading axis. ``hidden`` (of
+    weights, and in pictures of scores) is true where a key may not be seen, or None: what it is
+    the ``problem`` of the part knows too. ``together`` computes the part with other steps.
     """
 
-    step: Outline
-    array: Array
-    rows: Array | None
-    axes: tuple[tuple[int, ...], ...]
-    gaps: bool = False
-    hidden: Array | None = None
+    def __init__(
+        self,
+        step: Outline,
+        part: Step,
+        rows: Array | None = None,
+        axes: tuple[tuple[int, ...], ...] = (),
+        gaps: bool = False,
+        hidden: Array | None = None,
+        problem: Problem | None = None,
+        together: Together | None = None,
+    ) -> None:
+        self.step, self.part, self.rows, self.axes, self.gaps = step, part, rows, axes, gaps
+        self.together = together
+        self._hidden, self._problem = hidden, problem
 
     @classmethod
-    def whole(cls, step: Step, hidden: Array | None = None) -> View:
+    def held(
+        cls,
+        step: Outline,
+        array: Array,
+        rows: Array | None = None,
+        axes: tuple[tuple[int, ...], ...] = (),
+        gaps: bool = False,
+        hidden: Array | None = None,
+    ) -> View:
+        """A part whose numbers are here."""
+        return cls(step, Step.held(step.name, array), rows, axes, gaps, hidden)
+
+    def of_numbers(self, array: Array, hidden: Array | None) -> View:
+        """Others in place of the numbers, as many matrices, and what is hidden in them."""
+        return View.held(self.step, array, self.rows, self.axes, self.gaps, hidden)
+
+    @classmethod
+    def whole(cls, step: Step) -> View:
         """All of a step."""
-        axes = tuple(tuple(range(n)) for n in step.shape[:-2])
-        return cls(step, step.array, None, axes, hidden=hidden)
+        return cls(step, step, axes=tuple(tuple(range(n)) for n in step.shape[:-2]))
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the part."""
+        return self.part.shape
+
+    @property
+    def array(self) -> Array:
+        """The numbers of the part, all at once."""
+        return self.part.array
+
+    @cached_property
+    def hidden(self) -> Array | None:
+        """Where a key may not be seen, all at once."""
+        return self._hidden if self._problem is None else self._problem.hidden
 
     def matrices(self) -> Iterator[Matrix]:
-        """Each matrix, after its index in the whole."""
-        for place in np.ndindex(self.array.shape[:-2]):
-            index = tuple(axis[i] for axis, i in zip(self.axes, place, strict=True))
-            hidden = None if self.hidden is None else self.hidden[place]
-            yield Matrix(index, self.array[place], hidden)
+        """Each matrix, one after the other, after its index in the whole."""
+        return by_matrix([self], lambda found: found[0])
+
+    def stretches(self, most: int) -> Iterator[Stretch]:
+        """Each matrix as some rows after the others, at most so many; an empty one too.
+
+        No more is held, and looked at whether it is hidden, than has to be computed together.
+        """
+        count, columns = self.shape[-2:]
+        parts, part = self.part.parts(), np.empty((0, columns), self.part.dtype)
+        nothing = part
+        for place in np.ndindex(*self.shape[:-2]):
+            for first in range(0, max(count, 1), most):
+                rows = slice(first, min(first + most, count))
+                missing, found = rows.stop - first, list[Array]()
+                while missing:
+                    part = part if len(part) else next(parts)
+                    found.append(part[:missing])
+                    part, missing = part[missing:], missing - len(found[-1])
+                array = found[0] if len(found) == 1 else np.concatenate([nothing, *found])
+                yield Stretch(rows, Matrix(self.index(place), array, self._hides(place, rows)))
+
+    def index(self, place: Shape) -> Shape:
+        """Where in the whole a matrix of the part is."""
+        return tuple(axis[i] for axis, i in zip(self.axes, place, strict=True))
+
+    def _hides(self, place: Shape, rows: slice) -> Array | None:
+        """What is hidden in some rows of a matrix."""
+        if self._problem is None or "hidden" in vars(self):
+            return None if self.hidden is None else self.hidden[place][rows]
+        return self._problem.with_matrix(place).with_rows(np.arange(rows.start, rows.stop)).hidden
 
 
-_HELD = 2**26
-"""With up to so many scores among what is looked at, its steps are computed at once: a terminal's
-rows of a million keys. (Apart from each other, the steps would each begin with Q·Kᵀ.)"""
+class Stretch(NamedTuple):
+    """Some rows of a matrix of a view: which, counted in the view, and their numbers."""
+
+    rows: slice
+    matrix: Matrix
+
+
+class Together:
+    """Steps up to the output that are computed matrix by matrix, all steps of one at once.
+
+    ``names`` are those that are wanted. With the output's come its heads, to be ``merged``.
+    """
+
+    def __init__(self, problem: Problem, names: tuple[str, ...]) -> None:
+        self.names, self.leading, self.merged = names, problem.shape[:-2], problem.merged_heads
+        self.size = prod(problem.shape[-2:])
+        self._problem = problem.apart()
+        self._until: Stage = "output" if "output" in names else "weights"
+        if not {"output", "weights"} & set(names):
+            self._until = "scores"
+        self._only: dict[str, Array] | None = None  # where there is one matrix
+        self._outputs: dict[Shape, Array] = {}
+
+    @classmethod
+    def of(
+        cls, problem: Problem, until: Stage, names: tuple[str, ...], held: int
+    ) -> Together | None:
+        """What computes the steps ``names`` of a problem so; None where another way is better.
+
+        That is where all is little (``held`` scores), where a single matrix is too much, and
+        where the output needs more than one matrix.
+        """
+        joined = problem.output_steps or problem.leading != problem.shape[:-2]
+        computed = {outline.name for outline in problem.outlines(until)}
+        wanted = {*SCORES, "weights", *(() if joined else ("output",))} & computed & set(names)
+        if joined and until == "output" and problem.size <= TOGETHER:
+            return None
+        if problem.size <= held or prod(problem.shape[-2:]) > TOGETHER or not wanted:
+            return None
+        return cls(problem, tuple(wanted))
+
+    def at(self, place: Shape) -> dict[str, Array]:
+        """The steps of a matrix, by name. Held are a single matrix, and all that is of outputs."""
+        if self._only is not None:
+            return self._only
+        found = dense(self._problem.with_matrix(place), self._until)
+        found = {name: found[name] for name in self.names}
+        if "output" in found:
+            self._outputs[place] = found["output"]
+        if prod(self.leading) == 1:
+            self._only = found
+        return found
+
+    def part(self, outline: Outline) -> Step:
+        """One of the steps, as it is known, with what computes it."""
+        rows = self._merged if self.merges(outline) else partial(self._rows, outline.name)
+        return outline.computed_by(rows)
+
+    def merges(self, outline: Outline) -> bool:
+        """Whether a step has no matrices of single heads: the output, where those are joined."""
+        return self.merged is not None and outline.name == "output"
+
+    def _rows(self, name: str) -> Parts:
+        return (self.at(place)[name] for place in np.ndindex(*self.leading))
+
+    def _merged(self) -> Parts:
+        """All of the output, its heads side by side; what is missing is computed."""
+        for _ in by_place(self, lambda place: None if place in self._outputs else self.at(place)):
+            pass
+        heads = np.stack([self._outputs[place] for place in np.ndindex(*self.leading)])
+        yield flat_rows(attention.merge_heads(heads.reshape(*self.leading, *heads.shape[-2:])))
+
+
+def by_place(together: Together, work: Callable[[Shape], Result]) -> Iterator[Result]:
+    """``work`` on each place of a matrix, in their order: on all cores, if those hold little."""
+    from qkvcli.core.threads import check, ordered
+
+    room = BoundedSemaphore(max(TOGETHER // max(2 * together.size, 1), 1))
+
+    def job(place: Shape, stop: Event) -> Result:
+        with room:
+            check(stop)
+            return work(place)
+
+    return ordered(job, list(np.ndindex(*together.leading)))
+
+
+def by_matrix(
+    views: Sequence[View], work: Callable[[tuple[Matrix, ...]], Result]
+) -> Iterator[Result]:
+    """``work`` on each matrix of some views that have the same, in their order.
+
+    It is given that of each view. Those that are computed together are let go when the work is
+    done, which is done on all cores where they hold little.
+    """
+    hidden = [view.hidden for view in views]  # once, before threads ask for it
+    together = next((view.together for view in views if view.together is not None), None)
+    if together is None:
+        for found in zip(*(view.stretches(max(view.shape[-2], 1)) for view in views), strict=True):
+            yield work(tuple(stretch.matrix for stretch in found))
+        return
+
+    def job(place: Shape) -> Result:
+        arrays = together.at(place)
+        return work(
+            tuple(
+                Matrix(
+                    view.index(place),
+                    view.array[place] if view.together is None else arrays[view.step.name],
+                    None if which is None else which[place],
+                )
+                for view, which in zip(views, hidden, strict=True)
+            )
+        )
+
+    yield from by_place(together, job)
 
 
 def views(
-    problem: Problem, until: Stage, names: tuple[str, ...], selection: Selection
+    problem: Problem,
+    until: Stage,
+    names: tuple[str, ...],
+    selection: Selection,
+    held: int = SIZES.held,
+    by_rows: bool = False,
 ) -> Iterator[View]:
-    """The steps ``names``, with the rows, heads and batches selected, and no others computed."""
-    whole = {outline.name: outline for outline in outlines(problem, until, selection)}
-    for step in selected(problem, until, names, selection, SIZES._replace(held=_HELD)):
-        outline = whole[step.name]
-        rows = selection.rows if outline.of_queries else None
-        view = View(outline, step.array, rows, axes_of(outline, problem, selection), selection.gaps)
-        if step.name == "weights" and problem.weights is None:
-            view = view._replace(hidden=selection.of(problem).hidden)
-        yield view
+    """The steps ``names``, with the rows, heads and batches selected, and no others computed.
+
+    With up to ``held`` scores they are computed at once; more are so matrix by matrix, where a
+    matrix is not too large for that, or, ``by_rows``, each step for itself, to be read by
+    `View.stretches`.
+    """
+    part = selection.of(problem)
+    together = None if by_rows else Together.of(part, until, names, held)
+    at_once = SIZES._replace(held=held if together or by_rows else TOGETHER)
+    known = {outline.name: outline for outline in outlines(problem, until, selection)}
+    for step in selected(problem, until, names, selection, at_once):
+        outline = known[step.name]
+        mine = together if together is not None and step.name in together.names else None
+        hides = step.name == "weights" and problem.weights is None
+        yield View(
+            outline,
+            step if mine is None else mine.part(step),
+            selection.rows if outline.of_queries else None,
+            axes_of(outline, problem, selection),
+            selection.gaps,
+            problem=part if hides else None,
+            together=None if mine is None or mine.merges(outline) else mine,
+        )
 
 
 def outlines(problem: Problem, until: Stage, selection: Selection) -> tuple[Outline, ...]:

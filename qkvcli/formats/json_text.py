@@ -8,9 +8,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,12 +21,15 @@ from qkvcli.core.steps import Step
 from qkvcli.errors import DataError
 from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source
-from qkvcli.formats.text.cells import DEEPEST, PRINTED, checked_labels, lines_of, number
+from qkvcli.formats.text.cells import DEEPEST, PRINTED, checked_labels, number
+from qkvcli.formats.text.plain import blocks, lines_of, without_numbers
 
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 _WORDS = {"-inf": -np.inf, "inf": np.inf, "nan": np.nan}
 _KEYS = ("shape", "rows", "columns")
 """What stands beside the data of a matrix."""
+_LISTS = (list, np.ndarray)
+"""What numbers of a matrix stand in, one by one or at once."""
 _LARGEST = sys.float_info.max
 _LIKE_NUMPY = re.compile(r"\s*\[[\s\[]*[-+\d.einfa]+\s+[-+\d.einfa]+[\s\]]")
 _OBEYED = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -34,12 +38,54 @@ _FEW = 2**16  # empty rows that are written one by one
 
 def read_json(source: Source) -> Document:
     """The matrices by name; a bare nested list has no name."""
+    held = _at_once(source)
+    if held is None:
+        held = _carefully(source)
+    return {
+        name: Member(partial(matrix_of, entry, name, source), _shape_of(entry))
+        for name, entry in entries(held, source).items()
+    }
+
+
+def _at_once(source: Source) -> Any:
+    """What JSON holds, large lists of plain numbers as arrays; None where it has no such lists.
+
+    Also where they stand anywhere but as the numbers of a matrix, or anything is wrong.
+    """
+    rest, arrays = without_numbers(source.content)
+    if not arrays:
+        return None
+    try:
+        held = _loaded(rest.decode(), source, lambda text: arrays.get(text, float(text)))
+        found = list(map(id, _arrays(held)))
+    except (ValueError, RecursionError, DataError):
+        return None
+    return held if found == list(map(id, arrays.values())) else None
+
+
+def _arrays(held: Any) -> Iterator[Array]:
+    """The arrays that stand where those of matrices do, in their order."""
+    if isinstance(held, np.ndarray):
+        yield held
+    if isinstance(held, dict):
+        yield from chain(*(_arrays(value) for name, value in held.items() if name not in _KEYS))
+
+
+def _loaded(text: str, source: Source, parse_float: Callable[[str], Any] = float) -> Any:
+    # Python writes NaN and Infinity bare; as strings they differ from a number too large
+    return json.loads(
+        text,
+        parse_constant=_CONSTANTS.__getitem__,
+        object_pairs_hook=partial(_object, source),
+        parse_float=parse_float,
+    )
+
+
+def _carefully(source: Source) -> Any:
+    """What JSON holds. Raises DataError where it is none, or holds two values by one name."""
     text = source.text()
     try:
-        # Python writes NaN and Infinity bare; as strings they differ from a number too large
-        held = json.loads(
-            text, parse_constant=_CONSTANTS.__getitem__, object_pairs_hook=partial(_object, source)
-        )
+        return _loaded(text, source)
     except json.JSONDecodeError as fault:
         where = f"{source.name}: line {fault.lineno}, column {fault.colno}"
         what = PRINTED if _LIKE_NUMPY.match(text) else fault.msg
@@ -50,15 +96,11 @@ def read_json(source: Source) -> Document:
         raise DataError(f"{source.name}: not JSON that holds matrices: nested too deep") from None
     except ValueError:  # Python reads no whole number of more than 4300 digits
         raise DataError(f"{source.name}: a number is too large for a float") from None
-    return {
-        name: Member(partial(matrix_of, entry, name, source), _shape_of(entry))
-        for name, entry in entries(held, source).items()
-    }
 
 
 def entries(held: Any, source: Source) -> dict[str, Any]:
     """What JSON holds for each matrix, by its name; "" for one that has none."""
-    if isinstance(held, list) or _is_matrix(held):
+    if isinstance(held, _LISTS) or _is_matrix(held):
         return {"": held}
     if not isinstance(held, dict):
         raise DataError(f"{source.name}: neither a list nor an object; there is no matrix in it")
@@ -81,21 +123,21 @@ def _flat(held: dict[str, Any], before: str = "", depth: int = 0) -> Iterator[tu
 
 def _is_matrix(held: Any) -> bool:
     """Whether an object is one matrix, and not several of which one is called data."""
-    return isinstance(held, dict) and isinstance(held.get("data"), list) and not _named(held)
+    return isinstance(held, dict) and isinstance(held.get("data"), _LISTS) and not _named(held)
 
 
 def _holds_others(value: Any) -> bool:
     """Whether an object holds matrices by name, and is none itself."""
-    if not isinstance(value, dict) or isinstance(value.get("data"), list):
+    if not isinstance(value, dict) or isinstance(value.get("data"), _LISTS):
         return False
     beside = (held for name, held in value.items() if name not in _KEYS or isinstance(held, dict))
-    return any(isinstance(held, (list, dict)) for held in beside)
+    return any(isinstance(held, (*_LISTS, dict)) for held in beside)
 
 
 def _shape_of(entry: Any) -> Shape | None:
     """The shape of an entry, as far as its first lists tell it; None where it is no matrix."""
     data = entry.get("data") if isinstance(entry, dict) else entry
-    shape: list[int] = []
+    shape = list(data.shape) if isinstance(data, np.ndarray) else []
     while isinstance(data, list) and len(shape) <= DEEPEST:
         shape.append(len(data))
         data = data[0] if data else None
@@ -115,7 +157,7 @@ def _object(source: Source, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _named(held: dict[str, Any]) -> bool:
     """Whether matrices stand beside "data", so that it is the name of one."""
     beside = (value for name, value in held.items() if name not in ("data", *_KEYS))
-    return any(isinstance(value, (list, dict)) for value in beside)
+    return any(isinstance(value, (*_LISTS, dict)) for value in beside)
 
 
 def matrix_of(entry: Any, name: str, source: Source) -> Operand:
@@ -142,6 +184,8 @@ def _labels(held: dict[str, Any], axis: str, count: tuple[int, ...], where: str)
 
 
 def _array(data: Any, where: str) -> Array:
+    if isinstance(data, np.ndarray):
+        return data
     if not isinstance(data, list):
         raise DataError(f"{where}: not a list of numbers")
     kinds: set[type] = set()
@@ -166,7 +210,7 @@ def _numbers(data: list[Any], where: str, path: tuple[int, ...], found: set[type
     kinds = set(map(type, data))
     if list not in kinds:
         found |= {bool if kinds == {bool} else float} if kinds else set()
-        if (kinds <= {float} and np.inf not in data and -np.inf not in data) or kinds == {bool}:
+        if (kinds <= {float} and math.isfinite(sum(data))) or kinds == {bool}:
             return data  # what most rows are, and quick to tell
         return [
             _WORDS[item]
@@ -250,7 +294,7 @@ def _nested(step: Step, digits: int | None) -> Iterator[str]:
         return
     axes = np.cumprod(step.shape[-2::-1]).tolist()  # rows in one index of each axis, inner first
     done = 0
-    for part in step.parts():
+    for part in blocks(step.parts()):
         lines = _rows(part, digits)
         for i, line in enumerate(lines, done):
             begun = sum(i % rows == 0 for rows in axes)
@@ -265,6 +309,6 @@ def _rows(part: Array, digits: int | None) -> list[str]:
     """Each row's numbers; those that JSON lacks as strings."""
     lines = lines_of(part, digits, ", ")
     for i in np.flatnonzero(~np.isfinite(part).all(axis=1)):
-        cells = lines[i].split(", ")
-        lines[i] = ", ".join(f'"{cell}"' if cell in _WORDS else cell for cell in cells)
+        line = lines[i].replace("inf", '"inf"').replace('-"inf"', '"-inf"')
+        lines[i] = line.replace("nan", '"nan"')
     return lines

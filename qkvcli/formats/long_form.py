@@ -12,7 +12,7 @@ import numpy as np
 from qkvcli.core.facts import Ranked
 from qkvcli.core.naming import Names
 from qkvcli.core.steps import Outline
-from qkvcli.formats.text.cells import lines_of
+from qkvcli.formats.text.plain import lines_of
 
 LONG = ("csv", "tsv", "json")
 """The formats that have a long form."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from qkvcli.core.config import SCORES
 from qkvcli.core.operands import Operand, Shape
+from qkvcli.core.rows import rows_of
 from qkvcli.errors import DataError
 from qkvcli.formats.address import HALF, NO_SLICE, WHOLE, Part, readings
 from qkvcli.formats.stored import Stored
@@ -50,11 +51,16 @@ class Member:
             self.check()
         return found
 
-    def read(self, part: Part = WHOLE) -> Operand:
-        """The part of it, as numbers that NumPy has. Raises DataError."""
+    def read(self, part: Part = WHOLE, role: str = "") -> Operand:
+        """The part of it, as numbers that NumPy has. Raises DataError.
+
+        Much that is read for a ``role`` of which a block is looked at at a time is `rows.Rows`.
+        """
         found = self.part(part)
         if self.stored is None or self.stored.decode is None:
             return found
+        if role in _IN_BLOCKS and found.array.ndim > 1 and found.array.size > _MANY:
+            return replace(found, array=rows_of(found.array, self.stored.decode))
         return replace(found, array=self.stored.decode(found.array))
 
 
@@ -98,6 +104,10 @@ OF_MODELS: dict[str, tuple[str, ...]] = {
 }
 """The names in models' own files, where the layer's name and a point may stand before them."""
 
+_IN_BLOCKS = ("query", "key", "value", "past_key", "past_value")
+"""The roles whose numbers are looked at a block at a time, and need not be made whole."""
+_MANY = 2**20
+"""To so many numbers they are all the same."""
 _NAMED = 8
 """How many names an error lists."""
 _LONGEST = 80
@@ -152,7 +162,7 @@ def choose(
         raise DataError(f"{where}: there is no {wanted} in it; it holds {held}{how}")
     name = found[0]
     step = name.lower() if role == "scores" and name.lower() in SCORES else role
-    operand = document[name].read(part)
+    operand = document[name].read(part, role)
     ours = not name or name.lower() in names_of(role)
     return replace(operand, name=step, origin=operand.origin if ours else f"{where}:{name}{part}")
 

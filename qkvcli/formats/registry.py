@@ -4,19 +4,19 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import dropwhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from qkvcli.core.steps import Step
 from qkvcli.errors import UsageError
-from qkvcli.formats.foreign import is_torch, like_safetensors
-from qkvcli.formats.source import Source, decoded
 from qkvcli.formats.text.cells import SPACE, is_comment, is_number
 
 if TYPE_CHECKING:  # delivery imports this module, also where no file is read
+    from pathlib import Path
+
     import numpy as np
 
     from qkvcli.formats.members import Document
+    from qkvcli.formats.source import Source
     from qkvcli.formats.stored import Stored
 
 
@@ -51,7 +51,7 @@ class Format(NamedTuple):
         """Whether a file of the format can hold a type that NumPy lacks, as it is."""
         return self.lacking and stored.decode is not None
 
-    def read(self, source: Source) -> "Document":
+    def read(self, source: "Source") -> "Document":
         """What a source holds. Raises DataError."""
         function = self._function("read")
         document: Document = (
@@ -112,9 +112,10 @@ _LABEL = re.compile(r"\s*\[[^][,\n]*\][^\S\n]+\S")
 """How a line of labels begins whose first is "[1]"."""
 
 
-def name_by_ending(path: Path, said: str) -> str:
+def name_by_ending(path: "Path", said: str) -> str:
     """The name of the format that a file is to be written in: its ending's.
 
+    >>> from pathlib import Path
     >>> name_by_ending(Path("all.npz"), "-o all.npz"), name_by_ending(Path("x.md"), "-o x.md")
     ('npz', 'markdown')
 
@@ -135,13 +136,16 @@ def name_by_ending(path: Path, said: str) -> str:
     return known.name
 
 
-def format_by_ending(path: Path) -> Format | None:
+def format_by_ending(path: "Path") -> Format | None:
     """The format that a file's ending names, or the one before ``.gz``; case does not matter.
 
+    >>> from pathlib import Path
     >>> [format_by_ending(Path(name)) for name in ("Q.CSV", "q.csv.gz")] == [CSV, CSV]
     True
     >>> format_by_ending(Path("q.dat"))
     """
+    from pathlib import Path  # imported here: a bare line writes no file
+
     inside = Path(path.name.lower().removesuffix(GZIP)).suffix
     return ONLY_READ.get(inside) or FORMATS.get(inside.removeprefix("."))
 
@@ -153,6 +157,9 @@ def format_by_start(start: bytes) -> Format:
     >>> [format_by_start(start).name for start in starts]
     ['npy', 'npz', 'json', 'csv', 'txt']
     """
+    from qkvcli.formats.foreign import is_torch, like_safetensors
+    from qkvcli.formats.source import decoded  # imported here: a bare line reads no file
+
     if start.startswith(b"\x93NUMPY"):
         return NPY
     if is_torch(start):

@@ -3,13 +3,13 @@
 What gzip has compressed is what was compressed, here and for all that read from here.
 """
 
+import io
 import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from qkvcli.core.operands import Array, Shape
 from qkvcli.errors import DataError
 from qkvcli.formats.foreign import check_ours, is_torch, like_safetensors
 from qkvcli.formats.text.labels import GUESSED, Labelling
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SMALL = 2**22
 """Up to so many bytes are copied: a mapped file that another program cuts ends ours by a signal."""
@@ -68,12 +71,12 @@ class Source:
     """
 
     name: str
-    path: Path | None = None
+    path: "Path | None" = None
     data: bytes | None = None
     labelling: Labelling = GUESSED
 
     @classmethod
-    def file(cls, path: Path) -> "Source":
+    def file(cls, path: "Path") -> "Source":
         """Name a file's source by its path, as a person typed it."""
         return cls(str(path), path=path)
 
@@ -190,6 +193,15 @@ class Source:
         if strides is None and math.prod(shape) * dtype.itemsize != count:
             raise ValueError("its shape says another number of bytes")
         return np.ndarray(shape, dtype, buffer=held, offset=start, strides=strides)
+
+    def stream(self) -> BinaryIO:
+        """All the bytes as a stream; of a regular file, those that are read from it."""
+        if not self.mappable or self.path is None:
+            return io.BytesIO(self.content)
+        try:
+            return self.path.open("rb")
+        except OSError as fault:
+            raise self.unreadable(fault) from None
 
     @cached_property
     def _map(self) -> mmap.mmap:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from qkvcli.core.facts import largest, left_to_sink
+from qkvcli.core.facts import Weighed
 from qkvcli.core.naming import Names
 from qkvcli.core.operands import Array, Labels
 from qkvcli.core.views import Matrix, View, edges
@@ -103,9 +103,7 @@ def grids(view: View, matrix: Matrix, room: Room, ends: bool = False) -> list[Gr
     """
     step, shown = view.step, _shown(view, room)
     if view.rows is None:
-        kept = [i for i in shown if i is not None]
-        hidden = None if matrix.hidden is None else matrix.hidden[kept]
-        matrix = matrix._replace(array=matrix.array[kept], hidden=hidden)
+        matrix = matrix.of_rows([i for i in shown if i is not None])
     candidates = _candidates(matrix.array.shape[1], room)
     table = _Table(matrix, step.rows, step.columns, shown, candidates, room)
     if step.name == "weights":
@@ -179,11 +177,9 @@ class _Table:
 
         There it says what the sink has, where there are ``sinks``.
         """
-        peaks = [largest(row) for row in self.matrix.array]
-        self.peaks = [peak.tolist() for peak in peaks]
+        self.peaks = [row.largest.tolist() for row in self.matrix.weighed]
         if keys is not None:
-            rows = zip(self.matrix.array, peaks, strict=True)
-            self.ends = [_end(row, peak, keys, self.room, sinks) for row, peak in rows]
+            self.ends = [_end(row, keys, self.room, sinks) for row in self.matrix.weighed]
 
     def grid(self, columns: list[int | None], ends: bool = True) -> Grid:
         dots = self.room.ellipsis
@@ -259,26 +255,27 @@ class _Table:
         return ends and GAP + ends
 
 
-def _end(row: Array, peaks: Array, keys: Names, room: Room, sinks: bool = False) -> str:
+def _end(row: Weighed, keys: Names, room: Room, sinks: bool = False) -> str:
     """What stands at the end of a row of weights: the key that weighs most, and its share.
 
     >>> row = np.array([0.25, 0.5, 0.25])
-    >>> _end(row, np.array([1]), Names(("the", "cat", "sat"), 3), Room())
+    >>> _end(Weighed(row), Names(("the", "cat", "sat"), 3), Room())
     '→ cat 50%'
-    >>> _end(row / 2, np.array([1]), Names(None, 3), Room(), sinks=True)
+    >>> _end(Weighed(row / 2), Names(None, 3), Room(), sinks=True)
     '→ 1 25%, sink 50%'
     """
-    if np.isnan(row).any():
+    if np.isnan(row.peak):
         return ""
     arrow = "->" if room.plain else "→"
-    rest = f"sink {percent(left_to_sink(row))}" if sinks else ""
+    rest = f"sink {percent(row.left)}" if sinks else ""
+    peaks = row.largest
     if not peaks.size:
         return f"{arrow} {rest or 'no key'}"
     cap = room.cap(8)
     who = ", ".join(cut(keys[j], cap, room) for j in peaks[:_TIED].tolist())
     if peaks.size > _TIED or (peaks.size > 1 and cell_len(who) > room.cap(5)):
         who = f"{peaks.size} keys"
-    return f"{arrow} {who} {percent(float(row[peaks[0]]))}" + (rest and f", {rest}")
+    return f"{arrow} {who} {percent(float(row.row[peaks[0]]))}" + (rest and f", {rest}")
 
 
 def _label(labels: Labels, i: int, room: Room, cap: int) -> str:

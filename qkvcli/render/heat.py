@@ -6,6 +6,7 @@ more: the worse of the two best contrasts is √21 = 4.58, and WCAG 2 asks for 4
 """
 
 import math
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
@@ -64,13 +65,24 @@ class Heat(NamedTuple):
         Weights have one from 0 up, all other steps one around 0. Infinities and NaN do not
         stretch it. That of weights ends at the largest that is ``usual``, where that is known.
         """
-        finite = array[np.isfinite(array)]
-        if not finite.size and not np.isposinf(array).any():
-            return None
+        low, high = float(array.min(initial=0)), float(array.max(initial=0))
+        if not (array.size and math.isfinite(low) and math.isfinite(high)):  # a NaN is both
+            finite = array[np.isfinite(array)]
+            if not finite.size and not np.isposinf(array).any():
+                return None
+            low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
         if name == "weights":
-            largest = float(finite.max(initial=0))
-            return cls(min(usual or largest, largest), False)
-        return cls(float(max(finite.max(initial=0), -finite.min(initial=0))), True)
+            return cls(min(usual or high, high), False)
+        return cls(max(high, -low), True)
+
+    @classmethod
+    def joined(cls, heats: "Iterable[Heat | None]") -> "Heat | None":
+        """One scale for all that several are for; None where none of them has a number.
+
+        >>> Heat.joined([Heat(1.0, True), None, Heat(3.0, True)])
+        Heat(largest=3.0, around_zero=True)
+        """
+        return max((heat for heat in heats if heat is not None), default=None)
 
     def style(self, value: float, colours: str) -> Style:
         """The background for a number, and a text colour on it; ``colours`` is of `COLOURED`.

@@ -63,7 +63,7 @@ class Shown(NamedTuple):
         found = list(views)
         counts = [prod(view.step.shape[:-2]) for view in found]
         fewer = [_fewer(view) for view in found]
-        left = [n - prod(view.array.shape[:-2]) for n, view in zip(counts, fewer, strict=True)]
+        left = [n - prod(view.shape[:-2]) for n, view in zip(counts, fewer, strict=True)]
         return cls(fewer, max(left, default=0), paged)
 
     @classmethod
@@ -109,7 +109,7 @@ def text(shown: Shown, width: int | None = None) -> str:
 def page(shown: Shown) -> str:
     """Steps as HTML: for each its title, its scale and its tables; those of heads head by head."""
     parts: list[str] = []
-    for many, run in groupby(shown.views, key=lambda view: view.array.ndim > 2 and view.axes):
+    for many, run in groupby(shown.views, key=lambda view: len(view.shape) > 2 and view.axes):
         group = list(run)
         if many and len(group) > 1:
             for matrices in zip(*(view.matrices() for view in group), strict=True):
@@ -214,22 +214,22 @@ def _held(step: Step, problem: Problem | None) -> View:
     axes = tuple(tuple(range(n)) for n in step.shape[:-2])
     if step.of_queries and rows is not None:
         array = array[..., rows, :]
-    view = View(step, array, rows if step.of_queries else None, axes, selection.gaps)
-    if step.name == "weights" and problem is not None:
-        view = view._replace(hidden=selection.of(problem).hidden)
-    return view
+    hides = problem is not None and step.name == "weights"
+    hidden = selection.of(problem).hidden if hides and problem is not None else None
+    kept = rows if step.of_queries else None
+    return View.held(step, array, kept, axes, selection.gaps, hidden)
 
 
 def _fewer(view: View) -> View:
     """The same, of no more heads and batches than are shown."""
     few = prod(view.step.shape[:-2]) <= _HEADS
-    kept = [count if few else min(count, 1) for count in view.array.shape[:-2]]
+    kept = [count if few else min(count, 1) for count in view.shape[:-2]]
     which = tuple(slice(n) for n in kept)
     axes = tuple(axis[:n] for axis, n in zip(view.axes, kept, strict=True))
     hidden = view.hidden
     if hidden is not None:
-        hidden = np.broadcast_to(hidden, view.array.shape)[which]
-    return view._replace(array=view.array[which], axes=axes, hidden=hidden)
+        hidden = np.broadcast_to(hidden, view.shape)[which]
+    return View.held(view.step, view.array[which], view.rows, axes, view.gaps, hidden)
 
 
 def _place(view: View, matrix: Matrix) -> str:

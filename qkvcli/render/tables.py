@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD, Box
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from rich.text import Text
 from qkvcli.core.config import SCORES
 from qkvcli.core.facts import Facts
 from qkvcli.core.steps import Outline
-from qkvcli.core.views import Matrix, View
+from qkvcli.core.views import Matrix, View, by_matrix
 from qkvcli.render.grids import GAP, Grid, Room, cut, grids
 from qkvcli.render.heat import Heat
 from qkvcli.render.screen import Block, ascii_only, folded
@@ -30,7 +31,7 @@ _STRONGEST, _QUIET = Style(bold=True), Style(dim=True)
 
 def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:
     """Steps, each with its title and its tables; those of many heads head by head."""
-    for many, run in groupby(views, key=lambda view: view.array.ndim > 2 and view.axes):
+    for many, run in groupby(views, key=lambda view: len(view.shape) > 2 and view.axes):
         group = list(run)
         if many and len(group) > 1:
             yield from _by_matrix(group, room)
@@ -39,24 +40,61 @@ def step_tables(views: Iterable[View], room: Room) -> Iterator[Block]:
                 yield from _by_step(view, room)
 
 
+class _Drawn(NamedTuple):
+    """What is shown of a matrix: its place, its tables with what is said below, its own scale."""
+
+    place: tuple[int, ...]
+    tables: list[tuple[Grid, str]]
+    heat: Heat | None
+
+    @classmethod
+    def of(cls, view: View, matrix: Matrix, room: Room) -> "_Drawn":
+        """What is shown of a matrix, without its numbers."""
+        found = grids(view, matrix, room, ends=True)
+        tables = [(grid, facts_line(view, matrix, room) if grid.ends else "") for grid in found]
+        return cls(matrix.place, tables, _heat_of(view, matrix, room))
+
+
+def _drawn(group: Sequence[View], room: Room) -> Iterator[tuple[_Drawn, ...]]:
+    """What is shown of each matrix of some views; one matrix's numbers are there at a time."""
+
+    def draw(matrices: tuple[Matrix, ...]) -> tuple[_Drawn, ...]:
+        pairs = zip(group, matrices, strict=True)
+        return tuple(_Drawn.of(view, matrix, room) for view, matrix in pairs)
+
+    return by_matrix(group, draw)
+
+
+def _scaled(
+    group: Sequence[View], room: Room
+) -> tuple[Iterable[tuple[_Drawn, ...]], list[Heat | None]]:
+    """The same, and the scale of colours of each view, for which all are drawn first."""
+    drawn = _drawn(group, room)
+    if not any(_is_warm(view, room) for view in group):
+        return drawn, [None] * len(group)
+    held = list(drawn)
+    columns = zip(*held, strict=True) if held else [()] * len(group)
+    return held, [Heat.joined(one.heat for one in column) for column in columns]
+
+
 def _by_step(view: View, room: Room) -> Iterator[Block]:
     """A step's title, then its tables: one, or one for each head and batch."""
-    heat = heat_of(view, room)
+    drawn, [heat] = _scaled([view], room)
     yield from _title(view, room, heat)
-    for matrix in view.matrices():
-        if matrix.place:
-            yield matrix_line(view.step, matrix.place)
-        yield from _tables(view, matrix, room, heat)
+    for (one,) in drawn:
+        if one.place:
+            yield matrix_line(view.step, one.place)
+        yield from _tables(one, room, heat)
 
 
 def _by_matrix(group: Sequence[View], room: Room) -> Iterator[Block]:
     """Several steps of the same heads and batches: for each of those, all the steps."""
-    heats = [heat_of(view, room) for view in group]
-    for matrices in zip(*(view.matrices() for view in group), strict=True):
-        yield matrix_line(group[0].step, matrices[0].place)
-        for view, matrix, heat in zip(group, matrices, heats, strict=True):
+    matrices, heats = _scaled(group, room)
+    for drawn in matrices:
+        yield matrix_line(group[0].step, drawn[0].place)
+        for view, one, heat in zip(group, drawn, heats, strict=True):
             yield from _title(view, room, heat)
-            yield from _tables(view, matrix, room, heat)
+            yield from _tables(one, room, heat)
 
 
 def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
@@ -64,11 +102,10 @@ def matrix_line(step: Outline, place: tuple[int, ...]) -> Block:
     return _line(Text(matrix_title(place, step.has_heads), style=_NAME))
 
 
-def _tables(view: View, matrix: Matrix, room: Room, heat: Heat | None) -> Iterator[Block]:
+def _tables(drawn: _Drawn, room: Room, heat: Heat | None) -> Iterator[Block]:
     """The tables of one matrix, and what there is to say of it."""
-    for grid in grids(view, matrix, room, ends=True):
+    for grid, facts in drawn.tables:
         yield Block(_table(grid, room, heat), grid.width)
-        facts = facts_line(view, matrix, room) if grid.ends else ""
         if facts:
             yield _line(Text(facts, style=_QUIET))
         yield Block("")
@@ -76,8 +113,18 @@ def _tables(view: View, matrix: Matrix, room: Room, heat: Heat | None) -> Iterat
 
 def heat_of(view: View, room: Room) -> Heat | None:
     """The scale of colours for a step's cells, where they have any."""
-    warm = room.heat is not None and view.step.name in (*SCORES, "weights")
-    return Heat.of(view.step.name, view.array) if warm else None
+    if not _is_warm(view, room):
+        return None
+    return Heat.joined(_heat_of(view, matrix, room) for matrix in view.matrices())
+
+
+def _is_warm(view: View, room: Room) -> bool:
+    return room.heat is not None and view.step.name in (*SCORES, "weights")
+
+
+def _heat_of(view: View, matrix: Matrix, room: Room) -> Heat | None:
+    """The scale of a single matrix."""
+    return Heat.of(view.step.name, matrix.array) if _is_warm(view, room) else None
 
 
 def _title(view: View, room: Room, heat: Heat | None) -> Iterator[Block]:
@@ -143,7 +190,7 @@ def _cell(grid: Grid, place: tuple[int, int], text: str, room: Room, heat: Heat 
 def facts_line(view: View, matrix: Matrix, room: Room) -> str:
     """What is said below a matrix of weights; where it is too long, on several lines."""
     sinks = view.step.sinks
-    facts = Facts.of(matrix.array, sinks)
+    facts = Facts.of(matrix.weighed, sinks)
     if facts is None:
         return ""
     count = view.step.shape[-2]

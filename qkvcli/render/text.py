@@ -14,22 +14,36 @@ SINKS = "rows sum to less than 1: the sink takes the rest"
 """What is said of weights with sinks, where their rows are not summed one by one."""
 
 
-def formatted(block: Array, digits: int = DIGITS) -> list[list[str]]:
-    """The numbers of a matrix, all in one notation.
-
-    Scientific where fixed decimals would show nothing but zeros, or more than eight
-    digits before the point.
+def formatted(block: Array, digits: int = DIGITS, notation: str | None = None) -> list[list[str]]:
+    """The numbers of a matrix, all in one `notation`: that of their own peak, or the one given.
 
     >>> formatted(np.array([[0.5, -np.inf], [12.25, -0.00001]]), 2)
     [['0.50', '-inf'], ['12.25', '0.00']]
     >>> formatted(np.array([[1e-9, 2e20]]), 2)
     [['1.00e-09', '2.00e+20']]
     """
-    sizes = np.abs(block[np.isfinite(block) & (block != 0)].astype(np.float64))
-    largest = sizes.max(initial=0)
-    scientific = largest >= 1e8 or (0 < largest < 0.5 * 10.0**-digits)
-    notation = f".{digits}{'e' if scientific else 'f'}"
+    if notation is None:
+        notation = notation_of(peak_of(block), digits)
     return [[_text(value, notation) for value in row] for row in block.tolist()]
+
+
+def peak_of(block: Array) -> float:
+    """The largest size of the numbers of a block that are finite; 0 where there is none."""
+    sizes = np.abs(block[np.isfinite(block)].astype(np.float64))
+    return float(sizes.max(initial=0))
+
+
+def notation_of(peak: float, digits: int) -> str:
+    """How numbers up to ``peak`` are written.
+
+    Scientific where fixed decimals would show nothing but zeros, or more than eight
+    digits before the point.
+
+    >>> notation_of(0.5, 2), notation_of(1e-9, 2), notation_of(0, 2)
+    ('.2f', '.2e', '.2f')
+    """
+    scientific = peak >= 1e8 or (0 < peak < 0.5 * 10.0**-digits)
+    return f".{digits}{'e' if scientific else 'f'}"
 
 
 def aligned(column: list[str]) -> list[str]:
@@ -128,8 +142,8 @@ def without_colour(view: View) -> Iterator[str]:
 
     >>> scores = np.array([[-np.inf, -np.inf]])
     >>> step = Outline("scores", "", (), (1, 2), np.dtype(float))
-    >>> view = View(step, scores, None, (), hidden=np.array([[True, False]]))
-    >>> list(without_colour(view)), list(without_colour(view._replace(hidden=None)))
+    >>> view = View.held(step, scores, hidden=np.array([[True, False]]))
+    >>> list(without_colour(view)), list(without_colour(View.held(step, scores)))
     (['hidden', '-inf'], ['-inf'])
     """
     hidden = np.False_ if view.hidden is None else view.hidden

@@ -1,4 +1,4 @@
-"""A number to text and back: the shortest digits that read back to the same number."""
+"""What cells of text hold: a number, a label, a comment."""
 
 import math
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qkvcli.core.operands import Array, Labels
+from qkvcli.core.operands import Labels
 from qkvcli.errors import DataError
 
 SPACE = " "
@@ -24,7 +24,9 @@ PRINTED = "this is how NumPy prints; save it by np.savetxt or np.save"
 
 def split_lines(text: str) -> list[str]:
     """A text's lines; what Python calls a line break besides may stand in a label."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if "\r" in text:  # many times as fast to look for as to replace
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.split("\n")
 
 
 def is_comment(line: str) -> bool:
@@ -73,37 +75,6 @@ def number(cell: str, where: str) -> float:
 
 def _short(cell: str) -> str:
     return cell.strip() if len(cell) <= 30 else cell.strip()[:30] + "…"
-
-
-def shortest(row: Array) -> list[str]:
-    """A row's numbers as the shortest text that reads back to them.
-
-    >>> shortest(np.array([0.1, 1e-7, -np.inf])), shortest(np.array([0.1], np.float32))
-    (['0.1', '1e-07', '-inf'], ['0.1'])
-    """
-    if row.dtype == np.float64:
-        return list(map(repr, row.tolist()))
-    narrow: list[str] = row.astype("U32").tolist()  # float32 has fewer digits than its float64
-    return narrow
-
-
-def lines_of(part: Array, digits: int | None, delimiter: str) -> list[str]:
-    """Rows of numbers as lines of cells, with this many decimals or (None) the shortest.
-
-    >>> lines_of(np.array([[2 / 3, np.nan]]), 2, " ")
-    ['0.67 nan']
-    >>> lines_of(np.array([[0.1, np.nan], [2.0, 1e-7]]), None, ",")
-    ['0.1,nan', '2.0,1e-07']
-    """
-    if digits is None and part.dtype == np.float64 and part.size:
-        whole = str(part.tolist())  # a list's own text is its numbers' repr, and quick to have
-        return [row.replace(", ", delimiter) for row in whole[2:-2].split("], [")]
-    if part.dtype.kind == "b":
-        return [delimiter.join("true" if cell else "false" for cell in row) for row in part]
-    if digits is not None:
-        line = delimiter.join([f"%.{digits}f"] * part.shape[1])
-        return [line % tuple(row) for row in part.tolist()]
-    return [delimiter.join(shortest(row)) for row in part]
 
 
 def checked_labels(labels: Any, count: int, where: str) -> Labels:

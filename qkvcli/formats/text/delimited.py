@@ -10,26 +10,32 @@ import csv
 import io
 import re
 import warnings
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from qkvcli.core.operands import Array, Operand
 from qkvcli.core.steps import Step
 from qkvcli.errors import DataError, WriteError
-from qkvcli.formats.members import Document, Member
 from qkvcli.formats.source import Source, decoded
-from qkvcli.formats.text.cells import COMMENTS, SPACE, checked_labels, lines_of, split_lines
+from qkvcli.formats.text.cells import COMMENTS, SPACE, checked_labels, split_lines
 from qkvcli.formats.text.comments import Head, head_of
 from qkvcli.formats.text.labels import Labelled, Labelling, named, sure_labels, without_counts
+from qkvcli.formats.text.plain import blocks, lines_of, numbers_in
+
+if TYPE_CHECKING:
+    from qkvcli.formats.members import Document
 
 _TO_NUMPY = (".gz", ".bz2", ".xz", ".lzma")
 
 
-def read_delimited(source: Source, delimiter: str) -> Document:
+def read_delimited(source: Source, delimiter: str) -> "Document":
     """The one matrix of a text file, cells separated by ``delimiter`` (SPACE: any white space)."""
+    from qkvcli.formats.members import Member  # imported here: what is written has no members
+
     matrix = _read(source, delimiter)
     return {"": Member(lambda: matrix, matrix.shape)}
 
@@ -37,7 +43,8 @@ def read_delimited(source: Source, delimiter: str) -> Document:
 def _read(source: Source, delimiter: str) -> Operand:
     head = head_of(source, delimiter)
     shape = head.shape
-    array = _plain(source, delimiter, head.lines)
+    array = _at_once(source, delimiter, head.lines)
+    array = _plain(source, delimiter, head.lines) if array is None else array
     if array is not None:
         found = _of_numbers(array, source, delimiter, head)
     else:
@@ -79,6 +86,20 @@ def _of_numbers(array: Array, source: Source, delimiter: str, head: Head) -> Lab
         return [cells[0] for cells in _cells(source.text()[head.length :], delimiter, 1)]
 
     return without_counts(array, line, column, asked)
+
+
+def _at_once(source: Source, delimiter: str, skipped: int) -> Array | None:
+    """The numbers below so many lines, where all are plain; None where there is anything else."""
+    with source.stream() as stream:
+        if stream.read(len(BOM_UTF8)) != BOM_UTF8:
+            stream.seek(0)
+        before = b"".join(stream.readline() for _ in range(skipped)).replace(b"\r\n", b"\n")
+        try:
+            lines = split_lines(before.decode())
+        except UnicodeDecodeError:  # what follows says where
+            return None
+        # a carriage return alone ends a line, too
+        return numbers_in(stream, delimiter) if len(lines) == skipped + 1 else None
 
 
 def _plain(source: Source, delimiter: str, skipped: int) -> Array | None:
@@ -128,16 +149,12 @@ def _with_labels(text: str, delimiter: str, asked: Labelling) -> Labelled | None
     body = [line for line in lines[1:] if line]
     if text.count(delimiter) != (len(body) + 1) * len(columns) or not body:
         return None
-    heads = [line.partition(delimiter)[0] for line in body]
-    try:
-        array = np.loadtxt(
-            body,
-            delimiter=delimiter,
-            comments=None,
-            ndmin=2,
-            usecols=range(1, len(columns) + 1),
-        )
-    except ValueError:
+    parted = [line.partition(delimiter) for line in body]
+    heads = [head for head, _, _ in parted]
+    array = numbers_in(io.BytesIO("\n".join(cells for *_, cells in parted).encode()), delimiter)
+    if array is None:
+        array = _below_labels(body, delimiter, len(columns))
+    if array is None:
         return None
     sure = bool(asked.said) or sure_labels(columns, heads)
     if not all(map(str.strip, [*columns, *heads])) or not sure:
@@ -147,6 +164,15 @@ def _with_labels(text: str, delimiter: str, asked: Labelling) -> Labelled | None
         if not _all_meant(array, written):
             return None
     return Labelled(array, heads, columns)
+
+
+def _below_labels(lines: list[str], delimiter: str, width: int) -> Array | None:
+    """The numbers of lines that begin with a label, by NumPy; None where one is none."""
+    columns = range(1, width + 1)
+    try:
+        return np.loadtxt(lines, delimiter=delimiter, comments=None, ndmin=2, usecols=columns)
+    except ValueError:
+        return None
 
 
 def _carefully(text: str, delimiter: str, source: Source, head: Head) -> Labelled:
@@ -214,7 +240,7 @@ def write_delimited(
     if 0 in step.shape:
         return
     done = 0
-    for part in step.parts():
+    for part in blocks(step.parts()):
         lines = lines_of(part, digits, delimiter)
         if labels:
             lines = [labels[i % queries] + line for i, line in enumerate(lines, done)]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qkvcli.core.operands import Array
 from qkvcli.errors import DataError
 from qkvcli.formats.text.cells import COMMENTS, SPACE, is_number, number, split_lines
 from qkvcli.formats.text.labels import (
@@ -20,6 +21,7 @@ from qkvcli.formats.text.labels import (
     names_rows,
     sure_labels,
 )
+from qkvcli.formats.text.plain import numbers_in
 
 _LIKE_A_NUMBER = re.compile(
     r"\s*(?:[-+\u2212]?\.?\d|(?:#?n/?a|null|none|nil|missing|-+|\?+)\s*$)", re.IGNORECASE
@@ -53,6 +55,11 @@ def lines_in(text: str, delimiter: str, name: str, before: int) -> Iterator[Line
             if words := [_unquoted(word) for word in _WORD.findall(line)]:
                 yield Line(i, words)
         return
+    plain = _without_quotes(text)
+    if plain is not None:
+        rows = enumerate((line.split(delimiter) for line in plain), 1 + before)
+        yield from (Line(i, cells) for i, cells in rows if len(cells) > 1 or cells[0].strip())
+        return
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
@@ -60,6 +67,14 @@ def lines_in(text: str, delimiter: str, name: str, before: int) -> Iterator[Line
                 yield Line(reader.line_num + before, cells)
     except csv.Error as fault:
         raise DataError(f"{name}: line {reader.line_num + before}: {fault}") from None
+
+
+def _without_quotes(text: str) -> list[str] | None:
+    """The lines of a text in which a delimiter always parts cells, and no cell is too long."""
+    if '"' in text or "\0" in text:
+        return None
+    lines = split_lines(text)
+    return lines if max(map(len, lines)) <= csv.field_size_limit() else None
 
 
 def _unquoted(word: str) -> str:
@@ -130,8 +145,7 @@ class _Lines:
             self._names([(self.first, i) for i in range(start, self.width)]) if above else None
         )
         rows = self._names([(line, 0) for line in body]) if before else None
-        read = _truths if self.known is _is_truth else _numbers
-        array = np.array([read(line, start, self.name) for line in body])
+        array = self._array(body, start)
         if above and not before and self.width > 1 and self.asked.index is None:
             heads = [line.cells[0] for line in body]
             before, reading = first_column(self.first.cells[0], heads, array[:, 1:])
@@ -139,6 +153,17 @@ class _Lines:
             if before and columns:
                 array, rows, columns = array[:, 1:], heads, columns[1:]
         return Labelled(array, rows, columns, "; ".join(filter(None, self.readings)))
+
+    def _array(self, body: list[Line], start: int) -> Array:
+        """The cells from ``start`` on: at once where all are plain numbers, else one by one."""
+        if self.known is _is_truth:
+            return np.array([_truths(line, start, self.name) for line in body])
+        cells = "\n".join(",".join(line.cells[start:]) for line in body)
+        array = numbers_in(io.BytesIO(cells.encode()), ",")
+        # a cell in quotes may have a comma in it, or a line break
+        if array is not None and array.shape == (len(body), self.width - start):
+            return array
+        return np.array([_numbers(line, start, self.name) for line in body])
 
     def _labelled(self) -> tuple[bool, bool]:
         """Whether there are labels above, and before, the numbers."""

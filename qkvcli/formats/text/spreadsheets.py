@@ -36,9 +36,11 @@ def other_cells(text: str, delimiter: str, source: Source) -> Other | None:
         return None
     for known in _SIGNS:
         sign = known.sign
+        if len(_parted((lines[1:] or lines)[0], sign)) < 2:
+            continue
         rows = [_parted(line, sign) for line in lines]
         body = rows[1:] or rows
-        if len(body[0]) < 2 or any(len(cells) != len(body[0]) for cells in body):
+        if any(len(cells) != len(body[0]) for cells in body):
             continue
         others = [cell for cells in body for cell in cells[0 if sign == SPACE else 1 :]]
         commas = any(_DECIMAL.fullmatch(cell) for cells in body for cell in cells)
