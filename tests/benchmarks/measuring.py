@@ -84,9 +84,10 @@ def script(text: str, *words: str) -> Iterator[Timed]:
         yield timed
 
 
-def ratio(ours: Timed, theirs: Timed, rounds: int = 5) -> str:
-    """Medians' ratio, the two measured in turn after a warm-up of each."""
-    ours(), theirs()
+def ratio(ours: Timed, theirs: Timed, rounds: int = 5, warm: bool = False) -> str:
+    """Medians' ratio, the two measured in turn after a warm-up of each, unless they are warm."""
+    if not warm:
+        ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     return f"{statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs):.2f}"
 

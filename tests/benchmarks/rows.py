@@ -1,5 +1,6 @@
 """The rows of the tables: what is measured, how, what we want, and what a user gets of it."""
 
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -139,10 +140,11 @@ def flat(*lengths: int) -> str:
 def windows(*lengths: int) -> str:
     """Seconds where each query sees the 1,024 keys up to its own, at several lengths."""
     near = ("--causal", "--window", "1023")
-    found = (
-        median(partial(output, LONG, more=near, part=f"[:{length}]"), 1).seconds
-        for length in lengths
-    )
+    rounds = [
+        [output(LONG, more=near, part=f"[:{length}]").seconds for length in lengths]
+        for _ in range(3)
+    ]
+    found = map(statistics.median, zip(*rounds, strict=True))
     return f"{' → '.join(f'{each:.2f}' for each in found)} s"
 
 
@@ -220,7 +222,7 @@ def killed(length: int) -> str:
         return found
 
     on_two(lose=False)
-    found = ratio(lambda: on_two(lose=True), lambda: on_two(lose=False), 3)
+    found = ratio(lambda: on_two(lose=True), lambda: on_two(lose=False), 3, warm=True)
     return f"{found}, {'the same' if same else 'not the same'} to the bit"
 
 
