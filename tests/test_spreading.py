@@ -385,7 +385,7 @@ def test_a_scheduler_without_workers(
 ) -> None:
     from qkvcli.cli import cluster
 
-    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "_COMING", 0.5)
     shown = qkv("output", "--seed", 1, "-f", "csv", "--cluster", scheduler.address)
     assert shown.code == 4
     assert "has no workers; start some: dask worker tcp://" in shown.err
