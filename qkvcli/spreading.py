@@ -19,7 +19,8 @@ import uuid
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event, Lock
 from typing import Any, NamedTuple, Protocol
 
@@ -29,16 +30,14 @@ from qkvcli.core.blocks import Mixed
 from qkvcli.core.operands import Array
 from qkvcli.core.pieces import Mixing, Piece
 from qkvcli.core.threads import cores, one_blas_thread, openblas
-from qkvcli.errors import UsageError
+from qkvcli.errors import UsageError, WriteError
 
 _AHEAD = 3
 """How many pieces for each worker are under way, or done and not yet taken."""
 _SMALL = 2**16
 """Arrays of fewer bytes go with the piece."""
-_GLANCES = 64
-"""At how many places a file is looked at, to tell it from another of the same size."""
-_KEPT = 2
-"""How many mixings a worker keeps: one that is at work, and one that follows."""
+_KEPT = 1
+"""How many mixings a worker keeps: the one that is at work."""
 
 
 class Executor(Protocol):
@@ -68,36 +67,38 @@ class Crew:
         with ExitStack() as closing:
             _keep(token, mixing, stop)  # for an executor of threads
             closing.callback(_forget, token)
-            shared = _Shared(mixing, token, closing)
+            shared = _Shared(mixing, token, self.executor, closing)
             waiting: deque[tuple[Piece, Any]] = deque()
             try:
                 for piece in pieces:
-                    waiting.append((piece, self._sent(piece, shared.reference, token)))
+                    waiting.append((piece, self._sent(piece, shared)))
                     if len(waiting) >= _AHEAD * self.workers:
-                        yield self._result(*waiting.popleft(), shared)
+                        yield self._next(waiting, shared)
                 while waiting:
-                    yield self._result(*waiting.popleft(), shared)
+                    yield self._next(waiting, shared)
             finally:
                 stop.set()
                 for _, future in waiting:
                     future.cancel()
-                everywhere = getattr(self.executor, "everywhere", None)
-                if everywhere is not None:
-                    everywhere(_forget, token)
+                shared.forget()
 
     def once(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What a function gives, called by one of the workers."""
         return self.executor.submit(work, *arguments).result()
 
-    def _sent(self, piece: Piece, shared: Any, token: str) -> Any:
-        return self.executor.submit(worked, token, shared, piece)
+    def _sent(self, piece: Piece, shared: _Shared) -> Any:
+        return self.executor.submit(worked, shared.token, shared.sent, piece)
 
-    def _result(self, piece: Piece, future: Any, shared: _Shared) -> Mixed:
-        """A future's result; a worker that cannot map the arrays gets them."""
-        found = future.result()
+    def _next(self, waiting: deque[tuple[Piece, Any]], shared: _Shared) -> Mixed:
+        """The first result of those that wait; a worker that cannot map the arrays gets them."""
+        found = waiting[0][1].result()
         if found is None:
-            whole = shared.whole(getattr(self.executor, "share", None))
-            found = self._sent(piece, whole, shared.token).result()
+            with shared.whole():  # for the others that have come back, too, before one is awaited
+                for i, (piece, future) in enumerate(waiting):
+                    if future.done() and future.result() is None:
+                        waiting[i] = piece, self._sent(piece, shared)
+            found = waiting[0][1].result()
+        waiting.popleft()
         if not isinstance(found, Mixed):
             raise UsageError("executor gives other results than those of its work")
         return found
@@ -161,120 +162,138 @@ def _kept(token: str, shared: bytes) -> tuple[Mixing, Event] | None:
 
 
 class _Shared:
-    """A mixing as it is sent: with its arrays by ``reference``, or whole."""
+    """A mixing as it is ``sent``: with its arrays by reference, or whole."""
 
-    def __init__(self, mixing: Mixing, token: str, closing: ExitStack) -> None:
-        self.mixing, self.token = mixing, token
-        self._whole: Any = None
+    def __init__(self, mixing: Mixing, token: str, executor: Any, closing: ExitStack) -> None:
+        self.mixing, self.token, self.executor = mixing, token, executor
         stream = io.BytesIO()
-        _Storing(stream, closing).dump(mixing)
-        self.reference = stream.getvalue()
+        if not isinstance(executor, ThreadPoolExecutor):  # whose threads have it
+            _Storing(stream, closing).dump(mixing)
+        self.sent: Any = stream.getvalue()
 
-    def whole(self, share: Any) -> Any:
-        """The mixing with all its numbers; ``share`` brings it to all workers at once."""
-        if self._whole is None:
-            data = pickle.dumps(self.mixing, pickle.HIGHEST_PROTOCOL)
-            self._whole = data if share is None else share(data)
-        return self._whole
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Have it sent with all its numbers; from then on, if they are to be had everywhere."""
+        reference, share = self.sent, getattr(self.executor, "share", None)
+        data = pickle.dumps(self.mixing, pickle.HIGHEST_PROTOCOL)
+        self.sent = data if share is None else share(data)
+        yield
+        if share is None:  # to each piece that comes back
+            self.sent = reference
+
+    def forget(self) -> None:
+        """Have the workers let it go, if there is a way to tell them all."""
+        everywhere = getattr(self.executor, "everywhere", None)
+        if everywhere is not None:
+            with suppress(Exception):  # the run has ended, in whatever way
+                everywhere(_forget, self.token)
 
 
 class _ElsewhereError(Exception):
     """A file that arrays are mapped from is not here, or is another."""
 
 
-class _File(NamedTuple):
-    """A file that arrays are mapped from: where the map begins, and what tells it from others."""
+class _Place(NamedTuple):
+    """Where an array is: the file that it is mapped from, and where in what is mapped of it.
+
+    ``start`` and ``size`` say what is mapped, ``offset`` where the array's first number is
+    there; ``total`` is a sum of all bytes from its first number to its last.
+    """
 
     path: str
     start: int
     size: int
-    glance: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    total: int
 
     @classmethod
-    def of(cls, path: str, start: int, held: mmap.mmap) -> _File:
-        """A file, and what is mapped of it: its numbers, also if another has its name by now."""
-        return cls(path, start, len(held), _glance(held))
+    def of(cls, array: Array, path: str, start: int, held: mmap.mmap) -> _Place:
+        """An array, and what is mapped: its numbers, also if the path leads elsewhere by now."""
+        begin = np.frombuffer(held, np.uint8).ctypes.data
+        offset = int(array.ctypes.data) - begin
+        where = cls(path, start, len(held), offset, array.shape, array.strides, array.dtype.str, 0)
+        return where._replace(total=_total(array))
 
-    def mapped(self) -> mmap.mmap:
-        """Its bytes. Raises _ElsewhereError where it is not here, or another file is."""
+    def mapped(self) -> Array:
+        """The array. Raises _ElsewhereError where the file is not here, or another one is."""
         try:
             with open(self.path, "rb") as stream:  # noqa: PTH123 -- pathlib is not needed else
-                found = mmap.mmap(
+                held = mmap.mmap(
                     stream.fileno(), self.size, access=mmap.ACCESS_READ, offset=self.start
                 )
         except (OSError, ValueError):
             raise _ElsewhereError from None
-        if _glance(found) != self.glance:
+        array: Array = np.ndarray(self.shape, self.dtype, held, self.offset, self.strides)
+        if _total(array) != self.total:
             raise _ElsewhereError
-        return found
+        return array
 
 
-def _glance(held: mmap.mmap) -> int:
-    """A sum of what stands at many places."""
-    found = 0
-    for i in range(_GLANCES):
-        begin = len(held) * i // _GLANCES
-        found = zlib.crc32(held[begin : begin + 4096], found)
-    return zlib.crc32(held[-4096:], found)
+def _total(array: Array) -> int:
+    """A sum of the bytes of an array, and of those between them."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return zlib.crc32((ctypes.c_char * (high - low)).from_address(low))
 
 
 class _Storing(pickle.Pickler):
     """Pickles a mixing with references in place of its large arrays.
 
     Those that are mapped from no file are written to one, which is removed by ``closing``.
+    Raises WriteError where that cannot be.
     """
 
     def __init__(self, stream: io.BytesIO, closing: ExitStack) -> None:
         super().__init__(stream, pickle.HIGHEST_PROTOCOL)
         self.closing = closing
         self.folder: str | None = None
-        self.files: dict[tuple[str, int], _File] = {}
-        self.written: dict[int, tuple[Any, Array]] = {}
+        self.written: dict[int, tuple[_Place, Array]] = {}
 
-    def persistent_id(self, value: Any) -> Any:
+    def persistent_id(self, value: Any) -> _Place | None:
         """The reference of a large array; None for all else."""
         if not isinstance(value, np.ndarray) or value.nbytes < _SMALL or value.dtype.hasobject:
             return None
-        found = _lies_in(value)
-        if found is not None:
-            *_, held = found
-            offset = int(value.ctypes.data) - np.frombuffer(held, np.uint8).ctypes.data
-            return self._file(*found), offset, value.shape, value.strides, value.dtype.str
         if id(value) not in self.written:
-            self.written[id(value)] = self._write(value), value  # held, so that its id stays
+            found = _lies_in(value)
+            where = self._write(value) if found is None else _Place.of(value, *found)
+            self.written[id(value)] = where, value  # held, so that its id stays
         return self.written[id(value)][0]
 
-    def _write(self, array: Array) -> Any:
-        if self.folder is None:
-            kept = tempfile.TemporaryDirectory(prefix="qkvcli-", ignore_cleanup_errors=True)
-            self.folder = self.closing.enter_context(kept)
-        copied = array.copy(order="K")  # as it lies, so that products sum in the same order
-        path = os.path.join(self.folder, f"{len(self.written)}")  # noqa: PTH118
-        with open(path, "w+b") as stream:  # noqa: PTH123
-            stream.write(copied.ravel(order="K").data)
-            stream.flush()
-            held = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._file(path, 0, held), 0, copied.shape, copied.strides, copied.dtype.str
-
-    def _file(self, path: str, start: int, held: mmap.mmap) -> _File:
-        if (path, start) not in self.files:
-            self.files[path, start] = _File.of(path, start, held)
-        return self.files[path, start]
+    def _write(self, array: Array) -> _Place:
+        """Write an array as it lies, so that products sum in the same order."""
+        again = [
+            stride == 0 and count > 1
+            for stride, count in zip(array.strides, array.shape, strict=True)
+        ]
+        once = tuple(slice(0, 1) if repeats else slice(None) for repeats in again)
+        copied = array[once].copy(order="K")
+        try:
+            if self.folder is None:
+                kept = tempfile.TemporaryDirectory(prefix="qkvcli-", ignore_cleanup_errors=True)
+                self.folder = self.closing.enter_context(kept)
+            path = os.path.join(self.folder, f"{len(self.written)}")  # noqa: PTH118
+            with open(path, "w+b") as stream:  # noqa: PTH123
+                stream.write(copied.ravel(order="K").data)
+                stream.flush()
+                held = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as fault:
+            where = self.folder or "a temporary folder"
+            raise WriteError(f"{where}: cannot be written: {fault.strerror}") from None
+        strides = tuple(
+            0 if repeats else stride for repeats, stride in zip(again, copied.strides, strict=True)
+        )
+        written: Array = np.ndarray(array.shape, array.dtype, held, 0, strides)
+        return _Place.of(written, path, 0, held)
 
 
 class _Loading(pickle.Unpickler):
     """Reads what `_Storing` wrote, and maps the arrays. Raises _ElsewhereError."""
 
-    def __init__(self, stream: io.BytesIO) -> None:
-        super().__init__(stream)
-        self.maps: dict[_File, mmap.mmap] = {}
-
-    def persistent_load(self, reference: Any) -> Array:
+    def persistent_load(self, where: _Place) -> Array:
         """The array of a reference."""
-        file, offset, shape, strides, dtype = reference
-        if file not in self.maps:
-            self.maps[file] = file.mapped()
-        return np.ndarray(shape, dtype, self.maps[file], offset, strides)
+        return where.mapped()
 
 
 def _lies_in(array: Array) -> tuple[str, int, mmap.mmap] | None:
@@ -301,4 +320,7 @@ def _workers_of(executor: Any) -> int:
         count = getattr(executor, name, None)
         if isinstance(count, int) and count > 0:
             return count
+    client = getattr(executor, "_client", executor)  # of Dask's, which counts each one's threads
+    if callable(getattr(client, "ncores", None)):
+        return max(sum(client.ncores().values()), 1)
     return cores()

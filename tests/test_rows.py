@@ -124,6 +124,24 @@ def test_a_few_rows_of_many_copy_no_keys(qkv: Program, folder: Path, kind: str) 
     assert peak_of("output", *files, "--rows", "0:10", "-f", "csv") < least + mapped + 55 * heads
 
 
+@pytest.mark.parametrize("past", [False, True])
+def test_there_may_be_no_keys(past: bool) -> None:
+    half = np.ones((2, 4), np.float16)
+    none = half[:0]
+    given: dict[str, Any] = {"query": half, "key": none, "value": none}
+    if past:
+        given = {"query": half, "key": half, "value": half, "past_key": none, "past_value": none}
+    expected = np.ones((2, 4)) if past else np.zeros((2, 4))
+    np.testing.assert_array_equal(qkvcli.attention(**given), expected)
+    np.testing.assert_array_equal(qkvcli.attend(**given).output, expected)
+
+
+def test_what_overflows_in_a_block_is_shown_and_not_warned_of() -> None:
+    keys = np.full((40_000, 64), 60_000, np.float16)
+    scores = qkvcli.scores(np.full((1, 64), 1e38, np.float32), keys)
+    assert np.isposinf(scores).all()
+
+
 def test_bfloat16_of_a_file_is_what_its_numbers_are(qkv: Program, folder: Path) -> None:
     """More than are decoded at once: beside the same numbers in float32."""
     rng = np.random.default_rng(0)

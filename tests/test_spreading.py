@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +19,12 @@ from hypothesis import given, settings
 
 import qkvcli
 from qkvcli import spreading
+from qkvcli.cli.environment import Environment
 from qkvcli.core.compute import Sizes, output_into
-from qkvcli.errors import UsageError
+from qkvcli.errors import ClusterError, UsageError
+from tests import dask_processes
 from tests.conftest import Program, environment
+from tests.dask_processes import Scheduler
 from tests.test_long import fitted
 from tests.test_models import problems
 
@@ -155,6 +158,24 @@ def test_arrays_that_are_mapped_are_not_written_again(folder: Path) -> None:
     assert max(map(len, sent)) < 20_000  # K and V are 192,000 bytes each
 
 
+def test_what_is_broadcast_is_written_once(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = arrays(4)
+    mask = np.tril(np.ones((LENGTH, LENGTH), bool))
+    given["mask"] = np.broadcast_to(mask, (4, LENGTH, LENGTH))
+    written = list[int]()
+    write = spreading._Storing._write
+
+    def noted(self: Any, array: Any) -> Any:
+        found = write(self, array)
+        written.append(found.size)
+        return found
+
+    monkeypatch.setattr(spreading._Storing, "_write", noted)
+    found = qkvcli.attention(**given, executor=pool)
+    np.testing.assert_array_equal(found, qkvcli.attention(**given))
+    assert max(written) <= mask.nbytes
+
+
 def test_a_copy_on_write_map_sends_what_was_written(pool: Executor, folder: Path) -> None:
     given = arrays()
     np.save("value.npy", given["value"])
@@ -183,8 +204,9 @@ def test_little_work_goes_to_a_worker_as_it_is() -> None:
     assert executor.pieces == 1
 
 
-def test_threads_of_somebody_elses_copy_nothing() -> None:
+def test_threads_of_somebody_elses_copy_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     given = arrays(2)
+    monkeypatch.delattr(spreading, "_Storing")
     with ThreadPoolExecutor(2) as executor:
         found = qkvcli.attention(**given, executor=executor)
     np.testing.assert_array_equal(found, qkvcli.attention(**given))
@@ -213,27 +235,7 @@ def test_a_worker_that_fails_says_so(pool: Executor) -> None:
 dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="Dask is not installed"
 )
-LONG = 9000
-
-
-class Scheduler(NamedTuple):
-    """A Dask scheduler, a process of its own, and how to start workers of it."""
-
-    process: "subprocess.Popen[bytes]"
-    address: str
-
-    def worker(self, *more: str, **variables: str) -> "subprocess.Popen[bytes]":
-        words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0", *more]
-        return started("distributed.cli.dask_worker", self.address, *words, **variables)
-
-
-def started(module: str, *words: str, **variables: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment() | variables,
-    )
+LONG = 20_000
 
 
 @pytest.fixture
@@ -251,21 +253,9 @@ def running() -> Iterator[Callable[["subprocess.Popen[bytes]"], "subprocess.Pope
         process.communicate()
 
 
-def came_up() -> Scheduler:
-    """Start a scheduler, and wait until it says where it is."""
-    words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show")
-    process = started("distributed.cli.dask_scheduler", *words)
-    assert process.stderr is not None
-    for line in process.stderr:
-        found = re.search(rb"Scheduler at: +(tcp://\S+)", line)
-        if found:
-            return Scheduler(process, found[1].decode())
-    raise AssertionError("no scheduler came up")
-
-
 @pytest.fixture
 def scheduler(running: Any, folder: Path) -> Scheduler:
-    found = came_up()
+    found = dask_processes.scheduler()
     running(found.process)
     return found
 
@@ -308,11 +298,12 @@ def test_a_worker_that_is_killed_costs_its_pieces_again(
 ) -> None:
     assert ended(output(inputs, "-o", f"here.{ending}")) == (0, "")
     first, _ = (running(scheduler.worker()) for _ in range(2))
-    words = ("-o", f"there.{ending}", "--cluster", scheduler.address, "--window", "8000,8000")
+    words = ("-o", f"there.{ending}", "--cluster", scheduler.address, "--window", "18000,18000")
     process = running(output(inputs, *words))
-    assert ended(output(inputs, "-o", f"here.{ending}", "--window", "8000,8000")) == (0, "")
+    assert ended(output(inputs, "-o", f"here.{ending}", "--window", "18000,18000")) == (0, "")
     wait_for(lambda: bool(list(Path.cwd().glob(".there*"))), process)
     first.send_signal(signal.SIGKILL)
+    assert process.poll() is None, "it was killed too late"
     assert ended(process) == (0, "")
     assert Path(f"here.{ending}").read_bytes() == Path(f"there.{ending}").read_bytes()
 
@@ -335,10 +326,68 @@ def test_a_scheduler_that_goes_away_is_one_line(
     process = running(output(inputs, "-o", "there.npy", "--cluster", scheduler.address))
     wait_for(lambda: bool(list(Path.cwd().glob(".there*"))), process)
     scheduler.process.kill()
+    assert process.poll() is None, "it was killed too late"
     said = f"qkvcli: the Dask scheduler at {scheduler.address} went away; nothing is saved\n"
     assert ended(process) == (4, said)
     assert Path("there.npy").read_bytes() == b"before"
     assert not list(Path.cwd().glob(".there*"))
+
+
+@dask
+def test_ctrl_c_ends_the_workers_too(inputs: list[str], running: Any) -> None:
+    """In silence; a terminal sends it to all of them."""
+    words = ["output", *inputs, "--quiet", "-o", "there.npy", "--cluster", "local:2"]
+    process = running(
+        subprocess.Popen(
+            [sys.executable, "-m", "qkvcli", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+        )
+    )
+    wait_for(lambda: bool(list(Path.cwd().glob(".there*"))), process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert ended(process) == (130, "")
+    assert not [path.name for path in Path.cwd().iterdir() if "there" in path.name]
+    with pytest.raises(ProcessLookupError):  # nobody of the session is left, soon after
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
+@dask
+def test_no_worker_is_left(
+    scheduler: Scheduler, running: Any, inputs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qkvcli.cli import cluster
+
+    monkeypatch.setattr(cluster, "_COMING", 1.0)
+    worker = running(scheduler.worker())
+    with cluster.crew_at(scheduler.address, Environment.of_process()) as crew:
+        waiting = crew.executor.submit(time.sleep, 100)
+        worker.kill()
+        with pytest.raises(ClusterError, match="has no workers left"):
+            waiting.result()
+
+
+@dask
+def test_what_cannot_be_mapped_comes_to_dasks_workers_too(
+    scheduler: Scheduler, running: Any, folder: Path
+) -> None:
+    from qkvcli.cli import cluster
+
+    running(scheduler.worker())
+    given = arrays(2)
+    expected = qkvcli.attention(**given)
+    for name, array in given.items():
+        np.save(f"{name}.npy", array)
+        given[name] = np.load(f"{name}.npy", mmap_mode="r")
+        Path(f"{name}.npy").unlink()
+    with cluster.crew_at(scheduler.address, Environment.of_process()) as crew:
+        found = np.empty_like(expected)
+        output_into(fitted(given), found, crew=crew)
+    np.testing.assert_array_equal(found, expected)
 
 
 @dask

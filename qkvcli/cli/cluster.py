@@ -7,10 +7,13 @@ from __future__ import annotations  # a future is made before it is declared
 
 import asyncio
 import logging
+import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
+from threading import Event
 from typing import Any
 
 from qkvcli.cli.environment import Environment
@@ -41,19 +44,26 @@ def crew_at(address: str, environment: Environment) -> Iterator[Crew]:
         closing.enter_context(_silence())
         scheduler: Any = address
         if address.startswith(LOCAL):
-            scheduler = closing.enter_context(_started(distributed, int(address[len(LOCAL) :])))
-        try:
+            with _said(f"--cluster {address}: no workers can be started here"):
+                started = _started(distributed, int(address[len(LOCAL) :]))
+            scheduler = closing.enter_context(started)
+        with _said(f"no Dask scheduler answers at {address}; start one: dask scheduler"):
             client = closing.enter_context(distributed.Client(scheduler, timeout=_PATIENCE))
-            client.wait_for_workers(1, timeout=_COMING)
-        except (OSError, ValueError, *_TIMES_OUT) as fault:
-            if isinstance(fault, _TIMES_OUT) and _answers(locals().get("client")):
-                what = f"the Dask scheduler at {address} has no workers"
-                raise ClusterError(f"{what}; start some: dask worker {address}") from None
-            what = f"no Dask scheduler answers at {address}"
-            raise ClusterError(f"{what}; start one: dask scheduler") from None
         executor = _Executor(client, address)
+        none = f"the Dask scheduler at {address} has no workers; start some: dask worker {address}"
+        with _said(none):
+            client.wait_for_workers(1, timeout=_COMING)
         _check_versions(executor, environment)
         yield Crew(executor)
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Turn what Dask says of its connections into a line of ours."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, *_TIMES_OUT):
+        raise ClusterError(what) from None
 
 
 def _dask() -> Any:
@@ -79,21 +89,33 @@ def _silence() -> Iterator[None]:
 def _started(distributed: Any, count: int) -> Any:
     """A scheduler and workers, a process each, on this machine."""
     import_module("dask").config.set({"logging": dict.fromkeys(_TALKING, "critical")})
-    return distributed.LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        dashboard_address=None,
-        memory_limit=None,  # what is mapped would count, and end a worker
-        silence_logs=logging.CRITICAL,
-    )
+    with _mute():
+        return distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            dashboard_address=None,
+            memory_limit=None,  # what is mapped would count, and end a worker
+            silence_logs=logging.CRITICAL,
+        )
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """Processes that are started have nothing to say, such as how Ctrl-C has ended them."""
+    with ExitStack() as closing:
+        with suppress(OSError):  # a stream that is closed says nothing anyway
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            closing.callback(os.close, nowhere)
+            for stream in (1, 2):
+                before = os.dup(stream)
+                closing.callback(os.close, before)
+                closing.callback(os.dup2, before, stream)
+                os.dup2(nowhere, stream)
+        yield
 
 
 _TALKING = ("distributed", "distributed.worker", "distributed.nanny", "tornado")
 """Those of Dask's loggers that speak up in a worker."""
-
-
-def _answers(client: Any) -> bool:
-    return client is not None and client.status == "running"
 
 
 def _check_versions(executor: _Executor, environment: Environment) -> None:
@@ -119,6 +141,22 @@ class _Executor:
 
     def __init__(self, client: Any, address: str) -> None:
         self.client, self.address = client, address
+        self._seen = time.monotonic()
+
+    @property
+    def answers(self) -> bool:
+        """Whether the scheduler is still there."""
+        return bool(self.client.status == "running")
+
+    def check(self) -> None:
+        """Raise ClusterError where the scheduler is gone, or has had no workers for long."""
+        if not self.answers:
+            raise self.gone()
+        now = time.monotonic()
+        if self.client.ncores():
+            self._seen = now
+        elif now - self._seen > _COMING:
+            raise ClusterError(f"the Dask scheduler at {self.address} has no workers left")
 
     @property
     def workers(self) -> int:
@@ -127,18 +165,29 @@ class _Executor:
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any) -> _Future:
         """Have a call made by a worker."""
-        return _Future(self, self.client.submit(work, *arguments, pure=False))
+        with self._there():
+            return _Future(self, self.client.submit(work, *arguments, pure=False))
 
     def share(self, data: Any) -> Any:
         """Bring data to every worker, once."""
-        return self.client.scatter(data, broadcast=True, hash=False)
+        with self._there():
+            return self.client.scatter(data, broadcast=True, hash=False)
 
     def everywhere(self, work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """What a function gives on each worker, or what it raised there."""
-        if not _answers(self.client):
-            return {}
-        found: dict[str, Any] = self.client.run(work, *arguments, on_error="return")
-        return found
+        with self._there():
+            found: dict[str, Any] = self.client.run(work, *arguments, on_error="return")
+            return found
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """Raise ClusterError where the scheduler does not take what is sent."""
+        if not self.answers:
+            raise self.gone()
+        try:
+            yield
+        except (OSError, RuntimeError, *_TIMES_OUT):
+            raise self.gone() from None
 
     def gone(self) -> ClusterError:
         """The error for a scheduler that is no longer there."""
@@ -146,27 +195,30 @@ class _Executor:
 
 
 class _Future:
-    """A Dask future, whose waiting ends where the scheduler goes away."""
+    """A Dask future, whose waiting ends where nobody is there who could bring it about."""
 
     def __init__(self, executor: _Executor, future: Any) -> None:
-        self.executor, self.future = executor, future
+        self.executor, self.future, self._ended = executor, future, Event()
+        future.add_done_callback(lambda _: self._ended.set())
 
     def result(self) -> Any:
         """What the call gave. Raises what it raised, or ClusterError."""
         distributed = _dask()
-        while True:
-            try:
-                return self.future.result(timeout=_GLANCE)
-            except _TIMES_OUT:
-                if not _answers(self.executor.client):
-                    raise self.executor.gone() from None
-            except distributed.KilledWorker:
-                what = f"the workers of {self.executor.address} ended, one after the other"
-                raise ClusterError(f"{what}, at the same piece; have they enough memory?") from None
-            except distributed.CancelledError:
-                raise self.executor.gone() from None
+        while not self._ended.wait(_GLANCE):
+            self.executor.check()
+        try:
+            return self.future.result()
+        except distributed.KilledWorker:
+            what = f"the workers of {self.executor.address} ended, one after the other"
+            raise ClusterError(f"{what}, at the same piece; have they enough memory?") from None
+        except (distributed.CancelledError, distributed.comm.CommClosedError):
+            raise self.executor.gone() from None
 
     def cancel(self) -> None:
         """Call the work off."""
-        if _answers(self.executor.client):
+        if self.executor.answers:
             self.future.cancel()
+
+    def done(self) -> bool:
+        """Whether there is a result, or an error."""
+        return bool(self.future.done())

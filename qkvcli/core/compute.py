@@ -86,7 +86,7 @@ def steps_of(
     that are to be looked at ``together`` are computed together, if they can be held.
     """
     if problem.size <= sizes.held:
-        once = _here if crew is None else crew.once
+        once = _called if crew is None else crew.once
         arrays = cache(lambda: once(dense, problem, until))  # all at once, at the first look
 
         def whole(name: str) -> Parts:
@@ -152,7 +152,7 @@ class _Joint:
         yield flat_rows(self.arrays[name])
 
 
-def _here(work: Callable[..., Done], *arguments: object) -> Done:
+def _called(work: Callable[..., Done], *arguments: object) -> Done:
     return work(*arguments)
 
 
@@ -222,7 +222,7 @@ def output_into(
     the pieces (None: threads).
     """
     if problem.size <= sizes.held and log_sum_exp is None:
-        once = _here if crew is None else crew.once
+        once = _called if crew is None else crew.once
         with np.errstate(all="ignore"):
             out[...] = once(dense, problem)[problem.outlines()[-1].name]
     elif problem.output_steps:
@@ -304,7 +304,8 @@ def _by_blocks(
 
 def _numbers(problem: Problem) -> int:
     """How many numbers there are in the keys and values."""
-    return sum(needed(side, "").array.size for side in (problem.key, problem.value))
+    key, value = needed(problem.key, "key"), needed(problem.value, "value")
+    return key.array.size + value.array.size
 
 
 def _on_threads(
@@ -368,7 +369,7 @@ def _by_rows(
 
     until: Stage = "weights" if "weights" in names else "scores"
 
-    problem = problem.converted()
+    problem = replace(problem, value=None).converted()
 
     def job(place: Place, stop: Event) -> dict[str, Array]:
         found = dense(_part(problem, place), until)

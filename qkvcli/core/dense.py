@@ -81,7 +81,11 @@ def _in_turn(job: Callable[[slice, object], Done], blocks: list[slice]) -> Itera
         return iter([job(blocks[0], None)])
     from qkvcli.core.threads import ordered
 
-    return ordered(job, blocks)
+    def quietly(keys: slice, stop: object) -> Done:
+        with np.errstate(all="ignore"):  # a thread does not inherit it
+            return job(keys, stop)
+
+    return ordered(quietly, blocks)
 
 
 def weights_of(problem: Problem, scores: Array) -> Array:
@@ -105,9 +109,8 @@ def output_of(problem: Problem, weights: Array) -> Array:
     value, group = needed(problem.value, "value").array, problem.groups.value
 
     def job(keys: slice, stop: object) -> Array:
-        with np.errstate(all="ignore"):  # a thread does not inherit it
-            shares, part = weights[..., keys], np.asarray(value[..., keys, :])
-            return attention.by_group(attention.output, shares, part, group)
+        shares, part = weights[..., keys], np.asarray(value[..., keys, :])
+        return attention.by_group(attention.output, shares, part, group)
 
     output = reduce(np.add, _in_turn(job, list(blocks_of(value))))
     return output if problem.merged_heads is None else attention.merge_heads(output)

@@ -108,7 +108,7 @@ class Rows:
 
 
 def rows_of(array: Array, *changes: Change) -> Array:
-    """An array whose numbers go through some changes when they are looked at.
+    """An array, or each stretch of Rows, whose numbers go through some changes when looked at.
 
     It is one for all who ask for its shape, for a part, or for the whole of it by NumPy.
     """
@@ -143,7 +143,7 @@ def blocks_of(array: Array | Rows) -> Iterator[slice]:
         yield slice(0, count)
         return
     at_once = max(_BLOCK // max(array.size // max(count, 1), 1), 1)
-    for first in range(0, count, at_once):
+    for first in range(0, max(count, 1), at_once):  # one block of none, where there are none
         yield slice(first, min(first + at_once, count))
 
 

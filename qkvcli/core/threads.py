@@ -54,8 +54,8 @@ def ordered(
     """``job`` of every item, on one thread per core, in the order of the items.
 
     A job is given the event of this call, which is set when the work is called off: the
-    iterator closed, or an exception (Ctrl-C too) on the way. As many results as there are
-    cores wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
+    iterator closed, or an exception (Ctrl-C too) on the way. Few results wait to be taken
+    (`at_once`). Where BLAS cannot be held to one thread, or there is one item,
     the work is done in this thread and BLAS uses the cores; so it is within a job of another
     call, whose threads use them. ``idle`` is called now and then, by this thread, while it waits
     for the others.

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests import dask_processes
 from tests.benchmarks.measuring import Run, Timed, median, qkv, ran, ratio, script, seconds
-from tests.test_spreading import came_up
 
 WIDTH = 64
 LONG = 1_000_000
@@ -192,7 +192,7 @@ def local_cluster(length: int) -> str:
 def two_workers() -> Iterator[tuple[str, Popen[bytes]]]:
     """A scheduler with two workers, processes of their own: its address, and one of the two."""
     with ExitStack() as closing:
-        scheduler = came_up()
+        scheduler = dask_processes.scheduler()
         workers = scheduler.worker(), scheduler.worker()
         for process in (scheduler.process, *workers):
             closing.callback(process.communicate)

@@ -25,6 +25,8 @@ _DIGITS = b"0123456789.eE+-"
 _WHOLE_ZERO = re.compile(rb"-0(?![.eE\d])")
 """A zero whose sign is lost where whole numbers have none."""
 _BLANK = b" \t\r\n"
+_EMPTY = (b"[,", b",]", b"[]")
+"""A list that lacks a number."""
 _INSIDE = bytes.maketrans(b"[]", b"  ")
 _NESTED = re.compile(rb"\s*:?\s*(?=\[\s*\[)")
 """What stands before lists in lists, after a name."""
@@ -169,6 +171,9 @@ def nested_in(text: bytes) -> Array | None:
     first = done = 0
     while first < len(text):
         last = text.find(b"]", first + _READ) + 1 or len(text)
+        bare = text[first:last].translate(None, _BLANK)
+        if any(empty in bare for empty in _EMPTY):  # so that as many numbers are one in each cell
+            return None
         cells = text[first:last].translate(_INSIDE).strip(_BLANK)
         # a piece ends at a bracket, so that a comma begins the next, or brackets alone are left
         parted = not (first and cells) or cells.startswith(b",")
