@@ -565,6 +565,7 @@ class _Options(TypedDict, total=False):
     dtype: DtypeLike
     softmax_dtype: DtypeLike
     out: Array | None
+    executor: Executor | None
 
 
 @overload
@@ -574,7 +575,6 @@ def attention(
     value: ArrayLike,
     *,
     lse: Literal[False] = False,
-    executor: Executor | None = None,
     **options: Unpack[_Options],
 ) -> Array: ...
 @overload
@@ -584,7 +584,6 @@ def attention(
     value: ArrayLike,
     *,
     lse: Literal[True],
-    executor: Executor | None = None,
     **options: Unpack[_Options],
 ) -> tuple[Array, Array]: ...
 def attention(

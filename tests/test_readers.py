@@ -78,6 +78,7 @@ TEXTS = {
     "R": ["0", "1e-3"],
     "A": ["0.5", "-1"],
     "THEME": ["light", "dark"],
+    "ADDRESS": ["local:2", "tcp://host:8786", "[::1]:8786", "local:0", "host"],
     "BASE": ["10000", "5e5", "-1"],
     "PAIRS": ["half", "interleaved"],
     "KIND": ["rms", "layer"],

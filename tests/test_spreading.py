@@ -251,15 +251,23 @@ def running() -> Iterator[Callable[["subprocess.Popen[bytes]"], "subprocess.Pope
         process.communicate()
 
 
-@pytest.fixture
-def scheduler(running: Any, folder: Path) -> Scheduler:
+def came_up() -> Scheduler:
+    """Start a scheduler, and wait until it says where it is."""
     words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show")
-    process = running(started("distributed.cli.dask_scheduler", *words))
+    process = started("distributed.cli.dask_scheduler", *words)
+    assert process.stderr is not None
     for line in process.stderr:
         found = re.search(rb"Scheduler at: +(tcp://\S+)", line)
         if found:
             return Scheduler(process, found[1].decode())
     raise AssertionError("no scheduler came up")
+
+
+@pytest.fixture
+def scheduler(running: Any, folder: Path) -> Scheduler:
+    found = came_up()
+    running(found.process)
+    return found
 
 
 @pytest.fixture
@@ -377,7 +385,7 @@ def test_a_scheduler_without_workers(
 ) -> None:
     from qkvcli.cli import cluster
 
-    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "_COMING", 0.5)
     shown = qkv("output", "--seed", 1, "-f", "csv", "--cluster", scheduler.address)
     assert shown.code == 4
     assert "has no workers; start some: dask worker tcp://" in shown.err

@@ -5,6 +5,7 @@ Dask is no dependency: it is there where `pip install 'qkvcli[dask]'` put it.
 
 from __future__ import annotations  # a future is made before it is declared
 
+import asyncio
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +20,11 @@ from qkvcli.spreading import Crew, about
 LOCAL = "local:"
 """What an address begins with that asks for workers on this machine, for this run alone."""
 _PATIENCE = 10.0
-"""How many seconds the scheduler, and its first worker, have to answer."""
+"""How many seconds the scheduler has to answer."""
+_COMING = 30.0
+"""How many seconds its first worker has to come."""
+_TIMES_OUT = (TimeoutError, asyncio.TimeoutError)
+"""What says that time is up; they are one from Python 3.11 on."""
 _GLANCE = 0.5
 """How many seconds pass between two looks at whether the scheduler is still there."""
 
@@ -39,9 +44,9 @@ def crew_at(address: str, environment: Environment) -> Iterator[Crew]:
             scheduler = closing.enter_context(_started(distributed, int(address[len(LOCAL) :])))
         try:
             client = closing.enter_context(distributed.Client(scheduler, timeout=_PATIENCE))
-            client.wait_for_workers(1, timeout=_PATIENCE)
-        except (OSError, TimeoutError, ValueError) as fault:
-            if isinstance(fault, TimeoutError) and _answers(locals().get("client")):
+            client.wait_for_workers(1, timeout=_COMING)
+        except (OSError, ValueError, *_TIMES_OUT) as fault:
+            if isinstance(fault, _TIMES_OUT) and _answers(locals().get("client")):
                 what = f"the Dask scheduler at {address} has no workers"
                 raise ClusterError(f"{what}; start some: dask worker {address}") from None
             what = f"no Dask scheduler answers at {address}"
@@ -152,7 +157,7 @@ class _Future:
         while True:
             try:
                 return self.future.result(timeout=_GLANCE)
-            except TimeoutError:
+            except _TIMES_OUT:
                 if not _answers(self.executor.client):
                     raise self.executor.gone() from None
             except distributed.KilledWorker:

@@ -187,13 +187,13 @@ class Blocks:
             check(stop)
             scores = taken_as(softmax, self._scores(queries, keys))
             weights = converted(np.exp(scores - reference) / divisor, softmax)
-            output += attention.output(weights.astype(output.dtype), self.value[keys])
+            output += attention.output(weights.astype(output.dtype), _in_line(self.value[keys]))
             tick()
         return output
 
     def _scores(self, queries: "_Queries", keys: slice) -> Array:
         """The last scores of a tile, in the dtype that is worked in, step by step."""
-        scores = queries.given @ self.key[keys].T  # (n, d)·(d, m) → (n, m)
+        scores = queries.given @ _in_line(self.key[keys]).T  # (n, d)·(d, m) → (n, m)
         for step in self.steps:
             scores = step(scores, queries.part, keys)
         return scores
@@ -212,7 +212,7 @@ class Blocks:
 
     def _values(self, block: int, keys: slice) -> Array:
         """A block of values, as they can be summed: finite, and not too large."""
-        value = self.value[keys]
+        value = _in_line(self.value[keys])
         if self.spoilt[block]:
             value = np.where(np.isfinite(value), value, 0)
         return np.ldexp(value, -self.shrink) if self.shrink else value
@@ -250,7 +250,7 @@ class _Queries:
     """
 
     def __init__(self, blocks: Blocks, query: Array, part: slice) -> None:
-        self.given, self.part, self.width = query, part, query.shape[1]
+        self.given, self.part, self.width = _in_line(query), part, query.shape[1]
         longest = _largest(_norms(query))
         largest = longest * max(blocks.key_norms, default=0)
         linear = list(takewhile(lambda step: step.linear, blocks.steps))
@@ -297,6 +297,11 @@ def _move(query: Array, scores: Array, normalizer: Array, mixed: Array) -> None:
     shrunk = np.where(begun, np.exp(before - reference), 1)
     normalizer *= shrunk.astype(normalizer.dtype)
     mixed *= shrunk[:, None].astype(normalizer.dtype)
+
+
+def _in_line(array: Array) -> Array:
+    """The numbers one after the other: products of what lies otherwise may sum in other orders."""
+    return np.ascontiguousarray(array)
 
 
 def _parts(array: Array, count: int) -> Iterator[Array]:

@@ -60,6 +60,8 @@ class Sizes(NamedTuple):
 SIZES = Sizes()
 _FINISHED = 4096
 """How many rows of the output are gated and projected at a time."""
+_WHOLE = 2**25
+"""Up to so many numbers of keys and values are converted once, and not for each block."""
 _WORTH = 2**34
 """How many multiplications and additions a piece has that is sent: a tenth of a second."""
 _EACH = 4
@@ -284,7 +286,10 @@ def _by_blocks(
     from qkvcli.core.pieces import Mixing, piece_at, places
 
     query, merged = needed(problem.query, "query").array, problem.merged_heads is not None
-    mixing = Mixing(problem, _queries_at_once(problem, sizes), sizes.keys, wants_sum)
+    queries = _queries_at_once(problem, sizes)
+    if crew is None and problem.shape[-2] > queries and _numbers(problem) <= _WHOLE:
+        problem = problem.converted()
+    mixing = Mixing(problem, queries, sizes.keys, wants_sum)
     rows = mixing.queries if crew is None else _piece_of(problem, mixing.queries, crew)
     found = places(problem.leading, problem.shape[-2], rows, merged)
     if crew is None:
@@ -295,6 +300,11 @@ def _by_blocks(
         if crew is not None:
             advance(done, len(found))
         yield place, mixed.output, mixed.log_sum_exp
+
+
+def _numbers(problem: Problem) -> int:
+    """How many numbers there are in the keys and values."""
+    return sum(needed(side, "").array.size for side in (problem.key, problem.value))
 
 
 def _on_threads(
@@ -334,7 +344,7 @@ def _by_dense_rows(problem: Problem, sizes: Sizes, advance: Advance) -> Iterator
     """The same, where the weights are given, or the scores."""
     from qkvcli.core.pieces import places
 
-    merged, problem = problem.merged_heads is not None, problem.apart()
+    merged, problem = problem.merged_heads is not None, problem.apart().converted()
 
     def job(place: Place, stop: Event) -> tuple[Array, Array | None]:
         part = _part(problem, place)
@@ -357,6 +367,8 @@ def _by_rows(
     from qkvcli.core.pieces import places
 
     until: Stage = "weights" if "weights" in names else "scores"
+
+    problem = problem.converted()
 
     def job(place: Place, stop: Event) -> dict[str, Array]:
         found = dense(_part(problem, place), until)

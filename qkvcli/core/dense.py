@@ -1,7 +1,8 @@
 """A problem's steps as whole matrices: of all its rows, or (`Problem.with_rows`) of some."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from qkvcli.core.dtypes import Float, converted, taken_as
 from qkvcli.core.operands import Array
 from qkvcli.core.problem import Problem, needed
 from qkvcli.core.rows import blocks_of
+
+Done = TypeVar("Done")
 
 
 def dense(problem: Problem, until: Stage = "output") -> dict[str, Array]:
@@ -62,10 +65,23 @@ def _product(problem: Problem, query: Array, key: Array) -> Array:
     if len(blocks) == 1:
         return attention.by_group(attention.scores, query, np.asarray(key), group)
     scores = np.empty(problem.shape, query.dtype)
-    for keys in blocks:
+
+    def job(keys: slice, stop: object) -> None:
         part = attention.by_group(attention.scores, query, key[..., keys, :], group)
         scores[..., keys] = part
+
+    for _ in _in_turn(job, blocks):
+        pass
     return scores
+
+
+def _in_turn(job: Callable[[slice, object], Done], blocks: list[slice]) -> Iterator[Done]:
+    """A job of each block of keys, in order; on all cores where there are several."""
+    if len(blocks) == 1:
+        return iter([job(blocks[0], None)])
+    from qkvcli.core.threads import ordered
+
+    return ordered(job, blocks)
 
 
 def weights_of(problem: Problem, scores: Array) -> Array:
@@ -87,11 +103,13 @@ def softmax_operand(problem: Problem, array: Array) -> Array:
 def output_of(problem: Problem, weights: Array) -> Array:
     """The values, mixed by weights, and the heads joined where they were split."""
     value, group = needed(problem.value, "value").array, problem.groups.value
-    shares = (
-        attention.by_group(attention.output, weights[..., keys], value[..., keys, :], group)
-        for keys in blocks_of(value)
-    )
-    output = reduce(np.add, shares)
+
+    def job(keys: slice, stop: object) -> Array:
+        with np.errstate(all="ignore"):  # a thread does not inherit it
+            shares, part = weights[..., keys], np.asarray(value[..., keys, :])
+            return attention.by_group(attention.output, shares, part, group)
+
+    output = reduce(np.add, _in_turn(job, list(blocks_of(value))))
     return output if problem.merged_heads is None else attention.merge_heads(output)
 
 

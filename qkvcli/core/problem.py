@@ -278,6 +278,14 @@ class Problem:
             turned=self._turned(lambda places: places.for_matrix(index)),
         )
 
+    def converted(self) -> "Problem":
+        """The same with its keys and values converted whole: all rows need them again and again."""
+        return replace(
+            self,
+            key=self.key and replace(self.key, array=self.key.numbers),
+            value=self.value and replace(self.value, array=self.value.numbers),
+        )
+
     def apart(self) -> "Problem":
         """The same, with the heads of its output not merged."""
         config = replace(self.config, heads=None, kv_heads=None)

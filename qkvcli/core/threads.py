@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Event, Lock, get_ident
+from threading import Event, Lock, get_ident, local
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,6 +42,10 @@ def at_once() -> int:
     return 2 * cores()
 
 
+_at_work = local()
+"""What the threads of a pool know of themselves."""
+
+
 def ordered(
     job: Callable[[Item, Event], Result],
     items: Sequence[Item],
@@ -52,19 +56,22 @@ def ordered(
     A job is given the event of this call, which is set when the work is called off: the
     iterator closed, or an exception (Ctrl-C too) on the way. As many results as there are
     cores wait to be taken. Where BLAS cannot be held to one thread, or there is one item,
-    the work is done in this thread and BLAS uses the cores. ``idle`` is called now and then,
-    by this thread, while it waits for the others.
+    the work is done in this thread and BLAS uses the cores; so it is within a job of another
+    call, whose threads use them. ``idle`` is called now and then, by this thread, while it waits
+    for the others.
 
     >>> list(ordered(lambda n, stop: n * n, range(5)))
     [0, 1, 4, 9, 16]
     """
     stop = Event()
     with one_blas_thread(len(items) > 1 and cores() > 1) as held:
-        if not held:
+        if not held or hasattr(_at_work, "pool"):
             for item in items:
                 yield job(item, stop)
             return
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(
+            cores(), initializer=setattr, initargs=(_at_work, "pool", True)
+        ) as pool:
             try:
                 waiting: deque[Future[Result]] = deque()
                 for item in items:
