@@ -16,6 +16,7 @@ import qkvcli
 from qkvcli.core.compute import steps_of
 from qkvcli.core.config import AttentionConfig, Stage
 from qkvcli.core.dense import dense
+from qkvcli.core.dtypes import Float, converted, widened
 from qkvcli.core.facts import Weighed, largest, left_to_sink
 from qkvcli.core.fitting import problem_of as fitted
 from qkvcli.core.operands import Array, Input, Operand, Operands
@@ -235,3 +236,20 @@ def test_an_empty_matrix_has_its_header() -> None:
         lines = write(View.whole(Step.held("scores", np.zeros(shape))), Room())
         assert re.fullmatch(r"\|  (\| \d )*\|", lines[2]), lines
         assert len(lines) == 5 + shape[0]
+
+
+def test_float16_is_made_as_numpy_makes_it() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    np.testing.assert_array_equal(widened(every).view("u4"), every.astype("f4").view("u4"))
+    exact = every.astype("f4")
+    exact = exact[np.isfinite(exact)]
+    exact.sort()
+    between = (exact[1:] + exact[:-1]) / 2  # which is halfway, and rounds to even
+    sides = [np.nextafter(between, np.float32(to)) for to in (-np.inf, np.inf)]
+    tiny = np.array([0.0, -0.0, np.inf, -np.inf, 65520, 1e-45, -1e-45], "f4")
+    for numbers in (exact, between, *sides, tiny, np.empty((0, 3), "f4"), exact[::2]):
+        with np.errstate(over="ignore"):
+            expected = numbers.astype(np.float16)
+        found = converted(numbers, Float("float16"))
+        np.testing.assert_array_equal(found.view("u2"), expected.view("u2"))
+    assert np.isnan(converted(np.full((2, 2), np.nan, "f4"), Float("float16"))).all()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qkvcli.core.dtypes import widened
 from qkvcli.core.operands import Array
 from qkvcli.core.steps import Step
 
@@ -23,28 +24,32 @@ class Weighed:
         self.row = row
 
     @cached_property
+    def _numbers(self) -> Array:
+        return widened(self.row) if self.row.dtype == np.float16 else self.row
+
+    @cached_property
     def peak(self) -> float:
         """The largest weight; NaN where one is NaN, and 0 where there is none."""
-        return float(self.row.max(initial=0))
+        return float(self._numbers.max(initial=0))
 
     @cached_property
     def largest(self) -> Array:
         """Where the row is largest, as `largest` says it."""
-        peak = np.fmax.reduce(self.row, initial=0) if np.isnan(self.peak) else self.peak
+        peak = np.fmax.reduce(self._numbers, initial=0) if np.isnan(self.peak) else self.peak
         if not peak > 0:
             return np.empty(0, np.intp)
-        least = self.row.dtype.type(peak * (1 - _SLACK.get(self.row.dtype.name, 0.0)))
-        return np.flatnonzero(self.row >= least)
+        least = self._numbers.dtype.type(peak * (1 - _SLACK.get(self.row.dtype.name, 0.0)))
+        return np.flatnonzero(self._numbers >= least)
 
     @cached_property
     def total(self) -> float:
         """The sum of the weights."""
-        return float(self.row.sum(dtype=np.float64))
+        return float(self._numbers.sum(dtype=np.float64))
 
     @cached_property
     def is_weights(self) -> bool:
         """Whether each number can be a weight: finite, and none below 0."""
-        return bool(np.isfinite(self.total) and self.row.min(initial=0) >= 0)
+        return bool(np.isfinite(self.total) and self._numbers.min(initial=0) >= 0)
 
     @cached_property
     def effective(self) -> float:
@@ -55,10 +60,9 @@ class Weighed:
         """
         if not self.peak > 0:
             return 0.0
-        dtype = np.result_type(self.row.dtype, np.float32)
         bits = sum(
-            _bits(self.row[i : i + _BLOCK].astype(dtype), self.peak)
-            for i in range(0, len(self.row), _BLOCK)
+            _bits(self._numbers[i : i + _BLOCK], self.peak)
+            for i in range(0, len(self._numbers), _BLOCK)
         )
         whole = self.total / self.peak  # in shares of the peak, as the bits
         return float(np.exp2(np.log2(whole) + bits / whole))
@@ -70,12 +74,10 @@ class Weighed:
 
 
 def _bits(weights: Array, peak: float) -> float:
-    """The sum of −s·log2(s) of shares of the peak; the array is used up."""
-    weights /= weights.dtype.type(peak)
-    logarithms = np.log2(
-        np.maximum(weights, np.finfo(weights.dtype).tiny)
-    )  # a zero has a share too
-    logarithms *= weights
+    """The sum of −s·log2(s) of the weights' shares of the peak."""
+    shares = weights / weights.dtype.type(peak)
+    logarithms = np.log2(np.maximum(shares, np.finfo(shares.dtype).tiny))  # finite for 0 too
+    logarithms *= shares
     return -float(logarithms.sum(dtype=np.float64))
 
 
