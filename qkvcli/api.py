@@ -48,7 +48,8 @@ from qkvcli.core.fitting import problem_of
 from qkvcli.core.operands import Array, Labels, Operand, Operands, Shape
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
-from qkvcli.core.views import TOGETHER, Selection, View, rows_named, views
+from qkvcli.core.together import TOGETHER
+from qkvcli.core.views import Selection, View, rows_named, views
 from qkvcli.errors import DataError, DtypeError, ShapeError, UsageError
 from qkvcli.formats.stored import LACKING, lacking
 

@@ -22,7 +22,8 @@ from qkvcli.core.fitting import problem_of as fitted
 from qkvcli.core.operands import Array, Input, Operand, Operands
 from qkvcli.core.problem import Problem
 from qkvcli.core.steps import Step
-from qkvcli.core.views import TOGETHER, Matrix, Selection, View, by_matrix, views
+from qkvcli.core.together import TOGETHER
+from qkvcli.core.views import Matrix, Selection, View, by_matrix, views
 from qkvcli.render import markdown
 from qkvcli.render.grids import Room
 from qkvcli.render.notebook import Shown, text
@@ -147,8 +148,8 @@ def test_each_matrix_is_computed_once_and_let_go(
         alive.append(sum(one() is not None for one in found))
         return arrays
 
-    monkeypatch.setattr("qkvcli.core.views.dense", counted)
-    monkeypatch.setattr("qkvcli.core.views.TOGETHER", 3 * 9 * 9)  # room for one at a time
+    monkeypatch.setattr("qkvcli.core.together.dense", counted)
+    monkeypatch.setattr("qkvcli.core.together.TOGETHER", 3 * 9 * 9)  # room for one at a time
     problem, names = of_heads(heads=12), ("scores", "weights", "output")
     found.clear()
     alive.clear()

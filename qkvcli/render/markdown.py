@@ -9,7 +9,7 @@ import numpy as np
 from qkvcli.core.facts import Ranked
 from qkvcli.core.operands import Labels
 from qkvcli.core.steps import Outline
-from qkvcli.core.views import Matrix, Stretch, View
+from qkvcli.core.views import Matrix, SomeRows, View
 from qkvcli.render.grids import Grid, Room, grids
 from qkvcli.render.screen import printable
 from qkvcli.render.text import (
@@ -85,7 +85,7 @@ def _peaks(view: View, most: int) -> Iterator[float]:
     yield from [max(peak_of(one.matrix.array) for one in run) for _, run in stretches]
 
 
-def _lines(view: View, stretch: Stretch, notation: str | None, room: Room) -> Iterator[str]:
+def _lines(view: View, stretch: SomeRows, notation: str | None, room: Room) -> Iterator[str]:
     """Rows of a table, with the largest weights bold, and a dot for what is hidden."""
     matrix, numbers = stretch.matrix, range(view.step.shape[-2])[stretch.rows]
     labels = _labels(view.step.rows, numbers if view.rows is None else view.rows[stretch.rows])
