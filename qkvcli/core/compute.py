@@ -44,16 +44,16 @@ class Sizes(NamedTuple):
     With up to ``held`` scores, all steps are computed at once and kept in memory. Otherwise
     a matrix is computed in parts, of which all that are there at a time have ``parts``
     numbers, and the output in blocks of ``queries`` and ``keys``, so that the scores of one
-    stay in a core's own cache. Where a window is narrow, a block has fewer queries, but for
-    the ``least``: together they see little that not each of them sees. Steps that are looked at
-    together are held where they have up to ``together`` numbers.
+    stay in a core's own cache. Where a window is narrow, a block has fewer queries, and as many
+    keys, but for the ``least``: together they see little that not each of them sees. Steps that
+    are looked at together are held where they have up to ``together`` numbers.
     """
 
     held: int = 2**20
     parts: int = 2**23
     queries: int = 1024
     keys: int = 256
-    least: int = 128
+    least: int = 256
     together: int = 2**26
 
 
@@ -286,10 +286,10 @@ def _by_blocks(
     from qkvcli.core.pieces import Mixing, piece_at, places
 
     query, merged = needed(problem.query, "query").array, problem.merged_heads is not None
-    queries = _queries_at_once(problem, sizes)
+    queries, keys = _block_of(problem, sizes)
     if crew is None and problem.shape[-2] > queries and _numbers(problem) <= _WHOLE:
         problem = problem.converted()
-    mixing = Mixing(problem, queries, sizes.keys, wants_sum)
+    mixing = Mixing(problem, queries, keys, wants_sum)
     rows = mixing.queries if crew is None else _piece_of(problem, mixing.queries, crew)
     found = places(problem.leading, problem.shape[-2], rows, merged)
     if crew is None:
@@ -325,11 +325,14 @@ def _on_threads(
     return ordered(job, places, tally.show)
 
 
-def _queries_at_once(problem: Problem, sizes: Sizes) -> int:
-    """How many queries a block has: fewer, where each sees few keys."""
+def _block_of(problem: Problem, sizes: Sizes) -> tuple[int, int]:
+    """How many queries a block has, and how many keys; nearer a square, where few keys are seen."""
     seen = problem.visibility
     span = None if seen is None else seen.widest
-    return sizes.queries if span is None else min(sizes.queries, max(span // 4, sizes.least))
+    if span is None or span // 2 >= sizes.queries:
+        return sizes.queries, sizes.keys
+    side = min(max(span // 2, sizes.least), sizes.queries)
+    return side, side
 
 
 def _piece_of(problem: Problem, queries: int, crew: Crew) -> int:

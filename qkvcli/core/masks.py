@@ -119,13 +119,11 @@ class Visibility:
 
     def combined(self, part: slice, keys: slice) -> tuple[Array, Array | None]:
         """For some queries and keys: what may be seen, and what is added to the scores."""
-        j = self.positions.of_keys(keys)
+        j, n = self.positions.of_keys(keys), len(self.positions.rows[part])
         first, last = self.span(part)
-        visible = np.ones((len(self.positions.rows[part]), len(j)), dtype=np.bool_)
-        if last is not None:
-            visible = visible & (j <= last)
-        if first is not None:
-            visible = visible & (j >= first)
+        sides = [*([] if last is None else [j <= last]), *([] if first is None else [j >= first])]
+        visible = reduce(np.logical_and, sides) if sides else np.True_
+        visible = np.broadcast_to(visible, np.broadcast_shapes(visible.shape, (n, len(j))))
         if self.mask is None:
             return visible, None
         own = self._own(self.mask, part, keys)
