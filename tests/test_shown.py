@@ -68,7 +68,7 @@ def assert_the_same(found: View, array: Array, hidden: Array | None) -> None:
         assert matrix.place == tuple(axis[i] for axis, i in zip(found.axes, place, strict=True))
         np.testing.assert_allclose(matrix.array, array[place], rtol=1e-9, atol=1e-12)
         assert (matrix.hidden is None) == (hidden is None)
-        if hidden is not None:
+        if hidden is not None and matrix.hidden is not None:
             np.testing.assert_array_equal(matrix.hidden, hidden[place])
     for most in (1, 2, 100):
         rows = [one.matrix.array for one in found.stretches(most)]

@@ -248,7 +248,8 @@ def _mix_into(
             out[place] = converted(array, dtype)
             if log_sum_exp is not None:
                 heads = () if problem.merged_heads is None else (slice(None),)
-                log_sum_exp[(*place[:-1], *heads, rows)] = logarithm
+                of_heads = (*index, *heads, rows)
+                log_sum_exp[of_heads] = logarithm
 
 
 def _outputs(
