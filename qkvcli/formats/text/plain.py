@@ -8,6 +8,7 @@ https://github.com/ijl/orjson
 import math
 import re
 from array import array
+from collections.abc import Iterator
 from itertools import chain, zip_longest
 from typing import BinaryIO
 
@@ -139,22 +140,31 @@ def without_numbers(text: bytes) -> tuple[bytes, dict[str, Array]]:
     >>> rest, [(mark, array.shape) for mark, array in arrays.items()]
     (b'{"q": 1e-8000000000}', [('1e-8000000000', (1000, 2))])
     """
-    pieces = text.split(b'"')
     arrays: dict[str, Array] = {}
-    for i, piece in [(i, piece) for i, piece in enumerate(pieces) if len(piece) > _LARGE]:
-        begins = _NESTED.match(piece)
-        if begins is None:
-            continue
-        ends = piece.rfind(b"]") + 1
-        array = nested_in(piece[begins.end() : ends])
-        if array is not None:
+    rest, done = [], 0
+    for first, last in _without_quotes(text):
+        begins = _NESTED.match(text, first, last)
+        ends = text.rfind(b"]", first, last) + 1
+        array = nested_in(text[begins.end() : ends]) if begins else None
+        if begins and array is not None:
             mark = f"{_MARK}{len(arrays):06}"
             arrays[mark] = array
-            pieces[i] = begins[0] + mark.encode() + piece[ends:]
-    if not arrays:
-        return text, {}
-    rest = b'"'.join(pieces)
-    return (rest, arrays) if rest.count(_MARK.encode()) == len(arrays) else (text, {})
+            rest += [text[done : begins.end()], mark.encode()]
+            done = ends
+    left = b"".join([*rest, text[done:]])
+    return (left, arrays) if left.count(_MARK.encode()) == len(arrays) else (text, {})
+
+
+def _without_quotes(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where large pieces without quotes begin and end: few looks at a text that is full of them."""
+    first = 0
+    while first < len(text) - _LARGE:
+        quote = text.rfind(b'"', first, first + _LARGE)
+        if quote < 0:
+            after = text.find(b'"', first)
+            quote = len(text) if after < 0 else after
+            yield first, quote
+        first = quote + 1
 
 
 def nested_in(text: bytes) -> Array | None:
