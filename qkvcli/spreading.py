@@ -3,7 +3,8 @@
 An executor is whatever has ``submit`` as Python's own have it (`concurrent.futures.Executor`):
 loky's, mpi4py's, Dask's. Keys and values go to a worker by reference: the files that they are
 mapped from, or one that they are written to. A worker that cannot map them (there is no such
-file there, or another) says so, and gets them whole, once.
+file there, or its numbers are others) says so, and gets them whole, with the piece that it could
+not compute, or, where the executor can bring data to all its workers, once.
 """
 
 from __future__ import annotations  # help() shows the types by their names
