@@ -124,6 +124,7 @@ class Blocks:
         n, dtype = len(query), self.key.dtype
         normalizer = np.zeros(n, dtype)  # Σ of shares (n,)
         mixed = np.zeros((n, self.value.shape[1]), dtype)  # Σ of shares·V (n, d_v)
+        share = np.empty_like(mixed)  # of a block; memory that is had anew each time is slow
         buffer = np.empty((n, self.keys), dtype)
         ones = np.ones(self.keys, dtype)
         key = np.ones((self.keys, d + 1), queries.dtype)  # (m, d + 1): its 1 takes −reference
@@ -149,7 +150,8 @@ class Blocks:
                 shares[...] = exact
             np.exp(shares, out=shares)  # (n, m)
             normalizer += shares @ ones[: shares.shape[1]]  # (n, m)·(m,) → (n,)
-            mixed += shares @ self._values(block, keys)  # (n, m)·(m, d_v) → (n, d_v)
+            np.matmul(shares, self._values(block, keys), out=share)  # (n, m)·(m, d_v) → (n, d_v)
+            mixed += share
             tick()
         normalizer, logarithm = self._totals(normalizer, query[:, d].astype(np.float64))
         output = mixed / normalizer[:, None]  # (n, d_v)

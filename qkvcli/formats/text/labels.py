@@ -183,7 +183,7 @@ def first_column(corner: str, heads: Sequence[str], others: Array) -> tuple[bool
     if counts(heads) and len(heads) > 1 and not whole:
         return True, f"{named} labels; --no-index reads it as numbers"
     count = len(heads) >= FEW and (counts(heads) or counts(heads, 1))
-    sizes = np.abs(others[np.isfinite(others)]).max(initial=1)
-    if count or not whole or min(map(int, heads)) > 10 * sizes:  # years, not entries of a matrix
+    largest = float(np.abs(others[np.isfinite(others)]).max(initial=1))
+    if count or not whole or min(map(int, heads)) > 10 * largest:  # years, not entries of a matrix
         return False, f"{named} numbers; --index reads it as labels"
     return False, ""

@@ -26,8 +26,8 @@ _DIGITS = b"0123456789.eE+-"
 _WHOLE_ZERO = re.compile(rb"-0(?![.eE\d])")
 """A zero whose sign is lost where whole numbers have none."""
 _BLANK = b" \t\r\n"
-_EMPTY = (b"[,", b",]", b"[]")
-"""A list that lacks a number."""
+_SIDES = bytes({"[": 1, ",": 3, "]": 2}.get(chr(sign), 0) for sign in range(256))
+"""What begins a cell (1), what ends one (2), or both."""
 _INSIDE = bytes.maketrans(b"[]", b"  ")
 _NESTED = re.compile(rb"\s*:?\s*(?=\[\s*\[)")
 """What stands before lists in lists, after a name."""
@@ -181,8 +181,7 @@ def nested_in(text: bytes) -> Array | None:
     first = done = 0
     while first < len(text):
         last = text.find(b"]", first + _READ) + 1 or len(text)
-        bare = text[first:last].translate(None, _BLANK)
-        if any(empty in bare for empty in _EMPTY):  # so that as many numbers are one in each cell
+        if _has_empty_cell(text[first:last]):  # or as many numbers need not be one in each
             return None
         cells = text[first:last].translate(_INSIDE).strip(_BLANK)
         # a piece ends at a bracket, so that a comma begins the next, or brackets alone are left
@@ -193,6 +192,16 @@ def nested_in(text: bytes) -> Array | None:
         whole[done : done + len(part)] = part
         first, done = last, done + len(part)
     return whole.reshape(shape) if done == len(whole) else None  # of empty cells there are fewer
+
+
+def _has_empty_cell(text: bytes) -> bool:
+    """Whether a cell of nested lists has no number: what begins it is next to what ends it.
+
+    >>> _has_empty_cell(b"[[1, 2], [3, ]]"), _has_empty_cell(b"[[1], [2]]")
+    (True, False)
+    """
+    sides = np.frombuffer(text.translate(_SIDES, _BLANK), np.uint8)
+    return bool((sides[:-1] & (sides[1:] >> 1) & 1).any())
 
 
 def _shape_of(signs: bytes) -> Shape | None:
