@@ -12,6 +12,7 @@ from qkvcli.cli.declare import typed
 from qkvcli.cli.examples import EXAMPLES
 from qkvcli.cli.typer_app import program
 from qkvcli.core.config import NEEDS, ORDER, PRESETS
+from tests.benchmarks.rows import ROWS
 from tests.conftest import ROOT, SAMPLES
 from tests.documents import (
     BLOCK,
@@ -116,3 +117,11 @@ def test_the_two_commands_stand_in_the_first_screen() -> None:
     first, second = block.splitlines()
     assert first.endswith(".venv/bin/qkvcli run")
     assert second.endswith(".venv/bin/pytest -n auto")
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "qkvcli/help/length.md"])
+def test_what_was_measured_is_what_the_benchmarks_measure(name: str) -> None:
+    document = (ROOT / name).read_text()
+    table = document[document.index("| what | measured |") :].split("\n\n")[0]
+    found = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+    assert found == [row.what for row in ROWS]
