@@ -56,7 +56,7 @@ class Plan(NamedTuple):
 
     They are shown in a format (None: not at all), and kept in files, each in its own;
     ``display`` is for what is shown, `saved` is the plan for a file. ``names`` are the steps,
-    and ``layout`` is that of what programs read, which workers of a ``cluster`` compute.
+    and ``layout`` is that of what programs read.
     """
 
     command: Command
@@ -65,11 +65,6 @@ class Plan(NamedTuple):
     kept: "dict[Path, str]"
     names: tuple[str, ...] = ()
     layout: str | None = None
-
-    @property
-    def cluster(self) -> str | None:
-        """Where the workers are, if they are not threads of ours."""
-        return self.display.cluster
 
     def saved(self, name: str) -> "Plan":
         """The plan for a file in a format: data have every digit, and no page has a bound."""
@@ -125,13 +120,15 @@ def planned(line: Line, environment: Environment) -> Plan:
     shown = None if display.quiet else name
     if display.cluster is not None and not {shown, *kept.values()} & set(FORMATS):
         what = "--cluster computes what is saved or piped as data"
-        raise UsageError(f"{what}; add -o FILE.npy, or -f csv (a few rows are shown by ourselves)")
+        raise UsageError(
+            f"{what}; add -o FILE.npy, or -f csv (the rows of a table are computed here)"
+        )
     return Plan(line.command, display, shown, kept, layout=line.sources.layout)
 
 
 def _check_spread(plan: Plan, problem: Problem) -> None:
     """Raise UsageError where there is nothing that workers elsewhere would compute."""
-    if plan.cluster is not None and not problem.in_blocks:
+    if plan.display.cluster is not None and not problem.in_blocks:
         given = "weights" if problem.weights is not None else "scores"
         raise UsageError(
             f"--cluster: the {given} are given, and few products are left; leave it out"
@@ -173,10 +170,10 @@ def deliver(problem: Problem, named: Problem, plan: Plan, environment: Environme
         environment.note(said)
     with ExitStack() as closing:
         crew = None
-        if plan.cluster is not None:
+        if plan.display.cluster is not None:
             from qkvcli.cli.cluster import crew_at
 
-            crew = closing.enter_context(crew_at(plan.cluster, environment))
+            crew = closing.enter_context(crew_at(plan.display.cluster, environment))
         _deliver(problem, named, plan, selection, crew, environment)
 
 
@@ -188,6 +185,7 @@ def _deliver(
     crew: "Crew | None",
     environment: Environment,
 ) -> None:
+    """Save and show what is selected; ``crew`` computes the output for programs (None: we do)."""
     progress = Progress()
     data = cache(partial(_data, problem, plan, selection, crew, progress, environment))
     for path, name in plan.kept.items():

@@ -128,7 +128,8 @@ class Blocks:
         buffer = np.empty((n, self.keys), dtype)
         ones = np.ones(self.keys, dtype)
         key = np.ones((self.keys, d + 1), queries.dtype)  # (m, d + 1): its 1 takes −reference
-        for block, keys in self._seen(part):
+        seen = self._seen(part)
+        for block, keys in seen:
             check(stop)
             steps = [step for step in queries.after if not step.skips(part, keys)]
             shares = buffer[:, : keys.stop - keys.start]  # (n, m): scores first, in place
@@ -157,7 +158,7 @@ class Blocks:
         output = mixed / normalizer[:, None]  # (n, d_v)
         if self.shrink:
             output = np.ldexp(output, self.shrink)
-        for block, keys in self._seen(part):
+        for block, keys in seen:
             if self.spoilt[block]:
                 check(stop)
                 output += self._not_finite(queries, normalizer, keys)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # little is computed in pieces
     from threading import Event
 
     from qkvcli.core.blocks import Mixed
-    from qkvcli.core.pieces import Crew, Mixing, Place
+    from qkvcli.core.pieces import Crew, Place
 
 Advance: TypeAlias = Callable[[int, int], None]
 """A progress callback: it is given how many parts are done, and of how many."""
@@ -86,8 +86,7 @@ def steps_of(
     that are to be looked at ``together`` are computed together, if they can be held.
     """
     if problem.size <= sizes.held:
-        once = _called if crew is None else crew.once
-        arrays = cache(lambda: once(dense, problem, until))  # all at once, at the first look
+        arrays = cache(lambda: _at_once(problem, until, crew))  # at the first look
 
         def whole(name: str) -> Parts:
             return iter([flat_rows(arrays()[name])])
@@ -152,8 +151,12 @@ class _Joint:
         yield flat_rows(self.arrays[name])
 
 
-def _called(work: Callable[..., Done], *arguments: object) -> Done:
-    return work(*arguments)
+def _at_once(problem: Problem, until: Stage, crew: Crew | None) -> dict[str, Array]:
+    """All steps of a small problem, computed here or by a worker."""
+    if crew is None:
+        return dense(problem, until)
+    found: dict[str, Array] = crew.once(dense, problem, until)
+    return found
 
 
 def _rows(problem: Problem, name: str, sizes: Sizes, advance: Advance) -> Parts:
@@ -222,9 +225,8 @@ def output_into(
     the pieces (None: threads).
     """
     if problem.size <= sizes.held and log_sum_exp is None:
-        once = _called if crew is None else crew.once
         with np.errstate(all="ignore"):
-            out[...] = once(dense, problem)[problem.outlines()[-1].name]
+            out[...] = _at_once(problem, "output", crew)[problem.outlines()[-1].name]
     elif problem.output_steps:
         whole = _whole_output(problem, log_sum_exp, sizes, advance, crew)
         _finish(problem, whole, out, problem.output_steps[-1].name)
@@ -284,46 +286,58 @@ def _by_blocks(
     problem: Problem, wants_sum: bool, sizes: Sizes, advance: Advance, crew: Crew | None
 ) -> Iterator[PlacedOutput]:
     """Every block of queries of every matrix: its place, output and log-sum-exp."""
+    if crew is None:
+        found = _on_threads(problem, wants_sum, sizes, advance)
+    else:
+        found = _on_workers(problem, wants_sum, sizes, advance, crew)
+    for place, mixed in found:
+        yield place, mixed.output, mixed.log_sum_exp
+
+
+def _on_threads(
+    problem: Problem, wants_sum: bool, sizes: Sizes, advance: Advance
+) -> Iterator[tuple[Place, Mixed]]:
+    """The pieces on the cores of this machine; what advances are blocks of keys."""
+    from qkvcli.core.pieces import Mixing, piece_at, places
+    from qkvcli.core.threads import Tally, ordered
+
+    queries, keys = _block_of(problem, sizes)
+    if problem.shape[-2] > queries and _numbers(problem) <= _WHOLE:
+        problem = problem.converted()
+    query, mixing = needed(problem.query, "query").array, Mixing(problem, queries, keys, wants_sum)
+    found = places(problem.leading, problem.shape[-2], queries, problem.merged_heads is not None)
+    if advance is silent:
+        results = ordered(lambda place, stop: mixing(piece_at(query, place), stop), found)
+    else:
+        tally = Tally(sum(map(mixing.count, found)), advance)
+
+        def job(place: Place, stop: Event) -> Mixed:
+            return mixing(piece_at(query, place), stop, tally.tick)
+
+        results = ordered(job, found, tally.show)
+    return zip(found, results, strict=True)
+
+
+def _on_workers(
+    problem: Problem, wants_sum: bool, sizes: Sizes, advance: Advance, crew: Crew
+) -> Iterator[tuple[Place, Mixed]]:
+    """The pieces on the workers of a crew; what advances are pieces."""
     from qkvcli.core.pieces import Mixing, piece_at, places
 
-    query, merged = needed(problem.query, "query").array, problem.merged_heads is not None
     queries, keys = _block_of(problem, sizes)
-    if crew is None and problem.shape[-2] > queries and _numbers(problem) <= _WHOLE:
-        problem = problem.converted()
-    mixing = Mixing(problem, queries, keys, wants_sum)
-    rows = mixing.queries if crew is None else _piece_of(problem, mixing.queries, crew)
-    found = places(problem.leading, problem.shape[-2], rows, merged)
-    if crew is None:
-        results = _on_threads(mixing, query, found, advance)
-    else:
-        results = crew(mixing, (piece_at(query, place) for place in found))
+    query, mixing = needed(problem.query, "query").array, Mixing(problem, queries, keys, wants_sum)
+    rows = _piece_of(problem, queries, crew)
+    found = places(problem.leading, problem.shape[-2], rows, problem.merged_heads is not None)
+    results = crew(mixing, (piece_at(query, place) for place in found))
     for done, (place, mixed) in enumerate(zip(found, results, strict=True), 1):
-        if crew is not None:
-            advance(done, len(found))
-        yield place, mixed.output, mixed.log_sum_exp
+        advance(done, len(found))
+        yield place, mixed
 
 
 def _numbers(problem: Problem) -> int:
     """How many numbers there are in the keys and values."""
     key, value = needed(problem.key, "key"), needed(problem.value, "value")
     return key.array.size + value.array.size
-
-
-def _on_threads(
-    mixing: Mixing, query: Array, places: list[Place], advance: Advance
-) -> Iterator[Mixed]:
-    """The pieces on the cores of this machine; what advances are blocks of keys."""
-    from qkvcli.core.pieces import piece_at
-    from qkvcli.core.threads import Tally, ordered
-
-    if advance is silent:
-        return ordered(lambda place, stop: mixing(piece_at(query, place), stop), places)
-    tally = Tally(sum(map(mixing.count, places)), advance)
-
-    def job(place: Place, stop: Event) -> Mixed:
-        return mixing(piece_at(query, place), stop, tally.tick)
-
-    return ordered(job, places, tally.show)
 
 
 def _block_of(problem: Problem, sizes: Sizes) -> tuple[int, int]:
@@ -372,7 +386,6 @@ def _by_rows(
     from qkvcli.core.pieces import places
 
     until: Stage = "weights" if "weights" in names else "scores"
-
     problem = replace(problem, value=None).converted()
 
     def job(place: Place, stop: Event) -> dict[str, Array]:

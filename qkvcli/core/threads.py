@@ -77,16 +77,16 @@ def ordered(
                 for item in items:
                     waiting.append(pool.submit(job, item, stop))
                     if len(waiting) == at_once():
-                        yield taken(waiting.popleft(), idle)
+                        yield _awaited(waiting.popleft(), idle)
                 while waiting:
-                    yield taken(waiting.popleft(), idle)
+                    yield _awaited(waiting.popleft(), idle)
             except BaseException:  # GeneratorExit too: what runs is told, what waits is dropped
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
 
-def taken(future: "Future[Result]", idle: Callable[[], None] | None = None) -> Result:
+def _awaited(future: "Future[Result]", idle: Callable[[], None] | None = None) -> Result:
     """A future's result; ``idle`` is called now and then until it is there."""
     while idle is not None:
         done, _ = wait([future], _GLANCE)

@@ -81,8 +81,9 @@ class View:
     ``step`` says what the whole is; ``part`` has the numbers, when they are looked at. ``rows``
     are the numbers of its rows (None: all), and where they have ``gaps`` those between were left
     out for want of room; ``axes`` are the indexes along each leading axis. ``hidden`` (of
-    weights, and in pictures of scores) is true where a key may not be seen, or None: what it is
-    the ``problem`` of the part knows too. ``together`` computes the part with other steps.
+    weights, and in pictures of scores) is true where a key may not be seen, or None; where the
+    ``problem`` of the part is given, it is found from that when it is looked at. ``together``
+    computes the part with other steps.
     """
 
     def __init__(

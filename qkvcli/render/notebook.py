@@ -214,8 +214,8 @@ def _held(step: Step, problem: Problem | None) -> View:
     axes = tuple(tuple(range(n)) for n in step.shape[:-2])
     if step.of_queries and rows is not None:
         array = array[..., rows, :]
-    hides = problem is not None and step.name == "weights"
-    hidden = selection.of(problem).hidden if hides and problem is not None else None
+    weights = problem if step.name == "weights" else None
+    hidden = None if weights is None else selection.of(weights).hidden
     kept = rows if step.of_queries else None
     return View.held(step, array, kept, axes, selection.gaps, hidden)
 
